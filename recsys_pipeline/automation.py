@@ -1,0 +1,69 @@
+"""Decides when: the retrain job and its nightly schedule."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster import (
+    AssetSelection,
+    Backoff,
+    DefaultScheduleStatus,
+    ExecutorDefinition,
+    RetryPolicy,
+    ScheduleDefinition,
+    define_asset_job,
+    in_process_executor,
+    multiprocess_executor,
+)
+
+from recsys_pipeline import settings
+
+
+def run_config(path: str) -> dict[str, Any] | None:
+    """The run configuration of the nightly retrain, from a YAML file; None when no file is named.
+
+    Raises:
+        ValueError: the file is missing or is no YAML mapping.
+    """
+    if not path:
+        return None
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"RECSYS_RUN_CONFIG: cannot read {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"RECSYS_RUN_CONFIG: {path} must hold a mapping with `resources` or `ops`")
+    return content
+
+
+def executor(name: str) -> ExecutorDefinition:
+    """The executor of that name: `in_process` or `multiprocess`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    # In one process by default: a process a step costs more than the steps.
+    executors = {"in_process": in_process_executor, "multiprocess": multiprocess_executor}
+    if name not in executors:
+        raise ValueError(f"RECSYS_EXECUTOR is {name!r}; it must be one of {', '.join(executors)}")
+    return executors[name]
+
+
+retrain = define_asset_job(
+    "retrain",
+    selection=AssetSelection.all(),
+    description="Everything, from the feed of events to the published model.",
+    config=run_config(settings.RUN_CONFIG),
+    # For a file system or an object store that hiccups; bad input is not retried (failures.py), and a run
+    # whose process dies is retried by the daemon (run_retries in dagster.yaml).
+    op_retry_policy=RetryPolicy(max_retries=2, delay=30, backoff=Backoff.EXPONENTIAL),
+)
+
+nightly = ScheduleDefinition(
+    name="nightly",
+    job=retrain,
+    cron_schedule=settings.SCHEDULE,
+    execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
+)

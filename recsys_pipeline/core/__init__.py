@@ -1,0 +1,1 @@
+"""The arithmetic: arrays in, arrays out; no Dagster, no disk, no clock, no global randomness."""

@@ -1,0 +1,97 @@
+"""Which pair of each user is held out."""
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.pattern import Pattern
+
+_PRIME_1 = np.uint64(0x9E3779B185EBCA87)
+_PRIME_2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_PRIME_3 = np.uint64(0x165667B19E3779F9)
+_PRIME_4 = np.uint64(0x85EBCA77C2B2AE63)
+_PRIME_5 = np.uint64(0x27D4EB2F165667C5)
+# Spark SQL's xxhash64() starts its chain over the columns with this seed.
+_CHAIN_START = 42
+
+
+class Strategy(Enum):
+    """How the held-out pair of a user is chosen."""
+
+    random = "random"
+    last = "last"
+
+
+def _rotate_left(x: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+    return np.bitwise_or(x << np.uint64(bits), x >> np.uint64(64 - bits))
+
+
+def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """XXH64 of each 64-bit integer, taken as 8 little-endian bytes, under its seed.
+
+    Source: Yann Collet, "xxHash fast digest algorithm" (specification of XXH64, input of 8 bytes).
+    """
+    lane = _rotate_left(values.astype(np.int64).view(np.uint64) * _PRIME_2, 31) * _PRIME_1
+    h = (seeds + _PRIME_5 + np.uint64(8)) ^ lane
+    h = _rotate_left(h, 27) * _PRIME_1 + _PRIME_4
+    h = (h ^ (h >> np.uint64(33))) * _PRIME_2
+    h = (h ^ (h >> np.uint64(29))) * _PRIME_3
+    return np.bitwise_xor(h, h >> np.uint64(32))
+
+
+def pair_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:
+    """(n_pairs,) hash of (seed, user index, item index): Spark's `xxhash64` over three longs."""
+    start = np.full(1, _CHAIN_START, dtype=np.uint64)
+    seeded = hash_long(np.full(1, seed, dtype=np.int64), start)
+    return hash_long(
+        pattern.indices.astype(np.int64), hash_long(pattern.user_of_pair.astype(np.int64), seeded)
+    )
+
+
+def held_out_pairs(
+    pattern: Pattern,
+    *,
+    seed: int,
+    min_interactions: int,
+    strategy: Strategy = Strategy.random,
+    timestamps: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Leave one out: the position of one pair of each eligible user; a function of data and seed alone.
+
+    `random` takes the pair with the smallest hash, `last` the latest one and among equally late ones
+    that with the smallest hash.
+
+    Args:
+        pattern: the pairs.
+        seed: any 64-bit integer.
+        min_interactions: a user with fewer pairs is not eligible and stays whole in training.
+        strategy: see above.
+        timestamps: (n_pairs,), needed for `last`; the larger, the later.
+
+    Returns:
+        (n_eligible_users,) positions among the pattern's pairs, ascending.
+
+    Raises:
+        InputError: `last` without timestamps.
+    """
+    hashes = pair_hashes(pattern, seed)
+    candidates = np.repeat(pattern.pairs_per_user >= min_interactions, pattern.pairs_per_user)
+    starts = pattern.indptr[:-1][pattern.pairs_per_user > 0]
+    lengths = pattern.pairs_per_user[pattern.pairs_per_user > 0]
+    if not len(starts):
+        return np.empty(0, dtype=np.int64)
+    if strategy is Strategy.last:
+        if timestamps is None:
+            raise InputError(
+                "leave_one_out_split: strategy `last` needs timestamps, and the feedback has none. "
+                "Name the column in `timestamp_column` of the `feedback` resource, or use `random`."
+            )
+        candidates &= timestamps == np.repeat(np.maximum.reduceat(timestamps, starts), lengths)
+    contenders = np.where(candidates, hashes, np.iinfo(np.uint64).max)
+    smallest = np.repeat(np.minimum.reduceat(contenders, starts), lengths)
+    winners = np.flatnonzero(candidates & (hashes == smallest))
+    # Two pairs of a user with one hash: the first counts.
+    _, first = np.unique(pattern.user_of_pair[winners], return_index=True)
+    return winners[first]

@@ -1,0 +1,23 @@
+"""The code location: the only wiring."""
+
+from dagster import Definitions, load_asset_checks_from_modules, load_assets_from_package_module
+
+from recsys_pipeline import assets, checks, settings
+from recsys_pipeline.automation import executor, nightly, retrain
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+
+_warehouse = Warehouse.configure_at_launch()
+
+defs = Definitions(
+    assets=load_assets_from_package_module(assets),
+    asset_checks=load_asset_checks_from_modules([checks]),
+    jobs=[retrain],
+    schedules=[nightly],
+    resources={
+        "feedback": Feedback.configure_at_launch(),
+        "warehouse": _warehouse,
+        "io_manager": WarehouseIOManager(warehouse=_warehouse),
+    },
+    executor=executor(settings.EXECUTOR),
+)

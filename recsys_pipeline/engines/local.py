@@ -1,0 +1,78 @@
+"""ALS on this machine, solved by `implicit`."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from recsys_pipeline.core.search import Checkpoint
+from recsys_pipeline.core.trials import Fit, Trial
+
+_USERS_PER_BLOCK = 10_000
+
+
+class ImplicitTrainer:
+    """Trains with `implicit.als.AlternatingLeastSquares` on the CPU."""
+
+    def __init__(self, num_threads: int = 0) -> None:
+        """`num_threads` of `implicit`; 0 takes all cores. It does not change the factors."""
+        self.num_threads = num_threads
+
+    def train(self, user_items: csr_matrix, fit: Fit, seed: int) -> Iterator[Checkpoint]:
+        """See `recsys_pipeline.core.search.Trainer`."""
+        model = None
+        done, seconds = 0, 0.0
+        for checkpoint in fit.checkpoints:
+            # A further `fit` of the same object goes on from the factors it has reached.
+            begin = time.perf_counter()
+            # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
+            with threadpool_limits(1, "blas"):
+                model = model or new_model(fit.trial(0), seed, num_threads=self.num_threads)
+                model.iterations = checkpoint - done
+                model.fit(user_items, show_progress=False)
+            seconds += time.perf_counter() - begin
+            done = checkpoint
+            yield Checkpoint(done, model.user_factors, model.item_factors, seconds)
+
+
+def new_model(trial: Trial, seed: int, num_threads: int = 0) -> AlternatingLeastSquares:
+    """An untrained `implicit` model with these hyperparameters."""
+    return AlternatingLeastSquares(
+        factors=trial.factors,
+        regularization=trial.regularization,
+        alpha=trial.alpha,
+        iterations=trial.iterations,
+        num_threads=num_threads,
+        random_state=seed,
+    )
+
+
+def trained_model(
+    trial: Trial,
+    seed: int,
+    user_factors: NDArray[np.float32],
+    item_factors: NDArray[np.float32],
+) -> AlternatingLeastSquares:
+    """The `implicit` model that has these factors."""
+    with threadpool_limits(1, "blas"):
+        model = new_model(trial, seed)
+    model.user_factors, model.item_factors = user_factors, item_factors
+    return model
+
+
+def top_items(model: AlternatingLeastSquares, user_items: csr_matrix, k: int) -> NDArray[np.int32]:
+    """(n_users, min(k, n_items)) the best items of every user, those the user touched included."""
+    n_users, n_items = user_items.shape
+    blocks = []
+    with threadpool_limits(1, "blas"):
+        for start in range(0, n_users, _USERS_PER_BLOCK):
+            users = np.arange(start, min(start + _USERS_PER_BLOCK, n_users))
+            ids, _ = model.recommend(
+                users, user_items[users], N=min(k, n_items), filter_already_liked_items=False
+            )
+            blocks.append(ids)
+    return np.concatenate(blocks)

@@ -1,0 +1,122 @@
+"""The published model, ready to recommend."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+from upath import UPath
+
+from recsys_pipeline.core.trials import Trial
+from recsys_pipeline.engines.local import trained_model
+from recsys_pipeline.storage.releases import Release, current_release, read_release
+
+
+def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
+    """The published model, its files verified against the SHA-256 in its manifest.
+
+    Args:
+        path_or_warehouse: folder of one version, or a warehouse, of which the current version is taken.
+
+    Raises:
+        InputError: there is no model, or one of its files is missing or altered.
+    """
+    return Recommender(read_release(current_release(path_or_warehouse)))
+
+
+class Recommender:
+    """Recommends by raw ids.
+
+    Attributes:
+        model: the `implicit` model itself; row i of its factors is `users[i]` and `items[i]`.
+        manifest: how the model was made and how good it is.
+        users: raw id of each user index.
+        items: raw id of each item index.
+        user_items: the weighted users x items matrix that it was trained on.
+    """
+
+    model: AlternatingLeastSquares
+    manifest: Mapping[str, Any]
+    users: pd.Index
+    items: pd.Index
+    user_items: csr_matrix
+
+    def __init__(self, release: Release) -> None:
+        hyperparameters = release.manifest["hyperparameters"]
+        self.model = trained_model(
+            Trial(**hyperparameters), release.manifest["seed"], release.user_factors, release.item_factors
+        )
+        self.manifest = release.manifest
+        self.users, self.items = _index(release.users), _index(release.items)
+        self.user_items = release.pattern.user_items(release.weights)
+
+    def recommend(
+        self, user_id: int | str, n: int = 10, *, filter_already_liked_items: bool = True
+    ) -> pd.DataFrame:
+        """The best items for a user, best first.
+
+        Args:
+            user_id: raw id.
+            n: at most so many; fewer come back when the user has not that many items left.
+            filter_already_liked_items: leave out what the user touched in training.
+
+        Returns:
+            Columns `item` (raw id), `score`, `already_liked`.
+
+        Raises:
+            KeyError: the model does not know the user.
+            ValueError: `n` is below 1.
+        """
+        user = _position(self.users, user_id, "user")
+        liked = self.user_items[user]
+        ids, scores = self.model.recommend(
+            user,
+            liked,
+            N=_at_most(n, len(self.items)),
+            filter_already_liked_items=filter_already_liked_items,
+        )
+        already_liked = np.isin(ids, liked.indices)
+        if filter_already_liked_items:
+            # implicit fills a list that runs short with liked items at the lowest float.
+            ids, scores, already_liked = (values[~already_liked] for values in (ids, scores, already_liked))
+        return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
+
+    def similar_items(self, product_code: int | str, n: int = 10) -> pd.DataFrame:
+        """The items whose factors point most nearly the same way, best first, without the item itself.
+
+        Returns:
+            Columns `item` (raw id) and `score`, the cosine.
+
+        Raises:
+            KeyError: the model does not know the item.
+            ValueError: `n` is below 1.
+        """
+        item = _position(self.items, product_code, "item")
+        ids, scores = self.model.similar_items(item, N=_at_most(n, len(self.items) - 1) + 1)
+        others = np.flatnonzero(ids != item)[:n]
+        return pd.DataFrame({"item": self.items[ids[others]], "score": scores[others]})
+
+
+def _index(ids: pa.Array) -> pd.Index:
+    index: pd.Index = pd.Index(ids.to_pandas())
+    return index
+
+
+def _position(index: pd.Index, raw_id: int | str, kind: str) -> int:
+    try:
+        return int(index.get_loc(raw_id))  # type: ignore[arg-type]  # ids are distinct
+    except KeyError:
+        ids = "integers" if pd.api.types.is_integer_dtype(index.dtype) else "strings"
+        raise KeyError(
+            f"the model knows no {kind} {raw_id!r}; its {len(index):,} {kind} ids are {ids}"
+        ) from None
+
+
+def _at_most(n: int, available: int) -> int:
+    if n < 1:
+        raise ValueError(f"n is {n}; ask for at least 1")
+    return min(n, available)

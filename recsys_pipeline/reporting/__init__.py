@@ -1,0 +1,1 @@
+"""Shows what was made: metadata, tables, the summary; computes no metric."""
