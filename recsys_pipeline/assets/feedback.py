@@ -41,6 +41,7 @@ def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[
             "rejected": report.n_rejected,
             "rejected_share": rounded(report.rejected_share),
             "ignored": report.n_ignored,
+            "empty_lines": report.n_empty,
             "events": counts_table("event", report.events),
             "reasons_of_rejection": counts_table("reason", report.reasons),
         }

@@ -59,8 +59,9 @@ def ndcg(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:
     Source: Järvelin and Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques" (2002).
     """
     gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    ideal = np.cumsum(gains)[np.minimum(hits.shape[1], n_relevant) - 1]
-    return np.asarray((hits @ gains) / ideal)
+    ideal: PerUser = np.cumsum(gains).take(np.minimum(hits.shape[1], n_relevant) - 1)
+    gained: PerUser = np.sum(hits * gains, axis=1)
+    return gained / ideal
 
 
 def hit_rate(hits: Hits) -> PerUser:

@@ -25,7 +25,8 @@ class Strategy(Enum):
 
 
 def _rotate_left(x: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
-    return np.bitwise_or(x << np.uint64(bits), x >> np.uint64(64 - bits))
+    rotated: NDArray[np.uint64] = (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
+    return rotated
 
 
 def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -38,7 +39,8 @@ def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[n
     h = _rotate_left(h, 27) * _PRIME_1 + _PRIME_4
     h = (h ^ (h >> np.uint64(33))) * _PRIME_2
     h = (h ^ (h >> np.uint64(29))) * _PRIME_3
-    return np.bitwise_xor(h, h >> np.uint64(32))
+    mixed: NDArray[np.uint64] = h ^ (h >> np.uint64(32))
+    return mixed
 
 
 def pair_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:

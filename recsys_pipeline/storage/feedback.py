@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -130,6 +131,7 @@ class IngestReport:
     n_accepted: int = 0
     n_ignored: int = 0
     n_rejected: int = 0
+    n_empty: int = 0
     events: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     first_rejected: str = ""
@@ -165,6 +167,7 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
                     _quarantine(quarantine, str(file), batch, judged.reasons, report)
                     report.n_accepted += judged.accepted.num_rows
                     report.n_ignored += judged.n_ignored
+                    report.n_empty += batch.n_empty
                     counted = judged.accepted[EVENT].value_counts()
                     report.events.update(
                         dict(zip(*(part.to_pylist() for part in counted.flatten()), strict=True))
@@ -253,12 +256,14 @@ class _Batch:
         lines: (n_rows,) line in the file (CSV) or row (Parquet), from 1.
         typed: whether the columns' types are the file's own; those of a CSV file are all text.
         unparsed: lines that are no rows: line, reason, content.
+        n_empty: empty lines.
     """
 
     rows: pa.RecordBatch
     lines: NDArray[np.int64]
     typed: bool
     unparsed: list[tuple[int, str, str]] = field(default_factory=list)
+    n_empty: int = 0
 
 
 def _read(file: UPath, feedback: Feedback) -> Iterator[_Batch]:
@@ -378,15 +383,20 @@ def _read_csv(file: UPath, feedback: Feedback) -> Iterator[_Batch]:
                 rows = pa.RecordBatch.from_arrays(batch.columns, list(columns.values()))
                 lines = bad_lines.lines_of_rows(n_rows, batch.num_rows)
                 n_rows += batch.num_rows
-                yield _Batch(rows, lines, typed=False, unparsed=bad_lines.take())
-            yield _Batch(
-                rows=pa.RecordBatch.from_pydict(
-                    {name: pa.array([], pa.string()) for name in columns.values()}
-                ),
-                lines=np.empty(0, np.int64),
-                typed=False,
-                unparsed=bad_lines.take(),
+                unparsed = bad_lines.take(up_to=lines[-1] if len(lines) else 0)
+                # The parser hands on an empty line as a row of empty values; it is no row.
+                filled = functools.reduce(pc.or_, (pc.not_equal(column, "") for column in rows.columns))
+                yield _Batch(
+                    rows.filter(filled),
+                    lines[filled.to_numpy(zero_copy_only=False)],
+                    typed=False,
+                    unparsed=unparsed,
+                    n_empty=rows.num_rows - filled.true_count,
+                )
+            nothing = pa.RecordBatch.from_pydict(
+                {name: pa.array([], pa.string()) for name in columns.values()}
             )
+            yield _Batch(nothing, np.empty(0, np.int64), typed=False, unparsed=bad_lines.take())
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _unreadable_csv(file, feedback, error) from None
     except OSError as error:
@@ -408,14 +418,11 @@ class _BadLines:
     def note(self, row: pa_csv.InvalidRow) -> str:
         """Called by the parser for a line whose number of columns is not the header's."""
         self._rows_before.append(row.number - 2 - len(self._rows_before))
-        # An empty line is no row, so nothing is lost with it.
-        if row.text.strip():
-            reason = f"{row.actual_columns} columns instead of {row.expected_columns}"
-            for offset, line in enumerate(row.text.split("\n")):
-                reason_of_line = (
-                    reason if "\n" not in row.text else "inside a quoted value: an unclosed quote"
-                )
-                self._fresh.append((row.number + offset, reason_of_line, line))
+        reason = f"{row.actual_columns} columns instead of {row.expected_columns}"
+        if "\n" in row.text:
+            reason = "inside a quoted value: an unclosed quote"
+        for offset, line in enumerate(row.text.split("\n")):
+            self._fresh.append((row.number + offset, reason, line))
         return "skip"
 
     def lines_of_rows(self, first: int, n_rows: int) -> NDArray[np.int64]:
@@ -423,10 +430,11 @@ class _BadLines:
         rows = np.arange(first, first + n_rows)
         return rows + 2 + np.searchsorted(self._rows_before, rows, side="right")
 
-    def take(self) -> list[tuple[int, str, str]]:
-        """What came in since the last call."""
-        fresh, self._fresh = self._fresh, []
-        return fresh
+    def take(self, up_to: int | None = None) -> list[tuple[int, str, str]]:
+        """What was not taken yet, up to a line: the parser is ahead of the rows it hands on."""
+        taken = [entry for entry in self._fresh if up_to is None or entry[0] <= up_to]
+        self._fresh = self._fresh[len(taken) :]
+        return taken
 
 
 def _first_line(error: Exception) -> str:

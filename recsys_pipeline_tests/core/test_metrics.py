@@ -1,0 +1,137 @@
+"""Every metric against hand-worked cases, and against two other implementations."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from implicit.cpu.als import AlternatingLeastSquares
+from implicit.evaluation import ranking_metrics_at_k
+from ranx import Qrels, Run, evaluate
+from scipy.sparse import csr_matrix
+
+from recsys_pipeline.core.metrics import (
+    average_precision,
+    hit_rate,
+    hits_of_ranks,
+    hits_of_recommended,
+    ndcg,
+    notebook_average_precision,
+    score,
+)
+from recsys_pipeline.core.ranking import held_out_ranks
+from recsys_pipeline_tests.worlds import pattern_of
+
+
+def hits(recommended, relevant, n_items=20):
+    return hits_of_recommended(np.array([recommended]), pattern_of([sorted(relevant)], n_items))
+
+
+@pytest.mark.parametrize(
+    ("recommended", "relevant", "expected"),
+    [
+        pytest.param([7, 3, 9], {7}, 1.0, id="held-out item first"),
+        pytest.param([3, 7, 9], {7}, 1 / 2, id="held-out item second"),
+        pytest.param([3, 9, 4], {7}, 0.0, id="held-out item missed"),
+        pytest.param([7, 3, 9], {7, 9}, (1 + 2 / 3) / 2, id="two relevant, at ranks 1 and 3"),
+        pytest.param([7, 3, 9], {7, 9, 11, 12, 13}, (1 + 2 / 3) / 3, id="more relevant than places"),
+    ],
+)
+def test_average_precision(recommended, relevant, expected):
+    assert average_precision(hits(recommended, relevant), np.array([len(relevant)])) == pytest.approx(
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"),
+    [
+        pytest.param(1, 2.9289682539682538, id="the most it can be, not 1"),
+        pytest.param(2, 1.9289682539682538, id="all but the first term"),
+        pytest.param(10, 0.1, id="the last place"),
+        pytest.param(11, 0.0, id="missed"),
+    ],
+)
+def test_the_notebooks_formula_adds_precision_at_every_later_rank(rank, expected):
+    assert notebook_average_precision(hits_of_ranks(np.array([rank])), np.array([1])) == pytest.approx(
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("recommended", "relevant", "expected"),
+    [
+        pytest.param([7, 3, 9], {7}, 1.0, id="first"),
+        pytest.param([3, 9, 7], {7}, 1 / 2, id="third: 1 / log2(4)"),
+        pytest.param([3, 9, 4], {7}, 0.0, id="missed"),
+        pytest.param(
+            [3, 7, 9], {7, 9}, (1 / np.log2(3) + 1 / 2) / (1 + 1 / np.log2(3)), id="two, at ranks 2 and 3"
+        ),
+    ],
+)
+def test_ndcg(recommended, relevant, expected):
+    assert ndcg(hits(recommended, relevant), np.array([len(relevant)])) == pytest.approx(expected)
+
+
+def test_hit_rate_counts_users_not_hits():
+    several = hits_of_recommended(np.array([[1, 2], [1, 2]]), pattern_of([[1, 2], [3]], 5))
+
+    assert hit_rate(several).tolist() == [1.0, 0.0]
+
+
+def test_score_gives_means_and_the_standard_error_of_map():
+    precisions = np.array([1.0, 0.5, 0.0, 0.0])
+    scores = score(hits_of_ranks(np.array([1, 2, 11, 11])), np.ones(4, int))
+
+    assert scores.map == pytest.approx(precisions.mean())
+    assert scores.standard_error == pytest.approx(precisions.std(ddof=1) / 2)
+    assert scores.hit_rate == 0.5
+
+
+@pytest.mark.parametrize("n_relevant", [np.array([], int), np.array([0])])
+def test_score_refuses_to_average_over_nothing(n_relevant):
+    with pytest.raises(ValueError, match="at least one user"):
+        score(np.zeros((len(n_relevant), 10), bool), n_relevant)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.permutations(range(15)).map(lambda order: order[:10]), st.sets(st.integers(0, 14), min_size=1)
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_agrees_with_ranx_on_any_lists(users):
+    recommended = np.array([order for order, _ in users])
+    relevant = pattern_of([sorted(items) for _, items in users], 15)
+    scores = score(hits_of_recommended(recommended, relevant), relevant.pairs_per_user)
+
+    qrels = Qrels({str(u): {str(i): 1 for i in items} for u, (_, items) in enumerate(users)})
+    run = Run({str(u): {str(i): 10.0 - r for r, i in enumerate(order)} for u, (order, _) in enumerate(users)})
+    theirs = evaluate(qrels, run, ["ndcg@10", "hit_rate@10"])
+    assert scores.ndcg == pytest.approx(theirs["ndcg@10"])
+    assert scores.hit_rate == pytest.approx(theirs["hit_rate@10"])
+    # ranx divides AP@k by the number of relevant items, we by min(k, that).
+    shares = np.minimum(10, relevant.pairs_per_user) / relevant.pairs_per_user
+    precisions = average_precision(hits_of_recommended(recommended, relevant), relevant.pairs_per_user)
+    assert np.mean(precisions * shares) == pytest.approx(evaluate(qrels, run, "map@10"))
+
+
+def test_agrees_with_implicits_own_evaluation(rng):
+    n_users, n_items = 60, 90
+    train = csr_matrix((rng.random((n_users, n_items)) < 0.1).astype(np.float32))
+    held_out = np.array([rng.choice(np.flatnonzero(row == 0)) for row in train.toarray()], dtype=np.int32)
+    test = csr_matrix((np.ones(n_users, np.float32), (np.arange(n_users), held_out)), shape=train.shape)
+    model = AlternatingLeastSquares(factors=8, iterations=3, random_state=1, num_threads=1)
+    model.fit(train, show_progress=False)
+
+    training = pattern_of([row.indices.tolist() for row in train], n_items)
+    users = np.arange(n_users, dtype=np.int32)
+    ranks = held_out_ranks(model.user_factors, model.item_factors, training, users, held_out, k=10)
+    ours = score(hits_of_ranks(ranks), np.ones(n_users, int))
+
+    theirs = ranking_metrics_at_k(model, train, test, K=10, show_progress=False)
+    assert ours.map == pytest.approx(theirs["map"])
+    assert ours.ndcg == pytest.approx(theirs["ndcg"])
+    assert ours.hit_rate == pytest.approx(theirs["precision"])

@@ -1,0 +1,64 @@
+"""From events to one strength per pair."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_pipeline.core.columns import EVENT, ITEM, STRENGTH, TIMESTAMP, USER
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.strengths import Aggregate, pair_strengths
+
+NOTEBOOK = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
+
+
+def dataset(rows, *more):
+    users, items, events, *rest = zip(*rows, strict=True)
+    columns = {USER: users, ITEM: items, EVENT: events, **dict(zip(more, rest, strict=True))}
+    return ds.InMemoryDataset(pa.table({name: list(values) for name, values in columns.items()}))
+
+
+def test_sums_the_events_of_a_pair():
+    events = dataset([(2, "b", "view"), (1, "a", "click"), (2, "b", "compare"), (1, "b", "view")])
+
+    assert pair_strengths(events, NOTEBOOK).to_pylist() == [
+        {USER: 1, ITEM: "a", STRENGTH: 3.0},
+        {USER: 1, ITEM: "b", STRENGTH: 1.0},
+        {USER: 2, ITEM: "b", STRENGTH: 5.0},
+    ]
+
+
+def test_or_takes_the_strongest():
+    events = dataset([(2, "b", "view"), (2, "b", "compare"), (2, "b", "view")])
+
+    assert pair_strengths(events, NOTEBOOK, Aggregate.max)[STRENGTH].to_pylist() == [4.0]
+
+
+def test_keeps_the_latest_timestamp():
+    early, late = datetime(2015, 5, 3, tzinfo=UTC), datetime(2015, 9, 18, tzinfo=UTC)
+    events = dataset([(1, 1, "view", late), (1, 1, "view", early)], TIMESTAMP)
+
+    assert pair_strengths(events, NOTEBOOK)[TIMESTAMP].to_pylist() == [late]
+
+
+def test_an_event_without_a_strength_is_named():
+    with pytest.raises(InputError, match="no strength: refund"):
+        pair_strengths(dataset([(1, 1, "view"), (1, 1, "refund")]), NOTEBOOK)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from("abc"), st.sampled_from(sorted(NOTEBOOK))), min_size=1
+    )
+)
+def test_equals_a_plain_loop(rows):
+    expected: dict[tuple[int, str], float] = {}
+    for user, item, event in rows:
+        expected[user, item] = expected.get((user, item), 0) + NOTEBOOK[event]
+
+    table = pair_strengths(dataset(rows), NOTEBOOK)
+    pairs = zip(*(table[name].to_pylist() for name in (USER, ITEM, STRENGTH)), strict=True)
+    assert [((user, item), strength) for user, item, strength in pairs] == sorted(expected.items())

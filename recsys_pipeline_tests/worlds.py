@@ -1,0 +1,88 @@
+"""What several tests set up: a tiny shop, random matrices, a small run of the graph."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dagster import AssetSelection, ExecuteInProcessResult, materialize
+from hypothesis import strategies as st
+
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.definitions import defs
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+
+N_USERS, N_ITEMS = 40, 60
+
+SMALL_GRID = {
+    "factors": [4],
+    "regularization": [0.01, 0.1],
+    "alpha": [10.0],
+    "iterations": [3, 6],
+    "bm25_K1": [100.0],
+    "bm25_B": [0.8],
+}
+
+
+def item_code(item: int) -> str:
+    return f"00{item:03d}"
+
+
+def write_parity_feedback(path: Path) -> Path:
+    """Users 0 to 39 each touch 10 of the 30 items of their parity, some of them twice."""
+    rng = np.random.default_rng(1)
+    lines = ["UserID,ProductCode,Event"]
+    for user in range(N_USERS):
+        liked = rng.choice(np.arange(user % 2, N_ITEMS, 2), size=10, replace=False)
+        lines += [f"{user},{item_code(item)},view" for item in liked]
+        lines += [f"{user},{item_code(item)},click" for item in liked[:4]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def pattern_of(rows: list[list[int]], n_items: int) -> Pattern:
+    """The pattern of users who touched the given items."""
+    users = np.repeat(np.arange(len(rows), dtype=np.int32), [len(set(row)) for row in rows])
+    items = np.concatenate([np.array(sorted(set(row)), dtype=np.int32) for row in rows] or [[]])
+    return Pattern.from_coordinates(users, items.astype(np.int32), (len(rows), n_items))
+
+
+@st.composite
+def patterns(draw: st.DrawFn, max_users: int = 8, max_items: int = 12) -> Pattern:
+    """Patterns of any shape, users without pairs included."""
+    n_items = draw(st.integers(2, max_items))
+    rows = draw(
+        st.lists(st.lists(st.integers(0, n_items - 1), max_size=n_items), min_size=1, max_size=max_users)
+    )
+    return pattern_of(rows, n_items)
+
+
+def run_graph(
+    feedback: Path | str,
+    warehouse: Warehouse,
+    *,
+    ops: dict[str, Any] | None = None,
+    selection: AssetSelection | None = None,
+    **feedback_config: Any,
+) -> ExecuteInProcessResult:
+    """Materialize the graph, checks included, with a small grid."""
+    config = {"grid_search_results": {"config": SMALL_GRID}, **(ops or {})}
+    return materialize(
+        [*defs.assets, *defs.asset_checks],
+        selection=selection,
+        resources={
+            "feedback": Feedback(path=str(feedback), **feedback_config),
+            "warehouse": warehouse,
+            "io_manager": WarehouseIOManager(warehouse=warehouse),
+        },
+        run_config={"ops": config},
+        raise_on_error=False,
+    )
+
+
+def failure_of(result: ExecuteInProcessResult) -> str:
+    """The message of the step that failed."""
+    assert not result.success
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    data = event.step_failure_data
+    return data.user_failure_data.description if data.user_failure_data else data.error.message
