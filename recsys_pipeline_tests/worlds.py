@@ -66,7 +66,8 @@ def run_graph(
     **feedback_config: Any,
 ) -> ExecuteInProcessResult:
     """Materialize the graph, checks included, with a small grid."""
-    config = {"grid_search_results": {"config": SMALL_GRID}, **(ops or {})}
+    # Dagster refuses configuration for what is not selected.
+    config = {} if selection else {"grid_search_results": {"config": SMALL_GRID}}
     return materialize(
         [*defs.assets, *defs.asset_checks],
         selection=selection,
@@ -75,7 +76,7 @@ def run_graph(
             "warehouse": warehouse,
             "io_manager": WarehouseIOManager(warehouse=warehouse),
         },
-        run_config={"ops": config},
+        run_config={"ops": {**config, **(ops or {})}},
         raise_on_error=False,
     )
 

@@ -60,8 +60,8 @@ def ndcg(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:
     """
     gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
     ideal: PerUser = np.cumsum(gains).take(np.minimum(hits.shape[1], n_relevant) - 1)
-    gained: PerUser = np.sum(hits * gains, axis=1)
-    return gained / ideal
+    share: PerUser = np.sum(hits * gains / ideal[:, None], axis=1)
+    return share
 
 
 def hit_rate(hits: Hits) -> PerUser:

@@ -1,0 +1,83 @@
+"""The search gives the numbers of the notebook's procedure, trial by trial."""
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.dataset as ds
+import pytest
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from recsys_pipeline.assets.pairs import Pairs
+from recsys_pipeline.core.search import best_first, search
+from recsys_pipeline.core.splitting import held_out_pairs
+from recsys_pipeline.core.strengths import pair_strengths
+from recsys_pipeline.core.trials import Trial, grid
+from recsys_pipeline.engines.local import ImplicitTrainer
+from recsys_pipeline_tests import notebook
+from recsys_pipeline_tests.worlds import pattern_of
+
+NOTEBOOK_STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
+NOTEBOOK_GRID = grid([32, 64], [0.01, 0.05], [10.0, 20.0], [10, 20], [50.0, 100.0], [0.6, 0.8])
+
+
+@pytest.fixture(scope="module")
+def sample(sample_csv):
+    """All pairs of the bundled sample, and the held-out ones."""
+    text = pa_csv.ConvertOptions(column_types={"ProductCode": "string"})
+    events = ds.InMemoryDataset(pa_csv.read_csv(sample_csv, convert_options=text))
+    pairs = Pairs.from_strengths(pair_strengths(events, NOTEBOOK_STRENGTHS))
+    return pairs, held_out_pairs(pairs.pattern, seed=42, min_interactions=3)
+
+
+# From all over the grid: every value of every list occurs.
+@pytest.mark.parametrize("trial", [NOTEBOOK_GRID[position] for position in (0, 21, 42, 63)], ids=str)
+def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
+    pairs, held_out = sample
+    pattern = pairs.pattern
+    strengths = csr_matrix((pairs.strengths, pattern.indices, pattern.indptr), shape=pattern.shape)
+    pairs_out = dict(
+        zip(pattern.user_of_pair[held_out].tolist(), pattern.indices[held_out].tolist(), strict=True)
+    )
+    with threadpool_limits(1, "blas"):
+        textbook, at_every_rank = notebook.map_at_10(strengths, pairs_out, trial, seed=42)
+    ((result,),) = search(pattern, pairs.strengths, held_out, [trial], ImplicitTrainer(), seed=42)
+
+    assert result.scores.map == pytest.approx(textbook, abs=1e-6)
+    assert result.scores.notebook_map == pytest.approx(at_every_rank, abs=1e-6)
+
+
+def small_world():
+    rng = np.random.default_rng(3)
+    pattern = pattern_of([rng.choice(np.arange(u % 2, 40, 2), 8, replace=False) for u in range(30)], 40)
+    strengths = rng.integers(1, 6, pattern.n_pairs).astype(float)
+    return pattern, strengths, held_out_pairs(pattern, seed=1, min_interactions=3)
+
+
+def test_a_shared_fit_gives_what_separate_fits_give():
+    pattern, strengths, held_out = small_world()
+    trials = grid([4, 8], [0.1], [5.0, 10.0], [2, 5, 9], [100.0], [0.8])
+
+    def scores(trials):
+        per_fit = search(pattern, strengths, held_out, trials, ImplicitTrainer(), seed=5)
+        return {result.trial: result.scores for results in per_fit for result in results}
+
+    together = scores(trials)
+    assert together == {trial: scores([trial])[trial] for trial in trials}
+
+
+def test_finds_the_obvious():
+    pattern, strengths, held_out = small_world()
+    trial = Trial(factors=2, regularization=0.01, alpha=10.0, iterations=10, bm25_k1=100.0, bm25_b=0.0)
+    ((result,),) = search(pattern, strengths, held_out, [trial], ImplicitTrainer(), seed=1)
+
+    # Of the 20 items of a user's parity 13 are left to choose from: 10 guesses hit in 3 of 4 cases.
+    assert result.scores.hit_rate > 0.6
+
+
+def test_best_first_prefers_the_cheaper_among_equals():
+    pattern, strengths, held_out = small_world()
+    trials = grid([4], [0.1], [5.0], [3, 2], [100.0], [0.8])
+    (results,) = search(pattern, strengths, held_out, trials, ImplicitTrainer(), seed=5)
+    equals = [result._replace(scores=results[0].scores) for result in results]
+
+    assert [result.trial.iterations for result in best_first(equals[::-1])] == [2, 3]

@@ -1,0 +1,47 @@
+"""The trainer on `implicit`."""
+
+import numpy as np
+from implicit.cpu.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from recsys_pipeline.core.trials import Fit, Trial
+from recsys_pipeline.engines.local import ImplicitTrainer, top_items, trained_model
+from recsys_pipeline_tests.worlds import pattern_of
+
+FIT = Fit(factors=4, regularization=0.1, alpha=7.0, bm25_k1=100.0, bm25_b=0.8, checkpoints=(2, 5))
+
+
+def world():
+    rng = np.random.default_rng(0)
+    pattern = pattern_of([rng.choice(25, 6, replace=False) for _ in range(20)], 25)
+    return pattern.user_items(rng.random(pattern.n_pairs))
+
+
+def test_each_checkpoint_is_a_plain_fit_of_so_many_iterations():
+    user_items = world()
+    for state in ImplicitTrainer().train(user_items, FIT, seed=3):
+        with threadpool_limits(1, "blas"):
+            plain = AlternatingLeastSquares(
+                4, regularization=0.1, alpha=7.0, iterations=state.iterations, random_state=3, num_threads=1
+            )
+            plain.fit(user_items, show_progress=False)
+        assert np.array_equal(state.user_factors, plain.user_factors)
+        assert np.array_equal(state.item_factors, plain.item_factors)
+
+
+def test_blas_has_its_threads_back_after_a_fit():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    list(ImplicitTrainer().train(world(), FIT, seed=3))
+    assert threads() == before
+
+
+def test_top_items_are_the_best_of_all(rng):
+    users, items = rng.random((5, 3), dtype=np.float32), rng.random((8, 3), dtype=np.float32)
+    model = trained_model(Trial(3, 0.1, 1.0, 1, 100.0, 0.8), 1, users, items)
+    user_items = pattern_of([[0]] * 5, 8).user_items(np.ones(5))
+
+    assert top_items(model, user_items, 3).tolist() == np.argsort(-(users @ items.T), axis=1)[:, :3].tolist()
+    assert top_items(model, user_items, 99).shape == (5, 8)

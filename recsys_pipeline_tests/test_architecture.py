@@ -1,0 +1,83 @@
+"""Imports point towards the core, and each room holds what belongs there."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recsys_pipeline
+
+PACKAGE = Path(recsys_pipeline.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# What each room may import from the package, besides itself.
+ALLOWED = {
+    "core": set(),
+    "engines": {"core"},
+    "failures": {"core"},
+    "reporting": {"core", "storage"},
+    "settings": set(),
+    "storage": {"core", "failures", "settings", "reporting"},
+    "recommender": {"core", "engines", "storage"},
+    "assets": {"core", "engines", "failures", "reporting", "storage"},
+    "checks": {"assets", "core", "recommender", "storage"},
+    "automation": {"settings"},
+    "definitions": {"assets", "automation", "checks", "settings", "storage"},
+    "__main__": {"core", "reporting", "settings"},
+    "__init__": {"recommender"},
+}
+
+
+def room(module):
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(module):
+    """Dotted names of everything that a module imports."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_towards_the_core(module):
+    rooms = {name.split(".")[1] for name in imported(module) if name.startswith("recsys_pipeline.")}
+
+    assert rooms - {room(module)} <= ALLOWED[room(module)]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if room(module) in ("core", "engines")],
+    ids=lambda path: path.stem,
+)
+def test_the_arithmetic_knows_neither_dagster_nor_paths(module):
+    assert not {name.split(".")[0] for name in imported(module)} & {"dagster", "pathlib", "upath", "os"}
+
+
+def test_a_consumer_of_the_model_does_not_load_dagster():
+    code = "import sys, recsys_pipeline; sys.exit('dagster' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_is_unpickled(module):
+    names = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+
+    assert not names & {
+        "pickle.load",
+        "pickle.loads",
+        "pickle.Unpickler",
+        "joblib.load",
+        "pd.read_pickle",
+        "np.load",
+    }
