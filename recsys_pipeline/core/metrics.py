@@ -66,7 +66,7 @@ def ndcg(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:
 
 def hit_rate(hits: Hits) -> PerUser:
     """1 for a user with at least one hit, else 0."""
-    return hits.any(axis=1).astype(np.float64)
+    return np.asarray(hits.any(axis=1), dtype=np.float64)
 
 
 class Scores(NamedTuple):

@@ -1,0 +1,147 @@
+"""What a person and CI type, in subprocesses, on a small shop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys_pipeline import load_model
+from recsys_pipeline_tests.conftest import PROJECT
+from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID
+
+BIN = Path(sys.executable).parent
+SMALL = {"ops": {"grid_search_results": {"config": SMALL_GRID}}}
+
+
+@pytest.fixture
+def environment(tmp_path, parity_csv):
+    """A shop of its own: feed, warehouse and Dagster instance, initialised alone."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "RECSYS_FEEDBACK": str(parity_csv),
+        "RECSYS_WAREHOUSE": str(tmp_path / "warehouse"),
+    }
+    run(environment, "dagster", "instance", "migrate")
+    return environment
+
+
+def run(environment, command, *arguments, check=True):
+    return subprocess.run(
+        [str(BIN / command), *arguments],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=check,
+    )
+
+
+def test_dagster_asset_materialize(environment):
+    config = ["--config-json", json.dumps(SMALL)]
+    run(
+        environment,
+        "dagster",
+        "asset",
+        "materialize",
+        "--select",
+        "*",
+        "-m",
+        "recsys_pipeline.definitions",
+        *config,
+    )
+    model = load_model(environment["RECSYS_WAREHOUSE"])
+    assert len(model.users) == N_USERS
+
+    summary = run(environment, "python", "-m", "recsys_pipeline").stdout
+    assert f"{model.manifest['metrics']['MAP@10']:.4f}" in summary
+    assert "factors 4" in summary
+    assert model.manifest["version"] in summary
+
+
+def test_dagster_asset_materialize_with_a_configuration_file(environment, tmp_path):
+    config = tmp_path / "config.yaml"
+    other = tmp_path / "elsewhere"
+    config.write_text(yaml.safe_dump({**SMALL, "resources": {"warehouse": {"config": {"path": str(other)}}}}))
+    run(
+        environment,
+        *("dagster", "asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions"),
+        *("--config", str(config)),
+    )
+
+    assert load_model(other)
+
+
+def test_dg_launch_and_dg_check(environment, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    run(environment, "dg", "check", "defs")
+    run(environment, "dg", "launch", "--assets", "*", "--config", str(config))
+
+    assert load_model(environment["RECSYS_WAREHOUSE"])
+
+
+def test_bad_feedback_fails_the_command_and_says_why(environment):
+    bad = {**environment, "RECSYS_FEEDBACK": "no/such/file.csv"}
+    arguments = ("asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions")
+    result = run(bad, "dagster", *arguments, check=False)
+
+    assert result.returncode != 0
+    assert "no/such/file.csv does not exist. Set RECSYS_FEEDBACK" in result.stderr
+
+
+def test_the_summary_of_an_empty_warehouse_says_what_to_do(environment):
+    result = run(environment, "python", "-m", "recsys_pipeline", check=False)
+
+    assert result.returncode == 1
+    assert "Materialize the asset best_model first" in result.stderr
+
+
+def test_a_real_daemon_retrains_on_schedule(environment, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    nightly = {**environment, "RECSYS_SCHEDULE": "* * * * *", "RECSYS_RUN_CONFIG": str(config)}
+    pointer = Path(environment["RECSYS_WAREHOUSE"]) / "best_model" / "current.json"
+    with (tmp_path / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [str(BIN / "dagster-daemon"), "run", "-w", "workspace.yaml"],
+            cwd=PROJECT,
+            env=nightly,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        # The next full minute, then the run; the limit is for a machine that hangs.
+        deadline = time.monotonic() + 240
+        while not pointer.exists() and time.monotonic() < deadline and daemon.poll() is None:
+            time.sleep(0.5)
+        statuses = wait_for_a_finished_run(environment)
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(timeout=60)
+
+    assert "SUCCESS" in statuses, (tmp_path / "daemon.log").read_text()
+    assert load_model(environment["RECSYS_WAREHOUSE"])
+
+
+def wait_for_a_finished_run(environment):
+    code = (
+        "from dagster import DagsterInstance as I;"
+        "print(*(r.status.value for r in I.get().get_runs() if r.job_name == 'retrain'))"
+    )
+    for _ in range(60):
+        statuses = run(environment, "python", "-c", code).stdout.split()
+        if any(status in ("SUCCESS", "FAILURE") for status in statuses):
+            break
+        time.sleep(1)
+    return statuses
