@@ -8,6 +8,8 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from recsys_pipeline.assets.pairs import Pairs
+from recsys_pipeline.core.metrics import hits_of_ranks, score
+from recsys_pipeline.core.ranking import held_out_ranks
 from recsys_pipeline.core.search import best_first, search
 from recsys_pipeline.core.splitting import held_out_pairs
 from recsys_pipeline.core.strengths import pair_strengths
@@ -44,6 +46,27 @@ def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
 
     assert result.scores.map == pytest.approx(textbook, abs=1e-6)
     assert result.scores.notebook_map == pytest.approx(at_every_rank, abs=1e-6)
+
+
+def test_the_sample_has_something_to_find(sample):
+    pairs, held_out = sample
+    pattern = pairs.pattern
+    best = Trial(factors=64, regularization=0.01, alpha=10.0, iterations=10, bm25_k1=50.0, bm25_b=0.6)
+    ((result,),) = search(pattern, pairs.strengths, held_out, [best], ImplicitTrainer(), seed=42)
+
+    kept = np.ones(pattern.n_pairs, bool)
+    kept[held_out] = False
+    training = pattern.select(kept)
+    # A model with one factor, the popularity.
+    popularity = np.bincount(training.indices, minlength=pattern.n_items).astype(np.float32)[:, None]
+    everyone = np.ones((pattern.n_users, 1), np.float32)
+    users, items = pattern.user_of_pair[held_out], pattern.indices[held_out]
+    ranks = held_out_ranks(everyone, popularity, training, users, items, k=10)
+    popular = score(hits_of_ranks(ranks), np.ones(len(ranks), int))
+
+    assert result.scores.map == pytest.approx(0.0881, abs=0.001)
+    assert result.scores.notebook_map == pytest.approx(0.2864, abs=0.003)
+    assert popular.map == pytest.approx(0.0072, abs=0.0005)
 
 
 def small_world():
