@@ -122,11 +122,11 @@ def test_every_claim_is_checked_and_holds(result):
     assert all(check.passed for check in checks)
 
 
-def test_every_asset_has_a_description_a_kind_and_one_of_two_groups():
+def test_every_asset_has_a_description_a_kind_and_the_one_group():
     for node in defs.resolve_asset_graph().asset_nodes:
         assert node.description, node.key
         assert node.kinds, node.key
-        assert node.group_name in {"prepare", "model"}, node.key
+        assert node.group_name == "recommender", node.key
 
 
 def test_two_runs_give_identical_tables_and_factors(parity_csv, tmp_path):

@@ -6,7 +6,6 @@ import pyarrow.dataset as ds
 from dagster import Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.assets.groups import PREPARE
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.strengths import Aggregate, pair_strengths
 from recsys_pipeline.failures import input_errors_fail_the_run
@@ -22,7 +21,7 @@ from recsys_pipeline.storage.feedback import Feedback, ingest
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-@asset(group_name=PREPARE, kinds={"parquet", "pyarrow"})
+@asset(kinds={"parquet", "pyarrow"})
 def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[None]:
     """The events as they came, typed and validated, one row an event.
 
@@ -57,7 +56,7 @@ class StrengthsConfig(Config):
     )
 
 
-@asset(group_name=PREPARE, kinds={"parquet", "pyarrow"})
+@asset(kinds={"parquet", "pyarrow"})
 def feedback_strengths(
     config: StrengthsConfig, raw_feedback: ds.Dataset, feedback: Feedback
 ) -> MaterializeResult[pa.Table]:

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
-from recsys_pipeline.assets.groups import MODEL
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.search import best_trial
 from recsys_pipeline.core import columns
@@ -33,7 +32,7 @@ _INPUTS = (
 )
 
 
-@asset(group_name=MODEL, kinds={"parquet", "python"}, deps=["raw_feedback", "leave_one_out_split"])
+@asset(kinds={"parquet", "python"})
 def best_model(
     context: AssetExecutionContext,
     warehouse: Warehouse,
@@ -96,8 +95,8 @@ def best_model(
     )
     return MaterializeResult(
         metadata={
-            **shape_metadata(n_users, n_items, pairs.pattern.n_pairs),
             **{name: rounded(value) for name, value in quality.items()},
+            **shape_metadata(n_users, n_items, pairs.pattern.n_pairs),
             **trial._asdict(),
             "version": folder.name,
             "path": MetadataValue.path(str(folder)),

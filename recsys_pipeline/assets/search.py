@@ -6,7 +6,6 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.assets.groups import MODEL
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.splitting import held_out_positions
 from recsys_pipeline.core import columns
@@ -53,7 +52,7 @@ class GridConfig(Config):
         return grid(self.factors, self.regularization, self.alpha, self.iterations, self.bm25_K1, self.bm25_B)
 
 
-@asset(group_name=MODEL, kinds={"parquet", "python"})
+@asset(kinds={"parquet", "python"})
 def grid_search_results(
     context: AssetExecutionContext,
     config: GridConfig,
@@ -91,12 +90,12 @@ def grid_search_results(
     return MaterializeResult(
         value=with_notes(table, notes),
         metadata={
-            **shape_metadata(*pairs.pattern.shape, pairs.pattern.n_pairs),
             columns.MAP_AT_10: rounded(best.scores.map),
             columns.MAP_AT_10_STANDARD_ERROR: rounded(best.scores.standard_error),
             columns.NDCG_AT_10: rounded(best.scores.ndcg),
             columns.HIT_RATE_AT_10: rounded(best.scores.hit_rate),
             columns.NOTEBOOK_MAP_AT_10: rounded(best.scores.notebook_map),
+            **shape_metadata(*pairs.pattern.shape, pairs.pattern.n_pairs),
             "trials": len(trials),
             "fits": n_fits,
             "held_out_pairs": len(held_out),

@@ -6,7 +6,6 @@ from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys_pipeline.assets.groups import PREPARE
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, USER, USER_INDEX
 from recsys_pipeline.core.errors import InputError
@@ -27,7 +26,7 @@ class SplitConfig(Config):
     )
 
 
-@asset(group_name=PREPARE, kinds={"parquet", "numpy"})
+@asset(kinds={"parquet", "numpy"})
 def leave_one_out_split(
     context: AssetExecutionContext, config: SplitConfig, bm25_matrix: Tables
 ) -> MaterializeResult[pa.Table]:

@@ -5,7 +5,6 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.assets.groups import PREPARE
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.reporting.metadata import distribution_table, shape_metadata
@@ -20,7 +19,7 @@ class Bm25Config(Config):
     B: float = Field(default=0.8, ge=0, le=1, description="0 ignores an item's length, 1 discounts it fully.")
 
 
-@asset(group_name=PREPARE, kinds={"parquet", "numpy"})
+@asset(kinds={"parquet", "numpy"})
 def bm25_matrix(
     context: AssetExecutionContext, config: Bm25Config, feedback_strengths: pa.Table
 ) -> MaterializeResult[Tables]:

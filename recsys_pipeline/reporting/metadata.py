@@ -9,6 +9,8 @@ import pyarrow as pa
 from dagster import MarkdownMetadataValue, MetadataValue, TableColumn, TableSchema
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.columns import DESCRIPTIONS
+
 Metadata = dict[str, Any]
 
 _QUANTILES = {"min": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
@@ -21,7 +23,9 @@ def rounded(value: float) -> float:
 
 def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> Metadata:
     """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
-    columns = [TableColumn(field.name, str(field.type)) for field in schema]
+    columns = [
+        TableColumn(field.name, str(field.type), description=DESCRIPTIONS.get(field.name)) for field in schema
+    ]
     return {
         "dagster/row_count": n_rows,
         "dagster/column_schema": TableSchema(columns=columns),
