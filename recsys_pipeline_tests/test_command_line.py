@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -106,14 +108,15 @@ def test_the_summary_of_an_empty_warehouse_says_what_to_do(environment):
     assert "Materialize the asset best_model first" in result.stderr
 
 
-def test_a_real_daemon_retrains_on_schedule(environment, tmp_path):
+def test_dagster_dev_serves_the_ui_and_its_daemon_retrains_on_schedule(environment, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(SMALL))
     nightly = {**environment, "RECSYS_SCHEDULE": "* * * * *", "RECSYS_RUN_CONFIG": str(config)}
     pointer = Path(environment["RECSYS_WAREHOUSE"]) / "best_model" / "current.json"
-    with (tmp_path / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [str(BIN / "dagster-daemon"), "run", "-w", "workspace.yaml"],
+    port = free_port()
+    with (tmp_path / "dev.log").open("w") as log:
+        dev = subprocess.Popen(
+            [str(BIN / "dagster"), "dev", "-w", "workspace.yaml", "--port", str(port)],
             cwd=PROJECT,
             env=nightly,
             stdout=log,
@@ -123,15 +126,24 @@ def test_a_real_daemon_retrains_on_schedule(environment, tmp_path):
     try:
         # The next full minute, then the run; the limit is for a machine that hangs.
         deadline = time.monotonic() + 240
-        while not pointer.exists() and time.monotonic() < deadline and daemon.poll() is None:
+        while not pointer.exists() and time.monotonic() < deadline and dev.poll() is None:
             time.sleep(0.5)
         statuses = wait_for_a_finished_run(environment)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
+            served = json.load(answer)
     finally:
-        os.killpg(daemon.pid, signal.SIGTERM)
-        daemon.wait(timeout=60)
+        os.killpg(dev.pid, signal.SIGTERM)
+        dev.wait(timeout=60)
 
-    assert "SUCCESS" in statuses, (tmp_path / "daemon.log").read_text()
+    assert "SUCCESS" in statuses, (tmp_path / "dev.log").read_text()
+    assert "dagster_webserver_version" in served
     assert load_model(environment["RECSYS_WAREHOUSE"])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_for_a_finished_run(environment):
