@@ -48,7 +48,10 @@ class Recommender:
     def __init__(self, release: Release) -> None:
         hyperparameters = release.manifest["hyperparameters"]
         self.model = trained_model(
-            Trial(**hyperparameters), release.manifest["seed"], release.user_factors, release.item_factors
+            Trial.from_mapping(hyperparameters),
+            release.manifest["seed"],
+            release.user_factors,
+            release.item_factors,
         )
         self.manifest = release.manifest
         self.users, self.items = _index(release.users), _index(release.items)

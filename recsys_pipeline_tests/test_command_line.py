@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -81,6 +82,45 @@ def test_dagster_asset_materialize_with_a_configuration_file(environment, tmp_pa
     )
 
     assert load_model(other)
+
+
+# Long enough to be killed in the middle.
+SLOW_GRID = {**SMALL_GRID, "factors": [32], "alpha": [1.0, 2.0, 3.0, 4.0, 5.0], "iterations": [500, 1000]}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_search_that_is_killed_goes_on_where_it_stopped(environment, tmp_path, how):
+    config = {"ops": {"grid_search_results": {"config": {**SLOW_GRID, "workers": 2}}}}
+    command = (
+        *("dagster", "asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions"),
+        *("--config-json", json.dumps(config)),
+    )
+    journal = Path(environment["RECSYS_WAREHOUSE"]) / "search_journal"
+    search = subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(journal.glob("*/*.json"))) < 3 and search.poll() is None:
+        time.sleep(0.02)
+    search.send_signal(how)
+    assert search.wait(timeout=60) != 0
+    n_finished = len(list(journal.glob("*/*.json")))
+    assert 3 <= n_finished < 20
+
+    resumed = run(environment, *command)
+    assert f"; {n_finished} are in the journal already" in resumed.stderr
+    whole = {**environment, "RECSYS_WAREHOUSE": str(tmp_path / "whole")}
+    run(whole, *command)
+    tables = [
+        pq.read_table(Path(each["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet").drop_columns(
+            "fit_seconds"
+        )
+        for each in (environment, whole)
+    ]
+    assert tables[0].equals(tables[1])
 
 
 def test_dg_launch_and_dg_check(environment, tmp_path):

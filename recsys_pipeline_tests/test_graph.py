@@ -32,6 +32,11 @@ COLUMNS = [
     "HitRate@10",
     "MAP@10 (notebook)",
     "fit_seconds",
+    "iterations_done",
+    "nu",
+    "unobserved_weight",
+    "confidence",
+    "failure",
 ]
 
 
@@ -58,6 +63,7 @@ def test_makes_every_artefact(warehouse):
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results")),
             "bm25_matrix",
             "best_model",
+            "search_journal",
         ]
     )
     pairs = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
@@ -236,6 +242,60 @@ def test_a_typo_in_the_configuration_fails_before_anything_runs(parity_csv, ware
     with pytest.raises(DagsterInvalidConfigError, match='unexpected config entry "factor"'):
         run_graph(parity_csv, warehouse, ops={"grid_search_results": {"config": {"factor": [4]}}})
     assert not warehouse.root.exists()
+
+
+def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(parity_csv, warehouse):
+    ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [10.0, 1e38]}}}
+    result = run_graph(parity_csv, warehouse, ops=ops)
+
+    assert result.success
+    assert metadata(result, "grid_search_results")["failed_trials"] == 4
+    rows = warehouse.read_table("grid_search_results").to_pylist()
+    assert [row["alpha"] for row in rows] == [10.0] * 4 + [1e38] * 4
+    assert all("NaN" in row["failure"] and row["MAP@10"] is None for row in rows[4:])
+    assert all(row["failure"] is None for row in rows[:4])
+
+
+def test_a_search_in_which_all_fails_fails(parity_csv, warehouse):
+    ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [1e38]}}}
+
+    assert "all 4 trials failed; the first: " in failure_of(run_graph(parity_csv, warehouse, ops=ops))
+    assert not warehouse.table_path("grid_search_results").exists()
+
+
+@pytest.mark.parametrize("strategy", ["halving", "random"])
+@pytest.mark.parametrize("solver", ["implicit", "batched"])
+def test_every_strategy_and_solver_ends_in_a_model(parity_csv, warehouse, strategy, solver):
+    search = {**SMALL_GRID, "iterations": [3, 12], "strategy": strategy, "n_trials": 5, "solver": solver}
+    if solver == "batched":
+        search |= {"nu": [0.0, 0.5], "unobserved_weight": [0.1, 1.0], "confidence": ["1 + alpha * w"]}
+    result = run_graph(parity_csv, warehouse, ops={"grid_search_results": {"config": search}})
+
+    assert result.success
+    rows = warehouse.read_table("grid_search_results").to_pylist()
+    assert rows[0]["iterations_done"] == rows[0]["iterations"]
+    if strategy == "halving":
+        assert any(row["iterations_done"] < row["iterations"] for row in rows)
+    else:
+        assert len(rows) == 5
+    manifest = load_model(warehouse.root).manifest
+    assert manifest["solver"] == solver
+    assert manifest["hyperparameters"]["nu"] == rows[0]["nu"]
+
+
+def test_a_search_over_the_same_data_takes_up_what_is_finished(parity_csv, warehouse):
+    assert run_graph(parity_csv, warehouse).success
+    before = warehouse.read_table("grid_search_results")
+    assert run_graph(parity_csv, warehouse).success
+
+    # Even the seconds are those of the first search.
+    assert warehouse.read_table("grid_search_results").equals(before)
+
+
+def test_implicit_is_not_asked_for_what_it_cannot_do(parity_csv, warehouse):
+    ops = {"grid_search_results": {"config": {**SMALL_GRID, "nu": [0.5]}}}
+
+    assert "Choose solver `batched`" in failure_of(run_graph(parity_csv, warehouse, ops=ops))
 
 
 def test_a_split_of_another_matrix_is_noticed(parity_csv, warehouse, tmp_path):

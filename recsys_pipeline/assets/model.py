@@ -10,7 +10,8 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.metrics import K, hits_of_recommended, score
 from recsys_pipeline.core.trials import fits_for
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline.engines.local import ImplicitTrainer, top_items, trained_model
+from recsys_pipeline.engines.local import top_items, trained_model
+from recsys_pipeline.engines.solvers import trainer_for
 from recsys_pipeline.failures import input_errors_fail_the_run
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.storage.releases import Release, publish
@@ -44,7 +45,7 @@ def best_model(
     MAP@10 is that of the search on the held-out pairs; MAP@10 train scores the refitted model on the pairs
     it was trained on, nothing filtered, as the notebook prints it, and says nothing of its quality.
     """
-    trial, seed = best_trial(grid_search_results)
+    trial, seed, solver = best_trial(grid_search_results)
     pairs = Pairs.from_tables(bm25_matrix)
     inputs = {"/".join(names): warehouse.fingerprint(*names) for names in _INPUTS}
     if notes_of(grid_search_results)["inputs"]["bm25_matrix"] != inputs["bm25_matrix/pairs"]:
@@ -55,7 +56,9 @@ def best_model(
 
     user_items = pairs.pattern.user_items(weights)
     (fit,) = fits_for([trial])
-    (state,) = ImplicitTrainer().train(user_items, fit, seed)
+    with input_errors_fail_the_run():
+        trainer = trainer_for(solver)
+    (state,) = trainer.train(user_items, fit, seed)
     if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
         raise FloatingPointError("the factors hold NaN or infinity: the fit diverged; nothing is published")
     model = trained_model(trial, seed, state.user_factors, state.item_factors)
@@ -86,6 +89,7 @@ def best_model(
             manifest={
                 "hyperparameters": trial._asdict(),
                 "seed": seed,
+                "solver": solver.value,
                 "metrics": quality,
                 "counts": {"users": n_users, "items": n_items, "pairs": pairs.pattern.n_pairs},
                 "inputs": inputs,

@@ -1,20 +1,28 @@
-"""The grid search."""
+"""The search."""
 
-from typing import Annotated
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.splitting import held_out_positions
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.search import TrialResult, best_first, search
-from recsys_pipeline.core.trials import Trial, fits_for, grid
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.search import SearchData, TrialResult, best_first
+from recsys_pipeline.core.strategies import SearchStrategy, Task, exhaustive, halving
+from recsys_pipeline.core.trials import ALPHA_W, ONE_PLUS_ALPHA_W, Trial, draw, grid
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline.engines.local import ImplicitTrainer
+from recsys_pipeline.engines.pool import WorkerPool, usable_cores
+from recsys_pipeline.engines.solvers import Solver, require_solvable, trainer_for
 from recsys_pipeline.failures import input_errors_fail_the_run
 from recsys_pipeline.reporting.metadata import markdown_table, rounded, shape_metadata
+from recsys_pipeline.reporting.progress import Progress
+from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.tables import notes_of, with_notes
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -27,7 +35,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GridConfig(Config):
-    """The lists whose every combination is a trial; by default the notebook's 64."""
+    """The lists whose every combination is a trial, by default the notebook's 64, and how to search them."""
 
     factors: list[Count] = Field(default=[32, 64], min_length=1, description="Latent factors.")
     regularization: list[NotNegative] = Field(
@@ -43,13 +51,66 @@ class GridConfig(Config):
         default=[50.0, 100.0], min_length=1, description="K1 of the weights, in strengths."
     )
     bm25_B: list[Share] = Field(default=[0.6, 0.8], min_length=1, description="B of the weights.")
+    nu: list[Share] = Field(
+        default=[0.0],
+        min_length=1,
+        description="Power of a row's frequency by which its penalty grows; other than 0 needs `batched`.",
+    )
+    unobserved_weight: list[Positive] = Field(
+        default=[1.0],
+        min_length=1,
+        description="Confidence of unobserved pairs; other than 1 needs `batched`.",
+    )
+    confidence: list[str] = Field(
+        default=[ALPHA_W],
+        min_length=1,
+        description=f"`{ALPHA_W}` (implicit) or `{ONE_PLUS_ALPHA_W}` (Hu et al., Spark; needs `batched`).",
+    )
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Of the random start of every fit, the final one too."
     )
+    strategy: SearchStrategy = Field(
+        default=SearchStrategy.grid,
+        description="`grid`: every trial to its end; `halving`: all fits advance together and the better "
+        "half goes on; `random`: n_trials drawn between the least and the largest value of each list.",
+    )
+    n_trials: int = Field(default=32, ge=1, description="Of the strategy `random`.")
+    first_rung: int = Field(
+        default=5, ge=1, description="Iterations before `halving` takes stock for the first time, at least."
+    )
+    solver: Solver = Field(
+        default=Solver.implicit, description="`implicit`, or `batched`: the same path, faster, needs numba."
+    )
+    workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
+    reuse_finished_trials: bool = Field(
+        default=True, description="Take up what an earlier search over the same data has finished."
+    )
+
+    @model_validator(mode="after")
+    def _confidence_is_known(self) -> "GridConfig":
+        if unknown := set(self.confidence) - {ALPHA_W, ONE_PLUS_ALPHA_W}:
+            raise ValueError(
+                f"confidence: {', '.join(map(repr, sorted(unknown)))} is none of "
+                f"{ALPHA_W!r} and {ONE_PLUS_ALPHA_W!r}"
+            )
+        return self
 
     def trials(self) -> list[Trial]:
-        """Every combination."""
-        return grid(self.factors, self.regularization, self.alpha, self.iterations, self.bm25_K1, self.bm25_B)
+        """What the strategy is to try."""
+        lists: dict[str, Sequence[Any]] = {
+            "factors": self.factors,
+            "regularization": self.regularization,
+            "alpha": self.alpha,
+            "iterations": self.iterations,
+            "bm25_k1": self.bm25_K1,
+            "bm25_b": self.bm25_B,
+            "nu": self.nu,
+            "unobserved_weight": self.unobserved_weight,
+            "confidence": self.confidence,
+        }
+        if self.strategy is SearchStrategy.random:
+            return draw(self.n_trials, self.seed, **lists)
+        return grid(**lists)
 
 
 @asset(kinds={"parquet", "python"})
@@ -62,7 +123,9 @@ def grid_search_results(
 ) -> MaterializeResult[pa.Table]:
     """One row a trial: its hyperparameters and how it ranks the held-out pairs, best MAP@10 first.
 
-    Weights are those of all pairs, as in the notebook; training leaves the held-out pairs out.
+    Weights are those of all pairs, as in the notebook; training leaves the held-out pairs out. A trial that
+    failed is a row with its reason. Finished trials are journalled: a search that was killed goes on where
+    it stopped.
     """
     trials = config.trials()
     pairs = Pairs.from_tables(bm25_matrix)
@@ -70,23 +133,33 @@ def grid_search_results(
         held_out = held_out_positions(pairs, leave_one_out_split)
         # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
         pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
+        require_solvable(config.solver, trials)
+        trainer_for(config.solver)
 
-    n_fits = len(fits_for(trials))
-    context.log.info(f"{len(trials)} trials by {n_fits} fits, scored on {len(held_out):,} held-out pairs")
-    results: list[TrialResult] = []
-    searching = search(pairs.pattern, pairs.strengths, held_out, trials, ImplicitTrainer(), config.seed)
-    for number, of_fit in enumerate(searching, start=1):
-        results += of_fit
-        context.log.info(_progress_line(number, n_fits, of_fit, best_first(results)[0]))
+    data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, trials)
+    journal = Journal(warehouse.root, data, config.solver.value, config.seed)
+    begin = time.perf_counter()
+    results = list(_search(context, config, trials, data, journal))
+    search_seconds = time.perf_counter() - begin
+    journal.drop_others()
 
     ranking = best_first(results)
+    best = ranking[0]
+    with input_errors_fail_the_run():
+        if best.scores is None:
+            raise InputError(f"all {len(results)} trials failed; the first: {best.failure}")
     inputs = {
         "bm25_matrix": warehouse.fingerprint("bm25_matrix", "pairs"),
         "leave_one_out_split": warehouse.fingerprint("leave_one_out_split"),
     }
-    notes = {"seed": config.seed, "held_out_pairs": len(held_out), "inputs": inputs}
+    notes = {
+        "seed": config.seed,
+        "solver": config.solver.value,
+        "held_out_pairs": len(held_out),
+        "inputs": inputs,
+    }
     table = results_table(ranking)
-    best = ranking[0]
+    shown = table.slice(0, _SHOWN).to_pylist()
     return MaterializeResult(
         value=with_notes(table, notes),
         metadata={
@@ -97,51 +170,103 @@ def grid_search_results(
             columns.NOTEBOOK_MAP_AT_10: rounded(best.scores.notebook_map),
             **shape_metadata(*pairs.pattern.shape, pairs.pattern.n_pairs),
             "trials": len(trials),
-            "fits": n_fits,
+            "failed_trials": sum(result.scores is None for result in results),
             "held_out_pairs": len(held_out),
+            "search_seconds": rounded(search_seconds),
+            "solver": config.solver.value,
+            "strategy": config.strategy.value,
             "seed": config.seed,
-            f"top_{_SHOWN}": markdown_table(
-                table.schema.names, [list(row.values()) for row in table.slice(0, _SHOWN).to_pylist()]
-            ),
+            f"top_{_SHOWN}": markdown_table(table.schema.names, [list(row.values()) for row in shown]),
         },
     )
 
 
-def _progress_line(number: int, n_fits: int, of_fit: list[TrialResult], best: TrialResult) -> str:
-    trial = of_fit[0].trial
-    scores = ", ".join(
-        f"{result.scores.map:.4f} after {result.trial.iterations} iterations" for result in of_fit
+def _search(
+    context: AssetExecutionContext,
+    config: GridConfig,
+    trials: list[Trial],
+    data: SearchData,
+    journal: Journal,
+) -> Iterator[TrialResult]:
+    """The result of each trial, journalled and reported as it comes."""
+    workers = config.workers or usable_cores()
+    known = {}
+    if config.reuse_finished_trials:
+        rungs = {trial._replace(iterations=n) for trial in trials for n in range(1, trial.iterations + 1)}
+        candidates = trials if config.strategy is not SearchStrategy.halving else sorted(rungs)
+        known = {result.trial: result for result in journal.finished(candidates)}
+    context.log.info(
+        f"{len(trials)} trials on {len(data.users):,} held-out pairs, solver {config.solver.value}, "
+        f"{workers} workers; {sum(trial in known for trial in trials)} are in the journal already"
     )
-    return (
-        f"fit {number} of {n_fits}: {trial.factors} factors, regularization {trial.regularization:g}, "
-        f"alpha {trial.alpha:g}, K1 {trial.bm25_k1:g}, B {trial.bm25_b:g}: MAP@10 {scores}; "
-        f"{of_fit[-1].fit_seconds:.1f} s; best so far {best.scores.map:.4f}"
-    )
+    with (
+        WorkerPool(data, config.solver, config.seed, workers) as pool,
+        Progress(
+            context.log.info, len(trials), in_journal=sum(trial in known for trial in trials)
+        ) as progress,
+    ):
+
+        def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
+            for result in pool.run(tasks):
+                journal.add(result)
+                yield result
+
+        searching = (
+            halving(trials, known, run, config.first_rung)
+            if config.strategy is SearchStrategy.halving
+            else exhaustive(trials, known, run)
+        )
+        for result in searching:
+            progress.report(result)
+            yield result
 
 
 def results_table(ranking: list[TrialResult]) -> pa.Table:
-    """A row a trial, in the given order."""
+    """A row a trial, in the given order; scores of a failed one are null."""
+
+    def trials(name: str) -> list[float | int | str]:
+        return [getattr(result.trial, name) for result in ranking]
+
+    def scores(name: str) -> pa.Array:
+        values = [getattr(result.scores, name) if result.scores else None for result in ranking]
+        return pa.array(values, pa.float64())
+
     return pa.table(
         {
-            columns.FACTORS: [result.trial.factors for result in ranking],
-            columns.REGULARIZATION: [result.trial.regularization for result in ranking],
-            columns.ALPHA: [result.trial.alpha for result in ranking],
-            columns.ITERATIONS: [result.trial.iterations for result in ranking],
-            columns.BM25_K1: [result.trial.bm25_k1 for result in ranking],
-            columns.BM25_B: [result.trial.bm25_b for result in ranking],
-            columns.MAP_AT_10: [result.scores.map for result in ranking],
-            columns.MAP_AT_10_STANDARD_ERROR: [result.scores.standard_error for result in ranking],
-            columns.NDCG_AT_10: [result.scores.ndcg for result in ranking],
-            columns.HIT_RATE_AT_10: [result.scores.hit_rate for result in ranking],
-            columns.NOTEBOOK_MAP_AT_10: [result.scores.notebook_map for result in ranking],
-            columns.FIT_SECONDS: [result.fit_seconds for result in ranking],
+            columns.FACTORS: trials("factors"),
+            columns.REGULARIZATION: trials("regularization"),
+            columns.ALPHA: trials("alpha"),
+            columns.ITERATIONS: trials("iterations"),
+            columns.BM25_K1: trials("bm25_k1"),
+            columns.BM25_B: trials("bm25_b"),
+            columns.MAP_AT_10: scores("map"),
+            columns.MAP_AT_10_STANDARD_ERROR: scores("standard_error"),
+            columns.NDCG_AT_10: scores("ndcg"),
+            columns.HIT_RATE_AT_10: scores("hit_rate"),
+            columns.NOTEBOOK_MAP_AT_10: scores("notebook_map"),
+            columns.FIT_SECONDS: pa.array(
+                [None if np.isnan(result.fit_seconds) else result.fit_seconds for result in ranking],
+                pa.float64(),
+            ),
+            columns.ITERATIONS_DONE: pa.array(
+                [
+                    None if result.scores is None else result.iterations_done or result.trial.iterations
+                    for result in ranking
+                ],
+                pa.int64(),
+            ),
+            columns.NU: trials("nu"),
+            columns.UNOBSERVED_WEIGHT: trials("unobserved_weight"),
+            columns.CONFIDENCE: trials("confidence"),
+            columns.FAILURE: pa.array([result.failure or None for result in ranking], pa.string()),
         }
     )
 
 
-def best_trial(grid_search_results: pa.Table) -> tuple[Trial, int]:
-    """The trial of the first row, and the seed of the search."""
+def best_trial(grid_search_results: pa.Table) -> tuple[Trial, int, Solver]:
+    """The trial of the first row, and seed and solver of the search."""
     row = grid_search_results.slice(0, 1).to_pylist()[0]
+    notes = notes_of(grid_search_results)
     trial = Trial(
         factors=row[columns.FACTORS],
         regularization=row[columns.REGULARIZATION],
@@ -149,5 +274,8 @@ def best_trial(grid_search_results: pa.Table) -> tuple[Trial, int]:
         iterations=row[columns.ITERATIONS],
         bm25_k1=row[columns.BM25_K1],
         bm25_b=row[columns.BM25_B],
+        nu=row[columns.NU],
+        unobserved_weight=row[columns.UNOBSERVED_WEIGHT],
+        confidence=row[columns.CONFIDENCE],
     )
-    return trial, notes_of(grid_search_results)["seed"]
+    return trial, notes["seed"], Solver(notes["solver"])

@@ -27,6 +27,11 @@ NDCG_AT_10 = "NDCG@10"
 HIT_RATE_AT_10 = "HitRate@10"
 NOTEBOOK_MAP_AT_10 = "MAP@10 (notebook)"
 FIT_SECONDS = "fit_seconds"
+ITERATIONS_DONE = "iterations_done"
+NU = "nu"
+UNOBSERVED_WEIGHT = "unobserved_weight"
+CONFIDENCE = "confidence"
+FAILURE = "failure"
 
 DESCRIPTIONS = {
     USER: "Raw id of the user, as it came in.",
@@ -48,5 +53,10 @@ DESCRIPTIONS = {
     NDCG_AT_10: "Mean of 1/log2(rank + 1), 0 beyond rank 10.",
     HIT_RATE_AT_10: "Share of held-out items among the first 10.",
     NOTEBOOK_MAP_AT_10: "The notebook's own formula; can exceed 1.",
+    ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
+    NU: "Power of a row's frequency by which its penalty grows.",
+    UNOBSERVED_WEIGHT: "Confidence of unobserved pairs.",
+    CONFIDENCE: "Confidence of an observed pair of weight w.",
+    FAILURE: "Why the trial failed; empty for one that did not.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

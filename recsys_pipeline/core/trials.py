@@ -1,12 +1,30 @@
 """The trials of a search, and the fewest fits that answer them all."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from random import Random
+from typing import Any, NamedTuple, Self
+
+# The confidence in a pair of weight w: `implicit`'s, and that of Hu et al. (2008) and Spark.
+ALPHA_W = "alpha * w"
+ONE_PLUS_ALPHA_W = "1 + alpha * w"
 
 
 class Trial(NamedTuple):
-    """One configuration of the grid."""
+    """One configuration.
+
+    Attributes:
+        factors: number of latent factors.
+        regularization: penalty on the squared length of the factors.
+        alpha: factor of the weights in the confidence.
+        iterations: of ALS.
+        bm25_k1: of the weights.
+        bm25_b: of the weights.
+        nu: power of a row's frequency by which its penalty grows; 0 is `implicit`'s.
+        unobserved_weight: confidence of a pair that was not observed; 1 is `implicit`'s.
+        confidence: ALPHA_W or ONE_PLUS_ALPHA_W.
+    """
 
     factors: int
     regularization: float
@@ -14,40 +32,69 @@ class Trial(NamedTuple):
     iterations: int
     bm25_k1: float
     bm25_b: float
+    nu: float = 0.0
+    unobserved_weight: float = 1.0
+    confidence: str = ALPHA_W
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """The trial with these attributes; other keys do not count."""
+        return cls(**{name: values[name] for name in cls._fields if name in values})
 
 
 class Fit(NamedTuple):
-    """One training run that answers every trial differing in iterations alone."""
+    """One training run that answers every trial differing in iterations alone.
 
-    factors: int
-    regularization: float
-    alpha: float
-    bm25_k1: float
-    bm25_b: float
+    Attributes:
+        longest: the trial that takes the most iterations.
+        checkpoints: the iterations of all its trials, ascending.
+    """
+
+    longest: Trial
     checkpoints: tuple[int, ...]
 
     def trial(self, iterations: int) -> Trial:
         """The trial that this fit answers after so many iterations."""
-        return Trial(self.factors, self.regularization, self.alpha, iterations, self.bm25_k1, self.bm25_b)
+        return self.longest._replace(iterations=iterations)
 
 
-def grid(
-    factors: Sequence[int],
-    regularization: Sequence[float],
-    alpha: Sequence[float],
-    iterations: Sequence[int],
-    bm25_k1: Sequence[float],
-    bm25_b: Sequence[float],
-) -> list[Trial]:
-    """Every combination once, in the order of the lists."""
-    combinations = product(factors, regularization, alpha, iterations, bm25_k1, bm25_b)
-    return list(dict.fromkeys(Trial(*combination) for combination in combinations))
+def grid(**lists: Sequence[Any]) -> list[Trial]:
+    """Every combination of the attributes' lists once, in the order of the lists."""
+    combinations = product(*lists.values())
+    return list(dict.fromkeys(Trial(**dict(zip(lists, values, strict=True))) for values in combinations))
+
+
+def draw(n_trials: int, seed: int, **lists: Sequence[Any]) -> list[Trial]:
+    """Trials drawn between the least and the largest value of each list.
+
+    Integers are drawn evenly on a logarithmic scale, as are floats whose list is above 0 throughout but
+    for `bm25_b` and `nu`, which are shares; texts are drawn from the list.
+    """
+    rng = Random(seed)
+    return [
+        Trial(**{name: _draw_value(rng, name, values) for name, values in lists.items()})
+        for _ in range(n_trials)
+    ]
+
+
+def _draw_value(rng: Random, name: str, values: Sequence[Any]) -> Any:
+    share = rng.random()
+    if isinstance(values[0], str):
+        return values[int(share * len(values))]
+    low, high = min(values), max(values)
+    if low > 0 and name not in ("bm25_b", "nu"):
+        value = low * math.exp(share * math.log(high / low))
+    else:
+        value = low + share * (high - low)
+    return round(value) if isinstance(low, int) else float(f"{value:.4g}")
 
 
 def fits_for(trials: Iterable[Trial]) -> list[Fit]:
     """The fits that answer all trials: the factors after 10 of 20 iterations are those of a fit of 10."""
-    checkpoints: dict[Fit, set[int]] = {}
+    checkpoints: dict[Trial, set[int]] = {}
     for trial in trials:
-        fit = Fit(trial.factors, trial.regularization, trial.alpha, trial.bm25_k1, trial.bm25_b, ())
-        checkpoints.setdefault(fit, set()).add(trial.iterations)
-    return [fit._replace(checkpoints=tuple(sorted(wanted))) for fit, wanted in checkpoints.items()]
+        checkpoints.setdefault(trial._replace(iterations=0), set()).add(trial.iterations)
+    return [
+        Fit(trial._replace(iterations=max(wanted)), tuple(sorted(wanted)))
+        for trial, wanted in checkpoints.items()
+    ]

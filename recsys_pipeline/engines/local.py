@@ -22,17 +22,25 @@ class ImplicitTrainer:
         """`num_threads` of `implicit`; 0 takes all cores. It does not change the factors."""
         self.num_threads = num_threads
 
-    def train(self, user_items: csr_matrix, fit: Fit, seed: int) -> Iterator[Checkpoint]:
+    def train(
+        self, user_items: csr_matrix, fit: Fit, seed: int, start: Checkpoint | None = None
+    ) -> Iterator[Checkpoint]:
         """See `recsys_pipeline.core.search.Trainer`."""
-        model = None
+        if not (user_items.indptr.flags.writeable and user_items.indices.flags.writeable):
+            # implicit cannot work on arrays that Arrow lends; only with alpha 1 does it not copy them itself.
+            user_items = user_items.copy()
+        # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
+        with threadpool_limits(1, "blas"):
+            model = new_model(fit.longest, seed, num_threads=self.num_threads)
         done, seconds = 0, 0.0
+        if start:
+            done, seconds = start.iterations, start.seconds
+            model.user_factors, model.item_factors = start.user_factors, start.item_factors
         for checkpoint in fit.checkpoints:
-            # A further `fit` of the same object goes on from the factors it has reached.
             begin = time.perf_counter()
-            # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
+            # A further `fit` of the same object goes on from the factors it has reached.
+            model.iterations = checkpoint - done
             with threadpool_limits(1, "blas"):
-                model = model or new_model(fit.trial(0), seed, num_threads=self.num_threads)
-                model.iterations = checkpoint - done
                 model.fit(user_items, show_progress=False)
             seconds += time.perf_counter() - begin
             done = checkpoint

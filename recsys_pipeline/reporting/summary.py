@@ -13,7 +13,10 @@ def summary(warehouse: str) -> str:
     release = current_release(warehouse)
     manifest = read_manifest(release)
     metrics, counts = manifest["metrics"], manifest["counts"]
-    hyperparameters = ", ".join(f"{name} {value:g}" for name, value in manifest["hyperparameters"].items())
+    hyperparameters = ", ".join(
+        f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in manifest["hyperparameters"].items()
+    )
     return "\n".join(
         [
             f"MAP@10           {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "

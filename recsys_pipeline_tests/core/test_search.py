@@ -10,16 +10,28 @@ from threadpoolctl import threadpool_limits
 from recsys_pipeline.assets.pairs import Pairs
 from recsys_pipeline.core.metrics import hits_of_ranks, score
 from recsys_pipeline.core.ranking import held_out_ranks
-from recsys_pipeline.core.search import best_first, search
+from recsys_pipeline.core.search import SearchData, TrialResult, best_first, score_fit
 from recsys_pipeline.core.splitting import held_out_pairs
 from recsys_pipeline.core.strengths import pair_strengths
-from recsys_pipeline.core.trials import Trial, grid
+from recsys_pipeline.core.trials import Trial, fits_for, grid
 from recsys_pipeline.engines.local import ImplicitTrainer
 from recsys_pipeline_tests import notebook
 from recsys_pipeline_tests.worlds import pattern_of
 
 NOTEBOOK_STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
-NOTEBOOK_GRID = grid([32, 64], [0.01, 0.05], [10.0, 20.0], [10, 20], [50.0, 100.0], [0.6, 0.8])
+NOTEBOOK_GRID = grid(
+    factors=[32, 64],
+    regularization=[0.01, 0.05],
+    alpha=[10.0, 20.0],
+    iterations=[10, 20],
+    bm25_k1=[50.0, 100.0],
+    bm25_b=[0.6, 0.8],
+)
+
+
+def scores_of(pattern, strengths, held_out, trials, seed):
+    data = SearchData.prepare(pattern, strengths, held_out, trials)
+    return [result for fit in fits_for(trials) for result, _ in score_fit(data, fit, ImplicitTrainer(), seed)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,7 @@ def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
     )
     with threadpool_limits(1, "blas"):
         textbook, at_every_rank = notebook.map_at_10(strengths, pairs_out, trial, seed=42)
-    ((result,),) = search(pattern, pairs.strengths, held_out, [trial], ImplicitTrainer(), seed=42)
+    (result,) = scores_of(pattern, pairs.strengths, held_out, [trial], seed=42)
 
     assert result.scores.map == pytest.approx(textbook, abs=1e-6)
     assert result.scores.notebook_map == pytest.approx(at_every_rank, abs=1e-6)
@@ -52,7 +64,7 @@ def test_the_sample_has_something_to_find(sample):
     pairs, held_out = sample
     pattern = pairs.pattern
     best = Trial(factors=64, regularization=0.01, alpha=10.0, iterations=10, bm25_k1=50.0, bm25_b=0.6)
-    ((result,),) = search(pattern, pairs.strengths, held_out, [best], ImplicitTrainer(), seed=42)
+    (result,) = scores_of(pattern, pairs.strengths, held_out, [best], seed=42)
 
     kept = np.ones(pattern.n_pairs, bool)
     kept[held_out] = False
@@ -78,11 +90,18 @@ def small_world():
 
 def test_a_shared_fit_gives_what_separate_fits_give():
     pattern, strengths, held_out = small_world()
-    trials = grid([4, 8], [0.1], [5.0, 10.0], [2, 5, 9], [100.0], [0.8])
+    trials = grid(
+        factors=[4, 8],
+        regularization=[0.1],
+        alpha=[5.0, 10.0],
+        iterations=[2, 5, 9],
+        bm25_k1=[100.0],
+        bm25_b=[0.8],
+    )
 
     def scores(trials):
-        per_fit = search(pattern, strengths, held_out, trials, ImplicitTrainer(), seed=5)
-        return {result.trial: result.scores for results in per_fit for result in results}
+        results = scores_of(pattern, strengths, held_out, trials, seed=5)
+        return {result.trial: result.scores for result in results}
 
     together = scores(trials)
     assert together == {trial: scores([trial])[trial] for trial in trials}
@@ -91,16 +110,19 @@ def test_a_shared_fit_gives_what_separate_fits_give():
 def test_finds_the_obvious():
     pattern, strengths, held_out = small_world()
     trial = Trial(factors=2, regularization=0.01, alpha=10.0, iterations=10, bm25_k1=100.0, bm25_b=0.0)
-    ((result,),) = search(pattern, strengths, held_out, [trial], ImplicitTrainer(), seed=1)
+    (result,) = scores_of(pattern, strengths, held_out, [trial], seed=1)
 
     # Of the 20 items of a user's parity 13 are left to choose from: 10 guesses hit in 3 of 4 cases.
     assert result.scores.hit_rate > 0.6
 
 
-def test_best_first_prefers_the_cheaper_among_equals():
+def test_best_first_prefers_the_cheaper_among_equals_and_puts_failures_last():
     pattern, strengths, held_out = small_world()
-    trials = grid([4], [0.1], [5.0], [3, 2], [100.0], [0.8])
-    (results,) = search(pattern, strengths, held_out, trials, ImplicitTrainer(), seed=5)
-    equals = [result._replace(scores=results[0].scores) for result in results]
+    trial = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=2, bm25_k1=100.0, bm25_b=0.8)
+    (cheap,) = scores_of(pattern, strengths, held_out, [trial], seed=5)
+    longer = cheap._replace(trial=trial._replace(iterations=3))
+    larger = cheap._replace(trial=trial._replace(factors=8))
+    stopped = longer._replace(scores=cheap.scores._replace(map=0.99), iterations_done=1)
+    failed = TrialResult(trial._replace(alpha=1e30), None, float("nan"), "diverged")
 
-    assert [result.trial.iterations for result in best_first(equals[::-1])] == [2, 3]
+    assert best_first([failed, stopped, larger, longer, cheap]) == [cheap, longer, larger, stopped, failed]

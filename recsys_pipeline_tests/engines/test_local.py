@@ -1,6 +1,7 @@
 """The trainer on `implicit`."""
 
 import numpy as np
+import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -8,7 +9,7 @@ from recsys_pipeline.core.trials import Fit, Trial
 from recsys_pipeline.engines.local import ImplicitTrainer, top_items, trained_model
 from recsys_pipeline_tests.worlds import pattern_of
 
-FIT = Fit(factors=4, regularization=0.1, alpha=7.0, bm25_k1=100.0, bm25_b=0.8, checkpoints=(2, 5))
+FIT = Fit(Trial(factors=4, regularization=0.1, alpha=7.0, iterations=5, bm25_k1=100.0, bm25_b=0.8), (2, 5))
 
 
 def world():
@@ -27,6 +28,29 @@ def test_each_checkpoint_is_a_plain_fit_of_so_many_iterations():
             plain.fit(user_items, show_progress=False)
         assert np.array_equal(state.user_factors, plain.user_factors)
         assert np.array_equal(state.item_factors, plain.item_factors)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 7.0])
+def test_trains_on_arrays_that_must_not_be_written_to(alpha):
+    fit = Fit(FIT.longest._replace(alpha=alpha), (2,))
+    plain, lent = world(), world()
+    for array in (lent.data, lent.indices, lent.indptr):
+        array.flags.writeable = False
+    (expected,), (state,) = (ImplicitTrainer().train(each, fit, seed=3) for each in (plain, lent))
+
+    assert np.array_equal(state.item_factors, expected.item_factors)
+
+
+def test_a_fit_goes_on_from_where_an_earlier_one_stopped():
+    user_items = world()
+    first, last = (
+        state._replace(user_factors=state.user_factors.copy(), item_factors=state.item_factors.copy())
+        for state in ImplicitTrainer().train(user_items, FIT, seed=3)
+    )
+    (resumed,) = ImplicitTrainer().train(user_items, Fit(FIT.longest, (5,)), seed=3, start=first)
+
+    assert np.array_equal(resumed.item_factors, last.item_factors)
+    assert resumed.seconds > first.seconds
 
 
 def test_blas_has_its_threads_back_after_a_fit():

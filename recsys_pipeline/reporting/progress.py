@@ -1,0 +1,48 @@
+"""How far a search is: a log line a finished fit, and a bar under a terminal."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Self
+
+from tqdm import tqdm
+
+from recsys_pipeline.core.search import TrialResult, best_first
+
+
+class Progress:
+    """Counts finished trials; a context manager."""
+
+    def __init__(self, log: Callable[[str], None], n_trials: int, in_journal: int) -> None:
+        """Trials that are in the journal take no time and tell nothing of the time that is left."""
+        self._log, self._n_trials, self._in_journal = log, n_trials, in_journal
+        self._results: list[TrialResult] = []
+        self._begin = time.monotonic()
+        self._bar = tqdm(total=n_trials, unit="trial", disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def report(self, result: TrialResult) -> None:
+        """Say what became of a trial, how many are done, the best so far and the time that is left."""
+        self._results.append(result)
+        self._bar.update()
+        done = len(self._results)
+        if done <= self._in_journal:
+            return
+        per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
+        left = per_trial * (self._n_trials - done)
+        best = best_first(self._results)[0].scores
+        trial = result.trial
+        outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"
+        if result.iterations_done:
+            outcome += f", stopped after {result.iterations_done}"
+        self._log(
+            f"trial {done} of {self._n_trials}: {trial.factors} factors, "
+            f"regularization {trial.regularization:g}, alpha {trial.alpha:g}, "
+            f"{trial.iterations} iterations, K1 {trial.bm25_k1:g}, B {trial.bm25_b:g}: {outcome}; "
+            f"best so far {f'{best.map:.4f}' if best else 'none'}, about {left:.0f} s left"
+        )
