@@ -10,8 +10,13 @@ from recsys_pipeline.storage.warehouse import Warehouse
 
 # The events of the public logs that the benchmarks are run on, besides the notebook's.
 STRENGTHS = {
-    "view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0,
-    "cart": 2.0, "buy": 3.0, "checkin": 1.0,
+    "view": 1.0,
+    "query_search": 2.0,
+    "click": 3.0,
+    "compare": 4.0,
+    "cart": 2.0,
+    "buy": 3.0,
+    "checkin": 1.0,
 }
 
 

@@ -10,7 +10,14 @@ from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import run_graph
 
 README = (PROJECT / "README.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "docs/notebook.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "data/README.md",
+    "docs/notebook.md",
+    "docs/search.md",
+]
 
 
 def blocks(language):

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.pattern import Pattern
 
-_USERS_PER_BLOCK = 512
-_ITEMS_PER_BLOCK = 2048
+_USERS_PER_BLOCK = 1024
+_ITEMS_PER_BLOCK = 512
 # By how much a float32 score may exceed the product of the norms; generous.
 _ROUNDING = 1e-4
 

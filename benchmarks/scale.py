@@ -1,0 +1,125 @@
+"""Wall and CPU seconds and peak memory of each asset as the feedback grows.
+
+    python -m benchmarks.scale [--pairs 1 5 20] [--solver implicit] [--folder FOLDER]
+
+Makes synthetic feedback of so many million pairs (power-law users and items, with tastes to learn; a user for
+every 20 pairs and an item for every 100), then materializes one asset after the other, each in a process of
+its own, with one trial of 64 factors and 10 iterations. Peak memory is that of the largest single process.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SPINE = (
+    "raw_feedback",
+    "feedback_strengths",
+    "bm25_matrix",
+    "leave_one_out_split",
+    "grid_search_results",
+    "best_model",
+)
+TRIAL = {
+    "factors": [64],
+    "regularization": [0.01],
+    "alpha": [10.0],
+    "iterations": [10],
+    "bm25_K1": [100.0],
+    "bm25_B": [0.8],
+}
+_EVENTS_AT_ONCE = 5_000_000
+
+
+def make_feedback(n_pairs: int, path: Path, seed: int = 0) -> None:
+    """Write about `n_pairs` distinct pairs as events to a Parquet file, in blocks.
+
+    An item belongs to one of `n_items / 100` tastes and a user to one; 7 of 10 events follow the taste. Both
+    the activity of users and the popularity of items follow a power law.
+    """
+    n_users, n_items = n_pairs // 20, n_pairs // 100
+    n_tastes = n_items // 100
+    rng = np.random.default_rng(seed)
+    codes = rng.permutation(10**12 + np.arange(n_items) * 7)
+    schema = pa.schema([("UserID", pa.int64()), ("ProductCode", pa.string()), ("Event", pa.string())])
+    events = np.array(["view", "click", "query_search", "compare"])
+    # About a fifth of the events repeat a pair.
+    remaining = int(n_pairs * 1.25)
+    with pq.ParquetWriter(path, schema) as writer:
+        while remaining:
+            n = min(remaining, _EVENTS_AT_ONCE)
+            remaining -= n
+            user = (n_users * rng.random(n) ** 1.5).astype(np.int64)
+            loyal = rng.random(n) < 0.7
+            taste_item = user % n_tastes + n_tastes * (100 * rng.random(n) ** 2.5).astype(np.int64)
+            any_item = (n_items * rng.random(n) ** 2.5).astype(np.int64)
+            item = np.where(loyal, taste_item, any_item)
+            columns = [
+                pa.array(user),
+                pa.array(codes[item]).cast(pa.string()),
+                pa.array(events[rng.choice(4, n, p=[0.6, 0.25, 0.1, 0.05])]),
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def materialize(asset: str, environment: dict[str, str], solver: str) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak memory in GB of one asset."""
+    command = [
+        "-m",
+        "dagster",
+        "asset",
+        "materialize",
+        "--select",
+        asset,
+        "-m",
+        "recsys_pipeline.definitions",
+    ]
+    if asset == "grid_search_results":
+        config = {"ops": {asset: {"config": {**TRIAL, "solver": solver, "workers": 1}}}}
+        command += ["--config-json", json.dumps(config)]
+    begin = time.perf_counter()
+    process = Popen([sys.executable, *command], env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{asset} failed")
+    wall = time.perf_counter() - begin
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+
+
+def main() -> None:
+    """Measure and print a row an asset and size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=float, nargs="+", default=[1, 5, 20], help="million pairs")
+    parser.add_argument("--solver", default="implicit")
+    parser.add_argument("--folder", default=None, help="for feedback and warehouse; default a temporary one")
+    arguments = parser.parse_args()
+
+    print("| million pairs | asset | wall s | CPU s | peak GB |\n|---|---|---|---|---|")
+    for millions in arguments.pairs:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            feedback = Path(folder) / "feedback.parquet"
+            make_feedback(int(millions * 1e6), feedback)
+            environment = {
+                **os.environ,
+                "RECSYS_FEEDBACK": str(feedback),
+                "RECSYS_WAREHOUSE": str(Path(folder) / "warehouse"),
+            }
+            environment.pop("DAGSTER_HOME", None)
+            for asset in SPINE:
+                wall, cpu, peak = materialize(asset, environment, arguments.solver)
+                print(f"| {millions:g} | `{asset}` | {wall:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
+            pairs = pq.read_metadata(Path(folder) / "warehouse" / "bm25_matrix" / "pairs.parquet").num_rows
+            print(f"| {millions:g} | distinct pairs: {pairs:,} | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

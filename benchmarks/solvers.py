@@ -1,0 +1,69 @@
+"""The batched solver beside `implicit`, each on one thread: CPU seconds, ranks and MAP@10.
+
+    python -m benchmarks.solvers FEEDBACK [--factors 32 64 128 256] [--iterations 10 20]
+
+Both start alike and are scored on the same held-out pairs. Ranks are those that the metrics see: 1 to 10, or
+beyond.
+"""
+
+import argparse
+import tempfile
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.data import held_out_and_pairs
+from recsys_pipeline.core.metrics import K, hits_of_ranks, score
+from recsys_pipeline.core.ranking import held_out_ranks
+from recsys_pipeline.core.search import SearchData
+from recsys_pipeline.core.trials import Fit, Trial
+from recsys_pipeline.engines.batched import BatchedTrainer
+from recsys_pipeline.engines.local import ImplicitTrainer
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("feedback")
+    parser.add_argument("--factors", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as warehouse:
+        pairs, held_out = held_out_and_pairs(arguments.feedback, warehouse)
+    trial = Trial(0, 0.01, 10.0, max(arguments.iterations), 100.0, 0.6)
+    data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, [trial])
+    user_items = data.training.user_items(data.weights[trial.bm25_k1, trial.bm25_b])
+    ones = np.ones(len(held_out), dtype=np.int64)
+
+    # The loops are compiled, or read from numba's cache, before anything is timed.
+    list(BatchedTrainer().train(user_items[:100], Fit(trial._replace(factors=4, iterations=1), (1,)), 0))
+    print(
+        "| factors | iterations | implicit s | batched s | ratio | MAP@10 | batched's | differs "
+        "| ranks that differ |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for factors in arguments.factors:
+        fit = Fit(trial._replace(factors=factors), tuple(sorted(arguments.iterations)))
+        found = []
+        for trainer in (ImplicitTrainer(num_threads=1), BatchedTrainer()):
+            states = []
+            # On one thread wall seconds of the fit are its CPU seconds, but for what else the machine does.
+            with threadpool_limits(1, "blas"):
+                for state in trainer.train(user_items, fit, seed=42):
+                    ranks = held_out_ranks(
+                        state.user_factors, state.item_factors, data.training, data.users, data.items, k=K
+                    )
+                    states.append((state.iterations, state.seconds, ranks))
+            found.append(states)
+        for (iterations, theirs, ranks), (_, ours, our_ranks) in zip(*found, strict=True):
+            maps = [score(hits_of_ranks(each), ones).map for each in (ranks, our_ranks)]
+            print(
+                f"| {factors} | {iterations} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} "
+                f"| {maps[0]:.5f} | {maps[1]:.5f} | {maps[1] / maps[0] - 1:+.2%} "
+                f"| {np.mean(ranks != our_ranks):.3%} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
