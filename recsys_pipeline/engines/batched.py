@@ -41,7 +41,7 @@ from recsys_pipeline.core.trials import ONE_PLUS_ALPHA_W, Fit, Trial
 
 _CG_STEPS = 3
 # Large enough for an efficient product, small enough that a block's vectors stay in the cache.
-_ROWS_PER_BLOCK = 256
+_ROWS_PER_BLOCK = 512
 
 
 def require_numba() -> ModuleType:
@@ -111,21 +111,22 @@ class BatchedTrainer:
         if trial.nu == 0:
             # As implicit does, so that rounding is the same; the ridge of the rows is then zero.
             gram += np.float32(trial.regularization) * np.eye(trial.factors, dtype=np.float32)
-        no_pairs = np.diff(matrix.indptr) == 0
-        solved[no_pairs] = 0
-        products = np.empty((min(_ROWS_PER_BLOCK, len(solved)), trial.factors), dtype=np.float32)
-        for first in range(0, len(solved), _ROWS_PER_BLOCK):
-            rows = slice(first, min(first + _ROWS_PER_BLOCK, len(solved)))
-            residual = -(solved[rows] @ gram)
-            kernels.add_first_residual(*observed, solved, unobserved, ridge, first, residual)
+        negative_gram = -gram
+        has_pairs = np.diff(matrix.indptr) > 0
+        solved[~has_pairs] = 0
+        rows_to_solve = np.flatnonzero(has_pairs)
+        for first in range(0, len(rows_to_solve), _ROWS_PER_BLOCK):
+            rows = rows_to_solve[first : first + _ROWS_PER_BLOCK]
+            residual = solved[rows] @ negative_gram
+            kernels.add_first_residual(*observed, solved, unobserved, ridge, rows, residual)
             direction = residual.copy()
             squared = np.einsum("uk,uk->u", residual, residual)
-            active = (squared >= kernels.CONVERGED) & ~no_pairs[rows]
-            product = products[: len(residual)]
+            active = squared >= kernels.CONVERGED
+            product = np.empty_like(direction)
             for _ in range(_CG_STEPS):
                 np.matmul(direction, gram, out=product)
-                kernels.add_observed(*observed, direction, unobserved, ridge, active, first, product)
-                kernels.step(solved, residual, direction, product, squared, active, first)
+                kernels.add_observed(*observed, direction, unobserved, ridge, active, rows, product)
+                kernels.step(solved, residual, direction, product, squared, active, rows)
 
 
 def _with_confidence(user_items: csr_matrix, trial: Trial) -> csr_matrix:

@@ -11,11 +11,11 @@ CONVERGED = 1e-20
 
 
 @_compiled
-def add_first_residual(indptr, indices, confidence, fixed, solved, unobserved, ridge, start, residual):  # type: ignore[no-untyped-def]
+def add_first_residual(indptr, indices, confidence, fixed, solved, unobserved, ridge, rows, residual):  # type: ignore[no-untyped-def]
     """Add to `residual` the observed pairs' share of b - A x, and the row's own ridge."""
     n_factors = residual.shape[1]
     for row in range(residual.shape[0]):
-        u = start + row
+        u = rows[row]
         for k in range(n_factors):
             residual[row, k] -= ridge[u] * solved[u, k]
         for position in range(indptr[u], indptr[u + 1]):
@@ -29,13 +29,13 @@ def add_first_residual(indptr, indices, confidence, fixed, solved, unobserved, r
 
 
 @_compiled
-def add_observed(indptr, indices, confidence, fixed, direction, unobserved, ridge, active, start, product):  # type: ignore[no-untyped-def]
+def add_observed(indptr, indices, confidence, fixed, direction, unobserved, ridge, active, rows, product):  # type: ignore[no-untyped-def]
     """Add to `product` the observed pairs' share of A p, and the row's own ridge."""
     n_factors = direction.shape[1]
     for row in range(direction.shape[0]):
         if not active[row]:
             continue
-        u = start + row
+        u = rows[row]
         for k in range(n_factors):
             product[row, k] += ridge[u] * direction[row, k]
         for position in range(indptr[u], indptr[u + 1]):
@@ -49,13 +49,13 @@ def add_observed(indptr, indices, confidence, fixed, direction, unobserved, ridg
 
 
 @_compiled
-def step(solved, residual, direction, product, squared, active, start):  # type: ignore[no-untyped-def]
+def step(solved, residual, direction, product, squared, active, rows):  # type: ignore[no-untyped-def]
     """One conjugate-gradient step of every active row."""
     n_factors = direction.shape[1]
     for row in range(direction.shape[0]):
         if not active[row]:
             continue
-        u = start + row
+        u = rows[row]
         curvature = float32(0)
         for k in range(n_factors):
             curvature += direction[row, k] * product[row, k]

@@ -64,7 +64,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("block", [7, 256])
+@pytest.mark.parametrize("block", [7, 512])
 @pytest.mark.parametrize("factors", [1, 6, 33])
 def test_follows_implicits_path(monkeypatch, block, factors):
     monkeypatch.setattr(batched, "_ROWS_PER_BLOCK", block)
