@@ -36,7 +36,7 @@ TRIAL = {
     "bm25_K1": [100.0],
     "bm25_B": [0.8],
 }
-_EVENTS_AT_ONCE = 5_000_000
+_EVENTS_AT_ONCE = 1_000_000
 
 
 def make_feedback(n_pairs: int, path: Path, seed: int = 0) -> None:

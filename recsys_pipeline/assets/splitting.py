@@ -24,6 +24,12 @@ class SplitConfig(Config):
     min_interactions: int = Field(
         default=3, ge=2, description="A user with fewer pairs stays whole in training."
     )
+    max_users: int = Field(
+        default=0,
+        ge=0,
+        description="Hold out a pair of so many users at most, drawn by hash; 0 takes all. Scoring a trial "
+        "takes time in proportion to users times items.",
+    )
 
 
 @asset(kinds={"parquet", "numpy"})
@@ -39,6 +45,7 @@ def leave_one_out_split(
             min_interactions=config.min_interactions,
             strategy=config.strategy,
             timestamps=pairs.timestamps,
+            max_users=config.max_users or None,
         )
         if not len(held_out):
             raise InputError(

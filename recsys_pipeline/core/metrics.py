@@ -24,12 +24,13 @@ def hits_of_ranks(ranks: NDArray[np.integer], k: int = K) -> Hits:
     return hits
 
 
-def hits_of_recommended(recommended: NDArray[np.integer], relevant: Pattern) -> Hits:
-    """(n_users, k) hits of the item indexes `recommended` (n_users, k) to each user of `relevant`."""
-    n_users, k = recommended.shape
-    users = np.repeat(np.arange(n_users, dtype=np.int32), k)
-    found = relevant.positions_of(users, recommended.ravel().astype(np.int32)) >= 0
-    return found.reshape(n_users, k)
+def hits_of_recommended(
+    recommended: NDArray[np.integer], relevant: Pattern, users: NDArray[np.integer]
+) -> Hits:
+    """(n, k) hits of the item indexes `recommended` (n, k) to the users (n,) of `relevant`."""
+    of_user = np.repeat(users.astype(np.int32), recommended.shape[1])
+    found = relevant.positions_of(of_user, recommended.ravel().astype(np.int32)) >= 0
+    return found.reshape(recommended.shape)
 
 
 def average_precision(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:

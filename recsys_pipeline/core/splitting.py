@@ -45,11 +45,13 @@ def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[n
 
 def pair_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:
     """(n_pairs,) hash of (seed, user index, item index): Spark's `xxhash64` over three longs."""
+    return hash_long(pattern.indices.astype(np.int64), _seeded(pattern.user_of_pair.astype(np.int64), seed))
+
+
+def _seeded(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """Hash of (seed, value)."""
     start = np.full(1, _CHAIN_START, dtype=np.uint64)
-    seeded = hash_long(np.full(1, seed, dtype=np.int64), start)
-    return hash_long(
-        pattern.indices.astype(np.int64), hash_long(pattern.user_of_pair.astype(np.int64), seeded)
-    )
+    return hash_long(values, hash_long(np.full(1, seed, dtype=np.int64), start))
 
 
 def held_out_pairs(
@@ -59,6 +61,7 @@ def held_out_pairs(
     min_interactions: int,
     strategy: Strategy = Strategy.random,
     timestamps: NDArray[np.int64] | None = None,
+    max_users: int | None = None,
 ) -> NDArray[np.int64]:
     """Leave one out: the position of one pair of each eligible user; a function of data and seed alone.
 
@@ -71,9 +74,10 @@ def held_out_pairs(
         min_interactions: a user with fewer pairs is not eligible and stays whole in training.
         strategy: see above.
         timestamps: (n_pairs,), needed for `last`; the larger, the later.
+        max_users: hold out pairs of so many users at most, those with the smallest hash of seed and user.
 
     Returns:
-        (n_eligible_users,) positions among the pattern's pairs, ascending.
+        (n_held_out,) positions among the pattern's pairs, ascending.
 
     Raises:
         InputError: `last` without timestamps.
@@ -95,5 +99,10 @@ def held_out_pairs(
     smallest = np.repeat(np.minimum.reduceat(contenders, starts), lengths)
     winners = np.flatnonzero(candidates & (hashes == smallest))
     # Two pairs of a user with one hash: the first counts.
-    _, first = np.unique(pattern.user_of_pair[winners], return_index=True)
-    return winners[first]
+    users, first = np.unique(pattern.user_of_pair[winners], return_index=True)
+    winners = winners[first]
+    if max_users is not None and len(winners) > max_users:
+        # Not by the hashes of the pairs: the smallest of many is small, which would favour active users.
+        chosen = np.argsort(_seeded(users.astype(np.int64), seed), kind="stable")[:max_users]
+        winners = winners[np.sort(chosen)]
+    return winners

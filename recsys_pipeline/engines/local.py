@@ -72,15 +72,16 @@ def trained_model(
     return model
 
 
-def top_items(model: AlternatingLeastSquares, user_items: csr_matrix, k: int) -> NDArray[np.int32]:
-    """(n_users, min(k, n_items)) the best items of every user, those the user touched included."""
-    n_users, n_items = user_items.shape
+def top_items(
+    model: AlternatingLeastSquares, user_items: csr_matrix, users: NDArray[np.integer], k: int
+) -> NDArray[np.int32]:
+    """(len(users), min(k, n_items)) the best items of these users, those they touched included."""
     blocks = []
     with threadpool_limits(1, "blas"):
-        for start in range(0, n_users, _USERS_PER_BLOCK):
-            users = np.arange(start, min(start + _USERS_PER_BLOCK, n_users))
+        for start in range(0, len(users), _USERS_PER_BLOCK):
+            block = users[start : start + _USERS_PER_BLOCK]
             ids, _ = model.recommend(
-                users, user_items[users], N=min(k, n_items), filter_already_liked_items=False
+                block, user_items[block], N=min(k, user_items.shape[1]), filter_already_liked_items=False
             )
             blocks.append(ids)
     return np.concatenate(blocks)

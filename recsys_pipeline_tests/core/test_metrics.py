@@ -23,7 +23,9 @@ from recsys_pipeline_tests.worlds import pattern_of
 
 
 def hits(recommended, relevant, n_items=20):
-    return hits_of_recommended(np.array([recommended]), pattern_of([sorted(relevant)], n_items))
+    return hits_of_recommended(
+        np.array([recommended]), pattern_of([sorted(relevant)], n_items), np.array([0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_ndcg(recommended, relevant, expected):
 
 
 def test_hit_rate_counts_users_not_hits():
-    several = hits_of_recommended(np.array([[1, 2], [1, 2]]), pattern_of([[1, 2], [3]], 5))
+    several = hits_of_recommended(np.array([[1, 2], [1, 2]]), pattern_of([[1, 2], [3]], 5), np.arange(2))
 
     assert hit_rate(several).tolist() == [1.0, 0.0]
 
@@ -105,7 +107,8 @@ def test_score_refuses_to_average_over_nothing(n_relevant):
 def test_agrees_with_ranx_on_any_lists(users):
     recommended = np.array([order for order, _ in users])
     relevant = pattern_of([sorted(items) for _, items in users], 15)
-    scores = score(hits_of_recommended(recommended, relevant), relevant.pairs_per_user)
+    hits_of_users = hits_of_recommended(recommended, relevant, np.arange(len(users)))
+    scores = score(hits_of_users, relevant.pairs_per_user)
 
     qrels = Qrels({str(u): {str(i): 1 for i in items} for u, (_, items) in enumerate(users)})
     run = Run({str(u): {str(i): 10.0 - r for r, i in enumerate(order)} for u, (order, _) in enumerate(users)})
@@ -114,7 +117,7 @@ def test_agrees_with_ranx_on_any_lists(users):
     assert scores.hit_rate == pytest.approx(theirs["hit_rate@10"])
     # ranx divides AP@k by the number of relevant items, we by min(k, that).
     shares = np.minimum(10, relevant.pairs_per_user) / relevant.pairs_per_user
-    precisions = average_precision(hits_of_recommended(recommended, relevant), relevant.pairs_per_user)
+    precisions = average_precision(hits_of_users, relevant.pairs_per_user)
     assert np.mean(precisions * shares) == pytest.approx(evaluate(qrels, run, "map@10"))
 
 

@@ -85,6 +85,19 @@ def test_last_takes_the_latest_pair(pattern, seed, data):
         assert times[position] == times[pattern.user_of_pair == user].max()
 
 
+def test_so_many_users_at_most_active_or_not():
+    # Half of the users touched 4 items, the others 40.
+    pattern = pattern_of([list(range(4 if user % 2 else 40)) for user in range(2000)], 41)
+    everyone = held_out_pairs(pattern, seed=1, min_interactions=3)
+    some = held_out_pairs(pattern, seed=1, min_interactions=3, max_users=500)
+
+    assert len(some) == 500
+    assert set(some) < set(everyone)
+    assert (np.diff(some) > 0).all()
+    assert np.mean(pattern.user_of_pair[some] % 2) == pytest.approx(0.5, abs=0.1)
+    assert len(held_out_pairs(pattern, seed=1, min_interactions=3, max_users=5000)) == 2000
+
+
 def test_last_needs_timestamps():
     with pytest.raises(InputError, match=r"needs timestamps.*timestamp_column"):
         held_out_pairs(pattern_of([[0, 1, 2]], 3), seed=1, min_interactions=3, strategy=Strategy.last)
