@@ -1,6 +1,7 @@
 """The worker processes: same results, contained failures, none left behind."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -87,6 +88,23 @@ def test_a_dead_worker_is_a_failed_trial_and_is_replaced():
     assert failed.trial == ENDLESS
     assert "was killed by SIGKILL (out of memory?)" in failed.failure
     assert {result.trial for result in results} == {*TRIALS, ENDLESS}
+
+
+def test_running_out_of_memory_is_a_failure_and_the_others_go_on():
+    huge = TRIALS[0]._replace(factors=4096)
+    trials = [huge, TRIALS[0]]
+    # 400,000 items x 4,096 factors take 6.5 GB.
+    data = data_for(trials, n_items=400_000)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, limits[1]))
+    try:
+        with WorkerPool(data, Solver.implicit, seed=5, n_workers=1) as pool:
+            results = {result.trial: result for result in pool.run([Task(fit) for fit in fits_for(trials)])}
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+    assert results[huge].failure.startswith("out of memory")
+    assert results[TRIALS[0]].scores
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch):

@@ -1,0 +1,44 @@
+"""What a search says of itself while it runs."""
+
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.trials import Trial
+from recsys_pipeline.reporting.progress import Progress
+
+TRIAL = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=20, bm25_k1=100.0, bm25_b=0.8)
+
+
+def result(alpha, score):
+    return TrialResult(TRIAL._replace(alpha=alpha), Scores(score, 0.0, 0.0, 0.0, 0.0), 1.0)
+
+
+def test_a_line_a_finished_trial_with_the_best_so_far():
+    lines = []
+    with Progress(lines.append, n_trials=3, in_journal=0) as progress:
+        progress.report(result(1.0, 0.1))
+        progress.report(result(2.0, 0.3))
+        progress.report(result(3.0, 0.2))
+
+    assert [line.split(":")[0] for line in lines] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
+    assert "MAP@10 0.2000; best so far 0.3000, about 0 s left" in lines[-1]
+
+
+def test_what_the_journal_knew_is_counted_and_not_told():
+    lines = []
+    with Progress(lines.append, n_trials=3, in_journal=2) as progress:
+        for alpha in (1.0, 2.0, 3.0):
+            progress.report(result(alpha, 0.1))
+
+    assert len(lines) == 1
+    assert lines[0].startswith("trial 3 of 3")
+
+
+def test_failures_and_stops_say_so():
+    lines = []
+    with Progress(lines.append, n_trials=2, in_journal=0) as progress:
+        progress.report(TrialResult(TRIAL, None, float("nan"), "NaN in the factors"))
+        progress.report(result(1.0, 0.1)._replace(iterations_done=5))
+
+    assert "failed: NaN in the factors; best so far none" in lines[0]
+    assert "MAP@10 0.1000, stopped after 5; best so far none" not in lines[1]
+    assert ", stopped after 5" in lines[1]
