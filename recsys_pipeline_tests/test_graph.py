@@ -190,6 +190,16 @@ def test_bad_feedback_fails_with_one_clear_message_and_leaves_everything_as_it_w
     assert load_model(warehouse.root).manifest["version"] == before
 
 
+def test_so_many_users_at_most_are_held_out(parity_csv, warehouse):
+    ops = {"leave_one_out_split": {"config": {"max_users": 25}}}
+    result = run_graph(parity_csv, warehouse, ops=ops)
+
+    assert result.success
+    assert warehouse.read_table("leave_one_out_split").num_rows == 25
+    assert metadata(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
+    assert metadata(result, "grid_search_results")["held_out_pairs"] == 25
+
+
 def test_last_without_timestamps_says_so(parity_csv, warehouse):
     last = {"leave_one_out_split": {"config": {"strategy": "last"}}}
 

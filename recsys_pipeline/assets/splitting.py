@@ -25,10 +25,10 @@ class SplitConfig(Config):
         default=3, ge=2, description="A user with fewer pairs stays whole in training."
     )
     max_users: int = Field(
-        default=0,
+        default=100_000,
         ge=0,
         description="Hold out a pair of so many users at most, drawn by hash; 0 takes all. Scoring a trial "
-        "takes time in proportion to users times items.",
+        "takes time in proportion to these users times the items.",
     )
 
 
