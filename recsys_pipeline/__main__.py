@@ -1,10 +1,39 @@
-"""`python -m recsys_pipeline`: what the warehouse holds."""
+"""`python -m recsys_pipeline`: a few lines on the current model, for a terminal."""
 
 import sys
 
 from recsys_pipeline import settings
+from recsys_pipeline.core.columns import HIT_RATE_AT_10, MAP_AT_10, MAP_AT_10_STANDARD_ERROR, NDCG_AT_10
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.reporting.summary import summary
+from recsys_pipeline.storage.releases import current_release, read_manifest
+
+
+def summary(warehouse: str) -> str:
+    """What was made, how good it is, where it is, and how to look at it.
+
+    Raises:
+        InputError: the warehouse holds no model.
+    """
+    release = current_release(warehouse)
+    manifest = read_manifest(release)
+    metrics, counts = manifest["metrics"], manifest["counts"]
+    hyperparameters = ", ".join(
+        f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in manifest["hyperparameters"].items()
+    )
+    return "\n".join(
+        [
+            f"MAP@10           {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
+            f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
+            f"hyperparameters  {hyperparameters}",
+            f"trained on       {counts['pairs']:,} pairs of {counts['users']:,} users "
+            f"and {counts['items']:,} items",
+            f"model            {release}",
+            f"artefacts        {warehouse}",
+            "to recommend     recsys_pipeline.load_model(...).recommend(user_id)",
+            "to look at it    make dev, then open http://127.0.0.1:3000",
+        ]
+    )
 
 
 def main() -> int:

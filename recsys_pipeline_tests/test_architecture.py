@@ -17,7 +17,7 @@ ALLOWED = {
     "core": set(),
     "engines": {"core"},
     "failures": {"core"},
-    "reporting": {"core", "storage"},
+    "reporting": {"core"},
     "settings": set(),
     "storage": {"core", "failures", "settings", "reporting"},
     "recommender": {"core", "engines", "storage"},
@@ -25,7 +25,7 @@ ALLOWED = {
     "checks": {"assets", "core", "recommender", "storage"},
     "automation": {"settings"},
     "definitions": {"assets", "automation", "checks", "settings", "storage"},
-    "__main__": {"core", "reporting", "settings"},
+    "__main__": {"core", "settings", "storage"},
     "__init__": {"recommender"},
 }
 

@@ -1,1 +1,1 @@
-"""Shows what was made: metadata, tables, the summary; computes no metric."""
+"""Shows what was made and how far a search is; computes no metric."""
