@@ -112,8 +112,8 @@ def main() -> None:
                 **os.environ,
                 "RECSYS_FEEDBACK": str(feedback),
                 "RECSYS_WAREHOUSE": str(Path(folder) / "warehouse"),
+                "DAGSTER_HOME": folder,
             }
-            environment.pop("DAGSTER_HOME", None)
             for asset in SPINE:
                 wall, cpu, peak = materialize(asset, environment, arguments.solver)
                 print(f"| {millions:g} | `{asset}` | {wall:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
