@@ -143,4 +143,4 @@ def _ridge(matrix: csr_matrix, trial: Trial) -> NDArray[np.float32]:
     if trial.nu == 0:
         return np.zeros(n_rows, dtype=np.float32)
     frequency = np.diff(matrix.indptr) + trial.unobserved_weight * n_columns
-    return (trial.regularization * frequency**trial.nu).astype(np.float32)
+    return np.asarray(trial.regularization * frequency**trial.nu, dtype=np.float32)
