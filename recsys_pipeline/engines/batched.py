@@ -40,8 +40,8 @@ from recsys_pipeline.core.search import Checkpoint
 from recsys_pipeline.core.trials import ONE_PLUS_ALPHA_W, Fit, Trial
 
 _CG_STEPS = 3
-# Large enough for an efficient product, small enough that a block's vectors stay in the cache.
-_ROWS_PER_BLOCK = 512
+# Factors of a block's rows: enough of them for an efficient product, few enough to stay in the cache.
+_FLOATS_PER_BLOCK = 1 << 15
 
 
 def require_numba() -> ModuleType:
@@ -115,8 +115,9 @@ class BatchedTrainer:
         has_pairs = np.diff(matrix.indptr) > 0
         solved[~has_pairs] = 0
         rows_to_solve = np.flatnonzero(has_pairs)
-        for first in range(0, len(rows_to_solve), _ROWS_PER_BLOCK):
-            rows = rows_to_solve[first : first + _ROWS_PER_BLOCK]
+        n_rows = max(1, _FLOATS_PER_BLOCK // trial.factors)
+        for first in range(0, len(rows_to_solve), n_rows):
+            rows = rows_to_solve[first : first + n_rows]
             residual = solved[rows] @ negative_gram
             kernels.add_first_residual(*observed, solved, unobserved, ridge, rows, residual)
             direction = residual.copy()

@@ -64,10 +64,10 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("block", [7, 512])
+@pytest.mark.parametrize("rows", [7, 512])
 @pytest.mark.parametrize("factors", [1, 6, 33])
-def test_follows_implicits_path(monkeypatch, block, factors):
-    monkeypatch.setattr(batched, "_ROWS_PER_BLOCK", block)
+def test_follows_implicits_path(monkeypatch, rows, factors):
+    monkeypatch.setattr(batched, "_FLOATS_PER_BLOCK", rows * factors)
     user_items, trial = world(), TRIAL._replace(factors=factors, iterations=1)
     ours = last_state(BatchedTrainer(), user_items, trial)
     theirs = last_state(ImplicitTrainer(1), user_items, trial)
