@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.data import held_out_and_pairs
 from recsys_pipeline.assets.search import GridConfig
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.metrics import K, average_precision, hits_of_ranks, score
 from recsys_pipeline.core.ranking import held_out_ranks
 from recsys_pipeline.core.search import SearchData, TrialResult, best_first
@@ -62,20 +63,19 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for seed in range(arguments.seeds):
         held_out = held_out_pairs(pairs.pattern, seed=seed, min_interactions=3)
-        data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, trials)
+        data = SearchData.prepare(
+            pairs.pattern, [hold_out_pairs(pairs.pattern, pairs.strengths, held_out)], trials
+        ).splits[0]
         ones = np.ones(len(held_out), dtype=np.int64)
         ranks: dict[Trial, np.ndarray] = {}
         results: dict[Trial, TrialResult] = {}
         with threadpool_limits(1, "blas"):
             for fit in fits_for(trials):
-                key = fit.longest.bm25_k1, fit.longest.bm25_b
                 everywhere = fit._replace(checkpoints=tuple(stops))
-                for state in BatchedTrainer().train(
-                    data.training.user_items(data.weights[key]), everywhere, seed
-                ):
+                for state in BatchedTrainer().train(data.user_items(fit.longest), everywhere, seed):
                     trial = fit.trial(state.iterations)
                     ranks[trial] = held_out_ranks(
-                        state.user_factors, state.item_factors, data.training, data.users, data.items, k=K
+                        state.user_factors, state.item_factors, data.seen, data.users, data.items, k=K
                     )
                     results[trial] = TrialResult(
                         trial, score(hits_of_ranks(ranks[trial]), ones), state.seconds

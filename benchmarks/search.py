@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.data import held_out_and_pairs
 from recsys_pipeline.assets.pairs import Pairs
 from recsys_pipeline.assets.search import GridConfig
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.search import SearchData
 from recsys_pipeline.core.strategies import Task
 from recsys_pipeline.core.trials import Trial, fits_for
@@ -65,7 +66,9 @@ def notebooks_way(pairs: Pairs, held_out: np.ndarray, trials: list[Trial]) -> Ma
 
 def our_way(pairs: Pairs, held_out: np.ndarray, trials: list[Trial], solver: Solver) -> MapOf:
     """As the asset does, worker processes and their start included."""
-    data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, trials)
+    data = SearchData.prepare(
+        pairs.pattern, [hold_out_pairs(pairs.pattern, pairs.strengths, held_out)], trials
+    )
     with WorkerPool(data, solver, SEED, usable_cores()) as pool:
         results = list(pool.run([Task(fit) for fit in fits_for(trials)]))
     return {result.trial: result.scores.map for result in results if result.scores}

@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data import held_out_and_pairs
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.metrics import K, hits_of_ranks, score
 from recsys_pipeline.core.ranking import held_out_ranks
 from recsys_pipeline.core.search import SearchData
@@ -31,8 +32,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as warehouse:
         pairs, held_out = held_out_and_pairs(arguments.feedback, warehouse)
     trial = Trial(0, 0.01, 10.0, max(arguments.iterations), 100.0, 0.6)
-    data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, [trial])
-    user_items = data.training.user_items(data.weights[trial.bm25_k1, trial.bm25_b])
+    data = SearchData.prepare(
+        pairs.pattern, [hold_out_pairs(pairs.pattern, pairs.strengths, held_out)], [trial]
+    ).splits[0]
+    user_items = data.user_items(trial)
     ones = np.ones(len(held_out), dtype=np.int64)
 
     # The loops are compiled, or read from numba's cache, before anything is timed.
@@ -51,7 +54,7 @@ def main() -> None:
             with threadpool_limits(1, "blas"):
                 for state in trainer.train(user_items, fit, seed=42):
                     ranks = held_out_ranks(
-                        state.user_factors, state.item_factors, data.training, data.users, data.items, k=K
+                        state.user_factors, state.item_factors, data.seen, data.users, data.items, k=K
                     )
                     states.append((state.iterations, state.seconds, ranks))
             found.append(states)

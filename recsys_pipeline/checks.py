@@ -5,10 +5,14 @@ import pyarrow as pa
 from dagster import AssetCheckResult, AssetIn, asset_check
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.splitting import held_out_positions
-from recsys_pipeline.core.columns import HIT_RATE_AT_10, MAP_AT_10, NDCG_AT_10, USER_INDEX, WEIGHT
+from recsys_pipeline.assets.splitting import holdouts
+from recsys_pipeline.core.columns import HIT_RATE_AT_10, MAP_AT_10, NDCG_AT_10, SPLIT, USER_INDEX, WEIGHT
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.splitting import Strategy
+from recsys_pipeline.core.strengths import combined_strengths
+from recsys_pipeline.core.trials import DEFAULT_STRENGTHS
 from recsys_pipeline.recommender import load_model
+from recsys_pipeline.storage.tables import notes_of
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -21,17 +25,42 @@ def every_weight_is_positive(bm25_matrix: Tables) -> AssetCheckResult:
 
 
 @asset_check(asset="leave_one_out_split", additional_ins={"bm25_matrix": AssetIn("bm25_matrix")})
-def held_out_pairs_are_known_and_one_a_user(
-    leave_one_out_split: pa.Table, bm25_matrix: Tables
-) -> AssetCheckResult:
-    """Each held-out pair is a pair of the matrix, so none is in training too, and no user has two."""
-    users = leave_one_out_split[USER_INDEX].to_numpy()
-    n_repeated = len(users) - len(np.unique(users))
+def no_held_out_event_is_in_training(leave_one_out_split: pa.Table, bm25_matrix: Tables) -> AssetCheckResult:
+    """Of a held-out pair training has what may stay and no more, and nothing hides its item."""
+    pairs = Pairs.from_tables(bm25_matrix)
     try:
-        held_out_positions(Pairs.from_tables(bm25_matrix), leave_one_out_split)
+        splits = holdouts(pairs, leave_one_out_split, {DEFAULT_STRENGTHS: None})
     except InputError as error:
         return AssetCheckResult(passed=False, description=str(error))
-    return AssetCheckResult(passed=n_repeated == 0, metadata={"users_with_several": n_repeated})
+    keep = notes_of(leave_one_out_split)["keep_other_events"]
+    staying = {
+        event: strength
+        for event, strength in pairs.rules.strengths.items()
+        if keep and event not in pairs.rules.target_events
+    }
+    n_leaked = n_hidden = 0
+    for split in splits:
+        known = (split.users < len(pairs.users)) & (split.items >= 0)
+        held_out = pairs.pattern.positions_of(split.users[known], split.items[known])
+        held_out = held_out[held_out >= 0]
+        may_stay = combined_strengths(pairs.counts, staying, pairs.rules.aggregate)[held_out]
+        n_leaked += int(np.count_nonzero(split.left[DEFAULT_STRENGTHS][held_out] > may_stay))
+        n_hidden += int(np.count_nonzero(split.seen[held_out]))
+    return AssetCheckResult(
+        passed=n_leaked == n_hidden == 0,
+        metadata={"held_out_events_in_training": n_leaked, "hidden_from_recommendation": n_hidden},
+    )
+
+
+@asset_check(asset="leave_one_out_split")
+def one_held_out_pair_a_user(leave_one_out_split: pa.Table) -> AssetCheckResult:
+    """No user has two held-out pairs in a split, unless they are given by a file."""
+    stacked = np.stack([leave_one_out_split[name].to_numpy() for name in (SPLIT, USER_INDEX)])
+    n_repeated = stacked.shape[1] - np.unique(stacked, axis=1).shape[1]
+    of_file = notes_of(leave_one_out_split)["strategy"] == Strategy.file.value
+    return AssetCheckResult(
+        passed=n_repeated == 0 or of_file, metadata={"pairs_beyond_the_first": n_repeated}
+    )
 
 
 @asset_check(asset="grid_search_results")

@@ -37,6 +37,7 @@ class Recommender:
         users: raw id of each user index.
         items: raw id of each item index.
         user_items: the weighted users x items matrix that it was trained on.
+        seen: users x items, what is hidden from the recommendations to each user.
     """
 
     model: AlternatingLeastSquares
@@ -44,6 +45,7 @@ class Recommender:
     users: pd.Index
     items: pd.Index
     user_items: csr_matrix
+    seen: csr_matrix
 
     def __init__(self, release: Release) -> None:
         hyperparameters = release.manifest["hyperparameters"]
@@ -55,7 +57,10 @@ class Recommender:
         )
         self.manifest = release.manifest
         self.users, self.items = _index(release.users), _index(release.items)
-        self.user_items = release.pattern.user_items(release.weights)
+        trained = release.weights > 0
+        self.user_items = release.pattern.select(trained).user_items(release.weights[trained])
+        seen = release.pattern.select(release.seen)
+        self.seen = seen.user_items(np.ones(seen.n_pairs, dtype=np.float32))
 
     def recommend(
         self, user_id: int | str, n: int = 10, *, filter_already_liked_items: bool = True
@@ -64,28 +69,32 @@ class Recommender:
 
         Args:
             user_id: raw id.
-            n: at most so many; fewer come back when the user has not that many items left.
-            filter_already_liked_items: leave out what the user touched in training.
+            n: at most so many; fewer come back when the user has not that many items left, and none when
+                the model was trained on nothing of this user.
+            filter_already_liked_items: leave out what the user's seen events hide (`seen_events` in the
+                manifest; by default all that the user touched).
 
         Returns:
-            Columns `item` (raw id), `score`, `already_liked`.
+            Columns `item` (raw id), `score`, `already_liked` (the user touched it in training).
 
         Raises:
             KeyError: the model does not know the user.
             ValueError: `n` is below 1.
         """
         user = _position(self.users, user_id, "user")
-        liked = self.user_items[user]
+        liked, seen = self.user_items[user].indices, self.seen[user]
         ids, scores = self.model.recommend(
             user,
-            liked,
+            seen,
             N=_at_most(n, len(self.items)),
             filter_already_liked_items=filter_already_liked_items,
         )
-        already_liked = np.isin(ids, liked.indices)
+        offered = np.full(len(ids), len(liked) > 0)
         if filter_already_liked_items:
-            # implicit fills a list that runs short with liked items at the lowest float.
-            ids, scores, already_liked = (values[~already_liked] for values in (ids, scores, already_liked))
+            # implicit fills a list that runs short with hidden items at the lowest float.
+            offered &= ~np.isin(ids, seen.indices)
+        ids, scores = ids[offered], scores[offered]
+        already_liked = np.isin(ids, liked)
         return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
 
     def similar_items(self, product_code: int | str, n: int = 10) -> pd.DataFrame:

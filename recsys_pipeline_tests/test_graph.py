@@ -36,6 +36,13 @@ COLUMNS = [
     "nu",
     "unobserved_weight",
     "confidence",
+    "weighting",
+    "strengths",
+    "Recall@10",
+    "difference low",
+    "difference high",
+    "distinguishable",
+    "chosen",
     "failure",
 ]
 
@@ -60,7 +67,7 @@ def test_makes_every_artefact(warehouse):
     assert sorted(path.name for path in root.iterdir()) == sorted(
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
-            *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results")),
+            *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
             "bm25_matrix",
             "best_model",
             "search_journal",
@@ -69,7 +76,10 @@ def test_makes_every_artefact(warehouse):
     pairs = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
     users = pq.read_table(root / "bm25_matrix" / "users.parquet")
     items = pq.read_table(root / "bm25_matrix" / "items.parquet")
-    assert pairs.column_names == ["user_index", "item_index", "strength", "weight"]
+    assert pairs.column_names == [
+        *("user_index", "item_index", "strength", "weight", "target", "seen"),
+        *(f"count_{event}" for event in ("view", "query_search", "click", "compare")),
+    ]
     assert users["UserID"].to_pylist() == list(range(N_USERS))
     assert items["ProductCode"].to_pylist() == [item_code(item) for item in range(N_ITEMS)]
 
@@ -79,7 +89,7 @@ def test_the_split_names_pairs_by_id_and_index(warehouse):
     split = warehouse.read_table("leave_one_out_split")
     items = warehouse.read_table("bm25_matrix", "items")["ProductCode"].to_pylist()
 
-    assert split.column_names == ["UserID", "ProductCode", "user_index", "item_index"]
+    assert split.column_names == ["UserID", "ProductCode", "user_index", "item_index", "split"]
     assert split["UserID"].to_pylist() == list(range(N_USERS))
     assert split["ProductCode"].to_pylist() == [items[index] for index in split["item_index"].to_pylist()]
 

@@ -33,6 +33,7 @@ def release(seed=0):
         item_factors=rng.random((4, 2), dtype=np.float32),
         pattern=pattern,
         weights=np.ones(pattern.n_pairs, np.float32),
+        seen=np.ones(pattern.n_pairs, bool),
         manifest={"hyperparameters": TRIAL._asdict(), "seed": 1, "metrics": {}, "counts": {}, "inputs": {}},
     )
 

@@ -6,6 +6,7 @@ import pyarrow.dataset as ds
 from dagster import Config, MaterializeResult, asset
 from pydantic import Field
 
+from recsys_pipeline.assets.pairs import EventRules
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.strengths import Aggregate, pair_strengths
 from recsys_pipeline.failures import input_errors_fail_the_run
@@ -18,6 +19,7 @@ from recsys_pipeline.reporting.metadata import (
     table_metadata,
 )
 from recsys_pipeline.storage.feedback import Feedback, ingest
+from recsys_pipeline.storage.tables import with_notes
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -62,14 +64,32 @@ def feedback_strengths(
 ) -> MaterializeResult[pa.Table]:
     """One row a (user, item) pair: the summed strength of its events, and its latest timestamp."""
     with input_errors_fail_the_run():
-        pairs = pair_strengths(raw_feedback, feedback.strengths, config.aggregate)
+        pairs = pair_strengths(
+            raw_feedback,
+            feedback.strengths,
+            config.aggregate,
+            feedback.target_events,
+            feedback.seen_events,
+        )
+    rules = EventRules(
+        feedback.strengths,
+        config.aggregate,
+        feedback.target_events or list(feedback.strengths),
+        feedback.seen_events or list(feedback.strengths),
+    )
     per_user = pc.value_counts(pairs[USER]).field("counts").to_numpy()
     per_item = pc.value_counts(pairs[ITEM]).field("counts").to_numpy()
     return MaterializeResult(
-        value=pairs,
+        value=with_notes(pairs, rules.to_notes()),
         metadata={
             **shape_metadata(len(per_user), len(per_item), pairs.num_rows),
-            "strengths": markdown_table(["event", "strength"], list(feedback.strengths.items())),
+            "strengths": markdown_table(
+                ["event", "strength", "may be held out", "hides the item"],
+                [
+                    [event, strength, event in rules.target_events, event in rules.seen_events]
+                    for event, strength in rules.strengths.items()
+                ],
+            ),
             "distributions": distribution_table(
                 {
                     "pairs per user": per_user,

@@ -5,11 +5,11 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.search import best_trial
+from recsys_pipeline.assets.search import Winner
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.metrics import K, hits_of_recommended, score
-from recsys_pipeline.core.trials import fits_for
-from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.core.trials import BM25, fits_for
+from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.local import top_items, trained_model
 from recsys_pipeline.engines.solvers import trainer_for
 from recsys_pipeline.failures import input_errors_fail_the_run
@@ -21,6 +21,14 @@ from recsys_pipeline.storage.warehouse import Warehouse
 TRAIN_MAP_AT_10 = "MAP@10 train"
 TRAIN_NOTEBOOK_MAP_AT_10 = "MAP@10 train (notebook)"
 _TRAIN_USERS = 20_000
+
+_SEARCH_METRICS = (
+    columns.MAP_AT_10,
+    columns.MAP_AT_10_STANDARD_ERROR,
+    columns.NDCG_AT_10,
+    columns.HIT_RATE_AT_10,
+    columns.NOTEBOOK_MAP_AT_10,
+)
 
 # What the manifest fingerprints: by these files the model can be made again.
 _INPUTS = (
@@ -47,37 +55,38 @@ def best_model(
     it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, and says
     nothing of its quality.
     """
-    trial, seed, solver = best_trial(grid_search_results)
+    winner = Winner.of(grid_search_results)
+    trial, seed = winner.trial, winner.seed
     pairs = Pairs.from_tables(bm25_matrix)
     inputs = {"/".join(names): warehouse.fingerprint(*names) for names in _INPUTS}
     if notes_of(grid_search_results)["inputs"]["bm25_matrix"] != inputs["bm25_matrix/pairs"]:
         context.log.warning("grid_search_results was made from another bm25_matrix than this model is")
-    weights = bm25_weights(pairs.pattern, pairs.strengths, k1=trial.bm25_k1, b=trial.bm25_b)
     with input_errors_fail_the_run():
-        pairs.require_no_dislikes(weights)
-
-    user_items = pairs.pattern.user_items(weights)
+        strengths = pairs.strengths_by(winner.strengths)
+        trainer = trainer_for(winner.solver)
+        if trial.weighting == BM25:
+            pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
+    # Of what is not trained on the weight is 0: events that the chosen strengths leave out.
+    trained = strengths > 0
+    pattern = pairs.pattern.select(trained)
+    weights = np.zeros(pairs.pattern.n_pairs, dtype=np.float32)
+    weights[trained] = weigh(pattern, strengths[trained], trial)
+    user_items = pattern.user_items(weights[trained])
     (fit,) = fits_for([trial])
-    with input_errors_fail_the_run():
-        trainer = trainer_for(solver)
     (state,) = trainer.train(user_items, fit, seed)
     if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
         raise FloatingPointError("the factors hold NaN or infinity: the fit diverged; nothing is published")
     model = trained_model(trial, seed, state.user_factors, state.item_factors)
     # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
-    scored = np.unique(np.linspace(0, len(pairs.users) - 1, _TRAIN_USERS).astype(np.int32))
+    anyone = np.flatnonzero(pattern.pairs_per_user)
+    scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
     train = score(
-        hits_of_recommended(top_items(model, user_items, scored, K), pairs.pattern, scored),
-        pairs.pattern.pairs_per_user[scored],
+        hits_of_recommended(top_items(model, user_items, scored, K), pattern, scored),
+        pattern.pairs_per_user[scored],
     )
 
-    best_row = grid_search_results.slice(0, 1).to_pylist()[0]
     quality = {
-        columns.MAP_AT_10: best_row[columns.MAP_AT_10],
-        columns.MAP_AT_10_STANDARD_ERROR: best_row[columns.MAP_AT_10_STANDARD_ERROR],
-        columns.NDCG_AT_10: best_row[columns.NDCG_AT_10],
-        columns.HIT_RATE_AT_10: best_row[columns.HIT_RATE_AT_10],
-        columns.NOTEBOOK_MAP_AT_10: best_row[columns.NOTEBOOK_MAP_AT_10],
+        **{name: winner.row[name] for name in _SEARCH_METRICS},
         TRAIN_MAP_AT_10: train.map,
         TRAIN_NOTEBOOK_MAP_AT_10: train.notebook_map,
     }
@@ -90,11 +99,14 @@ def best_model(
             user_factors=state.user_factors,
             item_factors=state.item_factors,
             pattern=pairs.pattern,
-            weights=user_items.data,
+            weights=weights,
+            seen=pairs.seen,
             manifest={
                 "hyperparameters": trial._asdict(),
                 "seed": seed,
-                "solver": solver.value,
+                "solver": winner.solver.value,
+                "strengths": dict(winner.strengths or pairs.rules.strengths),
+                "seen_events": list(pairs.rules.seen_events),
                 "metrics": quality,
                 "counts": {"users": n_users, "items": n_items, "pairs": pairs.pattern.n_pairs},
                 "inputs": inputs,

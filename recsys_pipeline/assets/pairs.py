@@ -1,26 +1,66 @@
 """The tables of `bm25_matrix` and the arrays that the arithmetic works on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import (
     ITEM,
     ITEM_INDEX,
+    SEEN,
     STRENGTH,
+    TARGET,
+    TARGET_TIMESTAMP,
     TIMESTAMP,
     USER,
     USER_INDEX,
     WEIGHT,
+    count_column,
+    counted_events,
 )
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.holdout import Holdout
 from recsys_pipeline.core.indexing import index_ids
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.storage.tables import notes_of, with_notes
 
 Tables = dict[str, pa.Table]
+
+
+class EventRules(NamedTuple):
+    """What the events mean; travels in the Parquet footer of the tables.
+
+    Attributes:
+        strengths: strength of each event.
+        aggregate: what several events of a pair add up to.
+        target_events: events that may be held out.
+        seen_events: events that hide the item from recommendation.
+    """
+
+    strengths: Mapping[str, float]
+    aggregate: Aggregate
+    target_events: Sequence[str]
+    seen_events: Sequence[str]
+
+    def to_notes(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self._asdict(), "aggregate": self.aggregate.value}
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any]) -> Self:
+        """From what `to_notes` gave; of a table without notes: nothing is known."""
+        return cls(
+            notes.get("strengths", {}),
+            Aggregate(notes.get("aggregate", Aggregate.sum.value)),
+            notes.get("target_events", []),
+            notes.get("seen_events", []),
+        )
 
 
 @dataclass(frozen=True)
@@ -32,14 +72,23 @@ class Pairs:
         items: raw id of each column.
         pattern: which user touched which item.
         strengths: (n_pairs,) float64.
-        timestamps: (n_pairs,) microseconds since 1970, or None.
+        counts: (n_pairs,) how often each event occurred.
+        target: (n_pairs,) whether the pair has an event that may be held out.
+        seen: (n_pairs,) whether the pair hides its item from recommendation.
+        timestamps: (n_pairs,) of the latest event and of the latest target event, microseconds since
+            1970, or None.
+        rules: what the events mean.
     """
 
     users: pa.Array
     items: pa.Array
     pattern: Pattern
     strengths: NDArray[np.float64]
-    timestamps: NDArray[np.int64] | None
+    counts: dict[str, NDArray[np.int32]]
+    target: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+    timestamps: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    rules: EventRules
 
     @classmethod
     def from_strengths(cls, feedback_strengths: pa.Table) -> Self:
@@ -71,9 +120,25 @@ class Pairs:
     ) -> Self:
         timestamps = None
         if TIMESTAMP in table.schema.names:
-            timestamps = table[TIMESTAMP].cast(pa.int64()).to_numpy()
-        pattern = Pattern.from_coordinates(user_index, item_index, (len(users), len(items)))
-        return cls(users, items, pattern, table[STRENGTH].to_numpy(), timestamps)
+            long_ago = np.iinfo(np.int64).min
+            latest, latest_target = (
+                pc.fill_null(table[name].cast(pa.int64()), long_ago).to_numpy()
+                for name in (TIMESTAMP, TARGET_TIMESTAMP)
+            )
+            timestamps = latest, latest_target
+        return cls(
+            users=users,
+            items=items,
+            pattern=Pattern.from_coordinates(user_index, item_index, (len(users), len(items))),
+            strengths=table[STRENGTH].to_numpy(),
+            counts={
+                event: table[count_column(event)].to_numpy() for event in counted_events(table.schema.names)
+            },
+            target=table[TARGET].to_numpy(),
+            seen=table[SEEN].to_numpy(),
+            timestamps=timestamps,
+            rules=EventRules.from_notes(notes_of(table)),
+        )
 
     def to_tables(self, weights: NDArray[np.float64]) -> Tables:
         """The tables of `bm25_matrix`: pairs, users, items."""
@@ -82,15 +147,90 @@ class Pairs:
             ITEM_INDEX: self.pattern.indices,
             STRENGTH: self.strengths,
             WEIGHT: weights,
+            TARGET: self.target,
+            SEEN: self.seen,
         }
+        columns.update({count_column(event): count for event, count in self.counts.items()})
         if self.timestamps is not None:
-            columns[TIMESTAMP] = pa.array(self.timestamps).cast(pa.timestamp("us", tz="UTC"))
+            latest, latest_target = (pa.array(values) for values in self.timestamps)
+            never = pa.scalar(None, pa.int64())
+            latest_target = pc.if_else(pa.array(self.target), latest_target, never)
+            for name, values in ((TIMESTAMP, latest), (TARGET_TIMESTAMP, latest_target)):
+                columns[name] = values.cast(pa.timestamp("us", tz="UTC"))
         n_users, n_items = self.pattern.shape
         return {
-            "pairs": pa.table(columns),
+            "pairs": with_notes(pa.table(columns), self.rules.to_notes()),
             "users": pa.table({USER_INDEX: np.arange(n_users, dtype=np.int32), USER: self.users}),
             "items": pa.table({ITEM_INDEX: np.arange(n_items, dtype=np.int32), ITEM: self.items}),
         }
+
+    def strengths_by(self, strengths: Mapping[str, float] | None) -> NDArray[np.float64]:
+        """(n_pairs,) the strengths by another mapping of the events, 0 where it knows none.
+
+        Args:
+            strengths: of the events; None for the strengths as they are.
+
+        Raises:
+            InputError: the mapping leaves nothing.
+        """
+        if strengths is None:
+            return self.strengths
+        combined = combined_strengths(self.counts, strengths, self.rules.aggregate)
+        if not (combined > 0).any():
+            raise InputError(
+                f"the strengths {dict(strengths)} leave no pair: the feedback has none of these events. "
+                f"It has {', '.join(self.counts)}."
+            )
+        return combined
+
+    def hold_out(
+        self,
+        users: NDArray[np.int32],
+        items: NDArray[np.int32],
+        mappings: Mapping[str, Mapping[str, float] | None],
+        *,
+        keep_other_events: bool,
+    ) -> Holdout:
+        """What is left for training, by each mapping, when the target events of these pairs are held out.
+
+        Args:
+            users: (n,) user index; from `len(self.users)` on for users who are not known.
+            items: (n,) item index; -1 for an item that is not known.
+            mappings: strengths of the events by the name of the mapping; None stands for those of the pairs.
+            keep_other_events: leave what else the user did with the item in training.
+
+        Raises:
+            InputError: an event that stays would hide the held-out item from recommendation.
+        """
+        known = np.flatnonzero((users < len(self.users)) & (items >= 0))
+        positions = self.pattern.positions_of(users[known], items[known])
+        positions = np.unique(positions[positions >= 0])
+        staying = [event for event in self.counts if event not in self.rules.target_events]
+        if not keep_other_events:
+            staying = []
+        left_counts = {event: self.counts[event][positions] for event in staying}
+        hiding = sum(
+            (left_counts[event] > 0 for event in staying if event in self.rules.seen_events),
+            start=np.zeros(len(positions), dtype=bool),
+        )
+        if n_hidden := np.count_nonzero(hiding):
+            raise InputError(
+                f"keep_other_events leaves events of {n_hidden:,} held-out pairs in training that are seen "
+                "events, so that no model could recommend the held-out item. Name the events that hide an "
+                "item in `seen_events` of the `feedback` resource (such as the purchase alone), or set "
+                "keep_other_events to false."
+            )
+        full = {name: self.strengths_by(strengths) for name, strengths in mappings.items()}
+        left = {}
+        for name, strengths in mappings.items():
+            left[name] = full[name].copy()
+            mapping = self.rules.strengths if strengths is None else strengths
+            left[name][positions] = (
+                combined_strengths(left_counts, mapping, self.rules.aggregate) if staying else 0.0
+            )
+        seen = self.seen.copy()
+        seen[positions] = False
+        return Holdout(users, items, full, left, seen)
 
     def without_signal(self, weights: NDArray[np.float64]) -> pa.Array:
         """Raw ids of the users who have a weight at or below zero."""

@@ -1,32 +1,58 @@
 """The search."""
 
+import re
 import time
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MarkdownMetadataValue, MaterializeResult, asset
 from pydantic import Field, model_validator
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.splitting import held_out_positions
+from recsys_pipeline.assets.splitting import holdouts
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.comparison import Interval, Prefer, choose, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.search import SearchData, TrialResult, best_first
 from recsys_pipeline.core.strategies import SearchStrategy, Task, exhaustive, halving
-from recsys_pipeline.core.trials import ALPHA_W, ONE_PLUS_ALPHA_W, Trial, draw, grid
+from recsys_pipeline.core.trials import (
+    ALPHA_W,
+    BM25,
+    DEFAULT_STRENGTHS,
+    NO_WEIGHTING,
+    ONE_PLUS_ALPHA_W,
+    Trial,
+    draw,
+    grid,
+)
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.pool import WorkerPool, usable_cores
 from recsys_pipeline.engines.solvers import Solver, require_solvable, trainer_for
 from recsys_pipeline.failures import input_errors_fail_the_run
-from recsys_pipeline.reporting.metadata import markdown_table, rounded, shape_metadata
+from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, shape_metadata, with_error
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.tables import notes_of, with_notes
 from recsys_pipeline.storage.warehouse import Warehouse
 
+RANKS_TABLE = "trial_ranks"
+
 _SHOWN = 10
+_DIMENSIONS = (
+    columns.FACTORS,
+    columns.REGULARIZATION,
+    columns.ALPHA,
+    columns.ITERATIONS,
+    columns.WEIGHTING,
+    columns.BM25_K1,
+    columns.BM25_B,
+    columns.STRENGTHS,
+    columns.NU,
+    columns.UNOBSERVED_WEIGHT,
+    columns.CONFIDENCE,
+)
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -66,6 +92,21 @@ class GridConfig(Config):
         min_length=1,
         description=f"`{ALPHA_W}` (implicit) or `{ONE_PLUS_ALPHA_W}` (Hu et al., Spark; needs `batched`).",
     )
+    weighting: list[str] = Field(
+        default=[BM25],
+        min_length=1,
+        description=f"`{BM25}`, or `{NO_WEIGHTING}`: the strengths themselves, whatever K1 and B.",
+    )
+    strength_mappings: dict[str, dict[str, float]] = Field(
+        default={},
+        description="By name, strengths of the events to try beside those of the `feedback` resource; an "
+        "event that is not named counts nothing.",
+    )
+    prefer: Prefer = Field(
+        default=Prefer.best,
+        description="`best`: the highest MAP@10; `simplest`: of the trials that are not distinguishable from "
+        "it the one with the fewest factors, then iterations.",
+    )
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Of the random start of every fit, the final one too."
     )
@@ -87,13 +128,27 @@ class GridConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _confidence_is_known(self) -> "GridConfig":
-        if unknown := set(self.confidence) - {ALPHA_W, ONE_PLUS_ALPHA_W}:
-            raise ValueError(
-                f"confidence: {', '.join(map(repr, sorted(unknown)))} is none of "
-                f"{ALPHA_W!r} and {ONE_PLUS_ALPHA_W!r}"
-            )
+    def _names_are_known(self) -> "GridConfig":
+        known = {"confidence": (ALPHA_W, ONE_PLUS_ALPHA_W), "weighting": (BM25, NO_WEIGHTING)}
+        for name, values in known.items():
+            if unknown := set(getattr(self, name)) - set(values):
+                raise ValueError(
+                    f"{name}: {', '.join(map(repr, sorted(unknown)))} is none of "
+                    f"{' and '.join(map(repr, values))}"
+                )
+        for name, strengths in self.strength_mappings.items():
+            if not re.fullmatch(r"[\w-]+", name) or name == DEFAULT_STRENGTHS:
+                raise ValueError(
+                    f"strength_mappings: {name!r} is no name for a mapping; use letters, digits, _ and -, "
+                    f"and not {DEFAULT_STRENGTHS!r}, which is that of the `feedback` resource"
+                )
+            if not strengths or not all(0 < value < float("inf") for value in strengths.values()):
+                raise ValueError(f"strength_mappings: {name} needs at least one event, each above 0")
         return self
+
+    def mappings(self) -> dict[str, dict[str, float] | None]:
+        """The mappings from events to strengths by name; None stands for that of the feedback."""
+        return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
 
     def trials(self) -> list[Trial]:
         """What the strategy is to try."""
@@ -107,6 +162,8 @@ class GridConfig(Config):
             "nu": self.nu,
             "unobserved_weight": self.unobserved_weight,
             "confidence": self.confidence,
+            "weighting": self.weighting,
+            "strengths": list(self.mappings()),
         }
         if self.strategy is SearchStrategy.random:
             return draw(self.n_trials, self.seed, **lists)
@@ -130,13 +187,21 @@ def grid_search_results(
     trials = config.trials()
     pairs = Pairs.from_tables(bm25_matrix)
     with input_errors_fail_the_run():
-        held_out = held_out_positions(pairs, leave_one_out_split)
+        if unknown := {event for mapping in config.strength_mappings.values() for event in mapping} - set(
+            pairs.counts
+        ):
+            raise InputError(
+                f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
+                f"It has {', '.join(pairs.counts)}."
+            )
+        splits = holdouts(pairs, leave_one_out_split, config.mappings())
         # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
-        pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
+        if BM25 in config.weighting:
+            pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
         require_solvable(config.solver, trials)
         trainer_for(config.solver)
 
-    data = SearchData.prepare(pairs.pattern, pairs.strengths, held_out, trials)
+    data = SearchData.prepare(pairs.pattern, splits, trials)
     journal = Journal(warehouse.root, data, config.solver.value, config.seed)
     begin = time.perf_counter()
     results = list(_search(context, config, trials, data, journal))
@@ -148,37 +213,111 @@ def grid_search_results(
     with input_errors_fail_the_run():
         if best.scores is None:
             raise InputError(f"all {len(results)} trials failed; the first: {best.failure}")
-    inputs = {
-        "bm25_matrix": warehouse.fingerprint("bm25_matrix", "pairs"),
-        "leave_one_out_split": warehouse.fingerprint("leave_one_out_split"),
-    }
+    differences = compare_with_best(ranking, *data.groups(), seed=config.seed)
+    chosen = choose(ranking, differences, config.prefer)
+    chosen_scores = ranking[chosen].scores
+    assert chosen_scores is not None
     notes = {
         "seed": config.seed,
         "solver": config.solver.value,
-        "held_out_pairs": len(held_out),
-        "inputs": inputs,
+        "held_out_pairs": len(leave_one_out_split),
+        "strengths": {
+            name: dict(pairs.rules.strengths if mapping is None else mapping)
+            for name, mapping in config.mappings().items()
+        },
+        "inputs": {
+            "bm25_matrix": warehouse.fingerprint("bm25_matrix", "pairs"),
+            "leave_one_out_split": warehouse.fingerprint("leave_one_out_split"),
+        },
     }
-    table = results_table(ranking)
-    shown = table.slice(0, _SHOWN).to_pylist()
+    table = results_table(ranking, differences, chosen)
+    warehouse.write_table(with_notes(ranks_table(ranking), notes), RANKS_TABLE)
     return MaterializeResult(
         value=with_notes(table, notes),
         metadata={
-            columns.MAP_AT_10: rounded(best.scores.map),
-            columns.MAP_AT_10_STANDARD_ERROR: rounded(best.scores.standard_error),
-            columns.NDCG_AT_10: rounded(best.scores.ndcg),
-            columns.HIT_RATE_AT_10: rounded(best.scores.hit_rate),
-            columns.NOTEBOOK_MAP_AT_10: rounded(best.scores.notebook_map),
+            columns.MAP_AT_10: rounded(chosen_scores.map),
+            columns.MAP_AT_10_STANDARD_ERROR: rounded(chosen_scores.standard_error),
+            columns.NDCG_AT_10: rounded(chosen_scores.ndcg),
+            columns.HIT_RATE_AT_10: rounded(chosen_scores.hit_rate),
+            columns.NOTEBOOK_MAP_AT_10: rounded(chosen_scores.notebook_map),
             **shape_metadata(*pairs.pattern.shape, pairs.pattern.n_pairs),
             "trials": len(trials),
             "failed_trials": sum(result.scores is None for result in results),
-            "held_out_pairs": len(held_out),
+            "not_distinguishable_from_best": sum(
+                difference is not None and difference.high >= 0 for difference in differences
+            ),
+            "held_out_pairs": len(leave_one_out_split),
+            "splits": len(splits),
             "search_seconds": rounded(search_seconds),
             "solver": config.solver.value,
             "strategy": config.strategy.value,
+            "prefer": config.prefer.value,
             "seed": config.seed,
-            f"top_{_SHOWN}": markdown_table(table.schema.names, [list(row.values()) for row in shown]),
+            f"top_{_SHOWN}": _top_table(table),
+            **_ablation(table, config),
         },
     )
+
+
+def _top_table(table: pa.Table) -> MarkdownMetadataValue:
+    """The best trials: what they differ in, and how sure their order is."""
+    rows = table.slice(0, _SHOWN).to_pylist()
+    varying = [
+        name
+        for name in _DIMENSIONS
+        if len({row[name] for row in table.select([name]).to_pylist()}) > 1 or name == columns.FACTORS
+    ]
+    header = [
+        "",
+        *varying,
+        columns.MAP_AT_10,
+        "95 % interval of the difference to the best",
+        "distinguishable",
+        columns.NDCG_AT_10,
+        columns.HIT_RATE_AT_10,
+    ]
+    lines = []
+    for row in rows:
+        low, high = row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]
+        lines.append(
+            [
+                "chosen" if row[columns.CHOSEN] else "",
+                *(row[name] for name in varying),
+                with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
+                "" if low is None else f"{low:+.4f} to {high:+.4f}",
+                {True: "yes", False: "no", None: "failed"}[row[columns.DISTINGUISHABLE]],
+                fixed(row[columns.NDCG_AT_10]),
+                fixed(row[columns.HIT_RATE_AT_10]),
+            ]
+        )
+    return markdown_table(header, lines)
+
+
+def _ablation(table: pa.Table, config: GridConfig) -> dict[str, MarkdownMetadataValue]:
+    """The best trial of each mapping of the strengths and of each weighting, where there are several."""
+    tables = {}
+    for name, n_values in (
+        (columns.STRENGTHS, len(config.mappings())),
+        (columns.WEIGHTING, len(config.weighting)),
+    ):
+        if n_values < 2:
+            continue
+        best_of: dict[str, dict[str, Any]] = {}
+        for row in table.to_pylist():
+            if row[columns.MAP_AT_10] is not None:
+                best_of.setdefault(row[name], row)
+        tables[f"worth_of_{name}"] = markdown_table(
+            [name, "best MAP@10", "95 % interval of the difference to the best"],
+            [
+                [
+                    value,
+                    with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
+                    f"{row[columns.DIFFERENCE_LOW]:+.4f} to {row[columns.DIFFERENCE_HIGH]:+.4f}",
+                ]
+                for value, row in best_of.items()
+            ],
+        )
+    return tables
 
 
 def _search(
@@ -196,7 +335,7 @@ def _search(
         candidates = trials if config.strategy is not SearchStrategy.halving else sorted(rungs)
         known = {result.trial: result for result in journal.finished(candidates)}
     context.log.info(
-        f"{len(trials)} trials on {len(data.users):,} held-out pairs, solver {config.solver.value}, "
+        f"{len(trials)} trials on {len(data.groups()[0]):,} held-out pairs, solver {config.solver.value}, "
         f"{workers} workers; {sum(trial in known for trial in trials)} are in the journal already"
     )
     with (
@@ -221,7 +360,9 @@ def _search(
             yield result
 
 
-def results_table(ranking: list[TrialResult]) -> pa.Table:
+def results_table(
+    ranking: Sequence[TrialResult], differences: Sequence[Interval | None], chosen: int
+) -> pa.Table:
     """A row a trial, in the given order; scores of a failed one are null."""
 
     def trials(name: str) -> list[float | int | str]:
@@ -231,14 +372,26 @@ def results_table(ranking: list[TrialResult]) -> pa.Table:
         values = [getattr(result.scores, name) if result.scores else None for result in ranking]
         return pa.array(values, pa.float64())
 
+    def bm25(name: str) -> pa.Array:
+        values = [
+            getattr(result.trial, name) if result.trial.weighting == BM25 else None for result in ranking
+        ]
+        return pa.array(values, pa.float64())
+
+    lows, highs = (
+        pa.array(
+            [getattr(difference, end) if difference else None for difference in differences], pa.float64()
+        )
+        for end in ("low", "high")
+    )
     return pa.table(
         {
             columns.FACTORS: trials("factors"),
             columns.REGULARIZATION: trials("regularization"),
             columns.ALPHA: trials("alpha"),
             columns.ITERATIONS: trials("iterations"),
-            columns.BM25_K1: trials("bm25_k1"),
-            columns.BM25_B: trials("bm25_b"),
+            columns.BM25_K1: bm25("bm25_k1"),
+            columns.BM25_B: bm25("bm25_b"),
             columns.MAP_AT_10: scores("map"),
             columns.MAP_AT_10_STANDARD_ERROR: scores("standard_error"),
             columns.NDCG_AT_10: scores("ndcg"),
@@ -258,24 +411,62 @@ def results_table(ranking: list[TrialResult]) -> pa.Table:
             columns.NU: trials("nu"),
             columns.UNOBSERVED_WEIGHT: trials("unobserved_weight"),
             columns.CONFIDENCE: trials("confidence"),
+            columns.WEIGHTING: trials("weighting"),
+            columns.STRENGTHS: trials("strengths"),
+            columns.RECALL_AT_10: scores("recall"),
+            columns.DIFFERENCE_LOW: lows,
+            columns.DIFFERENCE_HIGH: highs,
+            columns.DISTINGUISHABLE: pa.array(
+                [difference.high < 0 if difference else None for difference in differences], pa.bool_()
+            ),
+            columns.CHOSEN: [place == chosen for place in range(len(ranking))],
             columns.FAILURE: pa.array([result.failure or None for result in ranking], pa.string()),
         }
     )
 
 
-def best_trial(grid_search_results: pa.Table) -> tuple[Trial, int, Solver]:
-    """The trial of the first row, and seed and solver of the search."""
-    row = grid_search_results.slice(0, 1).to_pylist()[0]
-    notes = notes_of(grid_search_results)
-    trial = Trial(
-        factors=row[columns.FACTORS],
-        regularization=row[columns.REGULARIZATION],
-        alpha=row[columns.ALPHA],
-        iterations=row[columns.ITERATIONS],
-        bm25_k1=row[columns.BM25_K1],
-        bm25_b=row[columns.BM25_B],
-        nu=row[columns.NU],
-        unobserved_weight=row[columns.UNOBSERVED_WEIGHT],
-        confidence=row[columns.CONFIDENCE],
-    )
-    return trial, notes["seed"], Solver(notes["solver"])
+def ranks_table(ranking: Sequence[TrialResult]) -> pa.Table:
+    """A row a trial that was scored: its hyperparameters and the rank of each held-out pair, a byte each."""
+    scored = [result for result in ranking if result.ranks is not None]
+    trials = pa.Table.from_pylist([result.trial._asdict() for result in scored])
+    ranks = pa.array([result.ranks for result in scored], pa.list_(pa.uint8()))
+    return trials.append_column(columns.RANKS, ranks)
+
+
+class Winner(NamedTuple):
+    """What the model is to be made of.
+
+    Attributes:
+        trial: the chosen one.
+        seed: of the search.
+        solver: of the search.
+        strengths: of the events, by the trial's mapping; None for those that the pairs have already.
+        row: of `grid_search_results`.
+    """
+
+    trial: Trial
+    seed: int
+    solver: Solver
+    strengths: Mapping[str, float] | None
+    row: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, grid_search_results: pa.Table) -> Self:
+        """The chosen row."""
+        row = grid_search_results.filter(grid_search_results[columns.CHOSEN]).to_pylist()[0]
+        notes = notes_of(grid_search_results)
+        trial = Trial(
+            factors=row[columns.FACTORS],
+            regularization=row[columns.REGULARIZATION],
+            alpha=row[columns.ALPHA],
+            iterations=row[columns.ITERATIONS],
+            bm25_k1=row[columns.BM25_K1] or 0.0,
+            bm25_b=row[columns.BM25_B] or 0.0,
+            nu=row[columns.NU],
+            unobserved_weight=row[columns.UNOBSERVED_WEIGHT],
+            confidence=row[columns.CONFIDENCE],
+            weighting=row[columns.WEIGHTING],
+            strengths=row[columns.STRENGTHS],
+        )
+        strengths = None if trial.strengths == DEFAULT_STRENGTHS else notes["strengths"][trial.strengths]
+        return cls(trial, notes["seed"], Solver(notes["solver"]), strengths, row)

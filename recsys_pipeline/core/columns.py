@@ -1,5 +1,7 @@
 """Every column name of every artefact, once."""
 
+from collections.abc import Iterable
+
 USER = "UserID"
 ITEM = "ProductCode"
 EVENT = "Event"
@@ -9,6 +11,14 @@ USER_INDEX = "user_index"
 ITEM_INDEX = "item_index"
 STRENGTH = "strength"
 WEIGHT = "weight"
+# Of a pair: whether an event of it may be held out, when the last such event was, whether the pair hides
+# its item from recommendation, and how often each event occurred.
+TARGET = "target"
+TARGET_TIMESTAMP = "target_timestamp"
+SEEN = "seen"
+_COUNT = "count_"
+
+SPLIT = "split"
 
 REJECTED_FILE = "file"
 REJECTED_LINE = "line"
@@ -25,13 +35,32 @@ MAP_AT_10 = "MAP@10"
 MAP_AT_10_STANDARD_ERROR = "MAP@10 standard error"
 NDCG_AT_10 = "NDCG@10"
 HIT_RATE_AT_10 = "HitRate@10"
+RECALL_AT_10 = "Recall@10"
 NOTEBOOK_MAP_AT_10 = "MAP@10 (notebook)"
 FIT_SECONDS = "fit_seconds"
 ITERATIONS_DONE = "iterations_done"
 NU = "nu"
 UNOBSERVED_WEIGHT = "unobserved_weight"
 CONFIDENCE = "confidence"
+STRENGTHS = "strengths"
+WEIGHTING = "weighting"
 FAILURE = "failure"
+CHOSEN = "chosen"
+DISTINGUISHABLE = "distinguishable"
+DIFFERENCE_LOW = "difference low"
+DIFFERENCE_HIGH = "difference high"
+RANKS = "ranks"
+
+
+def count_column(event: str) -> str:
+    """The column that counts the events of that name."""
+    return _COUNT + event
+
+
+def counted_events(names: Iterable[str]) -> list[str]:
+    """The events that have a column of counts among these."""
+    return [name.removeprefix(_COUNT) for name in names if name.startswith(_COUNT)]
+
 
 DESCRIPTIONS = {
     USER: "Raw id of the user, as it came in.",
@@ -42,6 +71,10 @@ DESCRIPTIONS = {
     ITEM_INDEX: "Column of the matrix.",
     STRENGTH: "Aggregated strength of the pair's events.",
     WEIGHT: "BM25 weight of the pair.",
+    TARGET: "Whether the pair has an event that may be held out.",
+    TARGET_TIMESTAMP: "When the latest event that may be held out happened, UTC.",
+    SEEN: "Whether the pair hides its item from the recommendations to its user.",
+    SPLIT: "Number of the split, from 0.",
     FACTORS: "Number of latent factors.",
     REGULARIZATION: "Penalty on the length of the factors.",
     ALPHA: "Confidence in a pair is alpha * weight.",
@@ -51,12 +84,20 @@ DESCRIPTIONS = {
     MAP_AT_10: "Mean of 1/rank of the held-out item, 0 beyond rank 10.",
     MAP_AT_10_STANDARD_ERROR: "Standard error of MAP@10 over the held-out pairs.",
     NDCG_AT_10: "Mean of 1/log2(rank + 1), 0 beyond rank 10.",
-    HIT_RATE_AT_10: "Share of held-out items among the first 10.",
+    HIT_RATE_AT_10: "Share of users with a held-out item among the first 10.",
+    RECALL_AT_10: "Mean share of a user's held-out items among the first 10.",
     NOTEBOOK_MAP_AT_10: "The notebook's own formula; can exceed 1.",
     ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
     NU: "Power of a row's frequency by which its penalty grows.",
     UNOBSERVED_WEIGHT: "Confidence of unobserved pairs.",
     CONFIDENCE: "Confidence of an observed pair of weight w.",
+    STRENGTHS: "Name of the mapping from events to strengths.",
+    WEIGHTING: "bm25, or none: the strengths themselves.",
+    CHOSEN: "The trial that the model is made of.",
+    DISTINGUISHABLE: "Whether MAP@10 is below the best by more than chance, on the same pairs.",
+    DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
+    DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",
+    RANKS: "Rank of each held-out pair, in the order of leave_one_out_split; 11 is beyond the tenth.",
     FAILURE: "Why the trial failed; empty for one that did not.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

@@ -24,6 +24,34 @@ def hits_of_ranks(ranks: NDArray[np.integer], k: int = K) -> Hits:
     return hits
 
 
+def group_pairs(
+    splits: NDArray[np.integer], users: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which held-out pairs belong together: those of one user in one split.
+
+    Returns:
+        group: (n_pairs,) number of the group of each pair.
+        user: (n_groups,) the user of each group.
+    """
+    stacked = np.stack([splits.astype(np.int64), users.astype(np.int64)])
+    groups, group = np.unique(stacked, axis=1, return_inverse=True)
+    return group.reshape(-1), groups[1]
+
+
+def hits_of_groups(ranks: NDArray[np.integer], group: NDArray[np.int64], k: int = K) -> Hits:
+    """(n_groups, k) hits of groups of held-out pairs at the given 1-based ranks; beyond k no hit."""
+    hits: Hits = np.zeros((int(group.max(initial=-1)) + 1, k), dtype=bool)
+    within = ranks <= k
+    hits[group[within], ranks[within] - 1] = True
+    return hits
+
+
+def mean_of_users(values: PerUser, user: NDArray[np.int64]) -> PerUser:
+    """(n_users,) the mean of each user's values; a user has one a split."""
+    _, place, counts = np.unique(user, return_inverse=True, return_counts=True)
+    return np.asarray(np.bincount(place.reshape(-1), weights=values) / counts)
+
+
 def hits_of_recommended(
     recommended: NDArray[np.integer], relevant: Pattern, users: NDArray[np.integer]
 ) -> Hits:
@@ -70,6 +98,11 @@ def hit_rate(hits: Hits) -> PerUser:
     return np.asarray(hits.any(axis=1), dtype=np.float64)
 
 
+def recall(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:
+    """Recall@k: the share of the user's relevant items that is among the first k."""
+    return np.asarray(hits.sum(axis=1) / n_relevant)
+
+
 class Scores(NamedTuple):
     """Means over users; `standard_error` is that of `map`."""
 
@@ -77,24 +110,36 @@ class Scores(NamedTuple):
     standard_error: float
     ndcg: float
     hit_rate: float
+    recall: float
     notebook_map: float
 
 
-def score(hits: Hits, n_relevant: NDArray[np.integer]) -> Scores:
-    """All metrics of these hits.
+def standard_error(values: PerUser) -> float:
+    """Of their mean; NaN for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def score(hits: Hits, n_relevant: NDArray[np.integer], user: NDArray[np.int64] | None = None) -> Scores:
+    """All metrics of these hits, as means over users of the means over each user's rows.
+
+    Args:
+        hits: (n, k).
+        n_relevant: (n,).
+        user: (n,) whose row it is; by default every row has a user of its own.
 
     Raises:
         ValueError: there is no user, or a user without a relevant item.
     """
     if not len(hits) or np.any(n_relevant < 1):
         raise ValueError("metrics need at least one user, and a relevant item for each")
-    precisions = average_precision(hits, n_relevant)
+    if user is None:
+        user = np.arange(len(hits))
+    precisions = mean_of_users(average_precision(hits, n_relevant), user)
     return Scores(
         map=float(precisions.mean()),
-        standard_error=float(precisions.std(ddof=1) / np.sqrt(len(precisions)))
-        if len(precisions) > 1
-        else float("nan"),
-        ndcg=float(ndcg(hits, n_relevant).mean()),
-        hit_rate=float(hit_rate(hits).mean()),
-        notebook_map=float(notebook_average_precision(hits, n_relevant).mean()),
+        standard_error=standard_error(precisions),
+        ndcg=float(mean_of_users(ndcg(hits, n_relevant), user).mean()),
+        hit_rate=float(mean_of_users(hit_rate(hits), user).mean()),
+        recall=float(mean_of_users(recall(hits, n_relevant), user).mean()),
+        notebook_map=float(mean_of_users(notebook_average_precision(hits, n_relevant), user).mean()),
     )

@@ -14,25 +14,26 @@ _ROUNDING = 1e-4
 def held_out_ranks(
     user_factors: NDArray[np.float32],
     item_factors: NDArray[np.float32],
-    training: Pattern,
+    seen: Pattern,
     users: NDArray[np.int32],
     items: NDArray[np.int32],
     *,
     k: int,
 ) -> NDArray[np.int64]:
-    """The 1-based rank of each held-out item among the items the user has not touched in training.
+    """The 1-based rank of each held-out item among the items that are not hidden from the user.
 
     Equal to the place of the item in `implicit`'s `recommend(N=k, filter_already_liked_items=True)`,
     equal scores included. Users are scored in blocks against blocks of items, long factors first: by
     Cauchy-Schwarz no later item can beat the held-out one once the product of the norms is below its
-    score. Memory is bounded by the block, whatever the number of users and items.
+    score. Memory is bounded by the block, whatever the number of users and items. Nothing is recommended
+    to a user or of an item that the model does not know, nor to a user whose factors are all 0.
 
     Args:
         user_factors: (n_users, factors).
         item_factors: (n_items, factors).
-        training: the pairs that are not to be recommended again.
-        users: (n,) user index of each held-out pair.
-        items: (n,) item index of each held-out pair; not in the training pairs of its user.
+        seen: the pairs that hide their item from recommendation.
+        users: (n,) user index of each held-out pair; from n_users on for a user who is not known.
+        items: (n,) item index of each held-out pair, not hidden from its user; -1 for one that is not known.
         k: where the list ends.
 
     Returns:
@@ -43,6 +44,12 @@ def held_out_ranks(
     """
     if not (np.isfinite(user_factors).all() and np.isfinite(item_factors).all()):
         raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+    known = (users < len(user_factors)) & (items >= 0)
+    known[known] = user_factors[users[known]].any(axis=1)
+    if not known.all():
+        ranks = np.full(len(users), k + 1, dtype=np.int64)
+        ranks[known] = held_out_ranks(user_factors, item_factors, seen, users[known], items[known], k=k)
+        return ranks
     norms = np.linalg.norm(item_factors, axis=1)
     order = np.argsort(-norms, kind="stable")
     place = np.empty(len(order), dtype=np.int64)
@@ -59,27 +66,27 @@ def held_out_ranks(
             scores,
             longest_first,
             norms[order],
-            _hidden(training, users[block], items[block], place),
+            _hidden(seen, users[block], items[block], place),
             k,
         )
         ranks[block] = np.minimum(greater, k) + 1
         for position in start + np.flatnonzero(tied & (greater < k)):
             user, item = users[position], items[position]
-            touched = training.indices[training.indptr[user] : training.indptr[user + 1]]
-            ranks[position] = _rank_among_ties(item_factors @ user_factors[user], touched, item, k)
+            hidden = seen.indices[seen.indptr[user] : seen.indptr[user + 1]]
+            ranks[position] = _rank_among_ties(item_factors @ user_factors[user], hidden, item, k)
     return ranks
 
 
 def _hidden(
-    training: Pattern, users: NDArray[np.int32], items: NDArray[np.int32], place: NDArray[np.int64]
+    seen: Pattern, users: NDArray[np.int32], items: NDArray[np.int32], place: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and places of what must not count as a rival, sorted by place: touched items, the item itself."""
-    counts = training.pairs_per_user[users]
+    """Rows and places of what must not count as a rival, sorted by place: hidden items, the item itself."""
+    counts = seen.pairs_per_user[users]
     rows = np.repeat(np.arange(len(users)), counts)
-    begins = training.indptr[users].astype(np.int64)
-    touched = training.indices[np.arange(len(rows)) + np.repeat(begins - np.cumsum(counts) + counts, counts)]
+    begins = seen.indptr[users].astype(np.int64)
+    hidden = seen.indices[np.arange(len(rows)) + np.repeat(begins - np.cumsum(counts) + counts, counts)]
     rows = np.concatenate([rows, np.arange(len(users))])
-    places = place[np.concatenate([touched, items])]
+    places = place[np.concatenate([hidden, items])]
     by_place = np.argsort(places, kind="stable")
     return rows[by_place], places[by_place]
 
@@ -119,7 +126,7 @@ def _count_rivals(
     return greater, tied
 
 
-def _rank_among_ties(scores: NDArray[np.float32], touched: NDArray[np.int32], item: np.int32, k: int) -> int:
+def _rank_among_ties(scores: NDArray[np.float32], hidden: NDArray[np.int32], item: np.int32, k: int) -> int:
     """The rank `implicit`'s selection of the k best gives `item` when other items score the same.
 
     It reads the items in order of their index and keeps k: a later item enters only by a higher score,
@@ -127,7 +134,7 @@ def _rank_among_ties(scores: NDArray[np.float32], touched: NDArray[np.int32], it
     and index, both descending. So the first k items that score at least as much as `item` are what
     remains to choose from among equals, and of those the last ones stay.
     """
-    scores[touched] = -np.inf
+    scores[hidden] = -np.inf
     own = scores[item]
     greater = int(np.count_nonzero(scores > own))
     entered = np.flatnonzero(scores >= own)[:k]

@@ -1,16 +1,17 @@
 """Scoring trials on the held-out pairs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from recsys_pipeline.core.metrics import K, Scores, hits_of_ranks, score
+from recsys_pipeline.core.holdout import Holdout
+from recsys_pipeline.core.metrics import K, Scores, group_pairs, hits_of_groups, score
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import held_out_ranks
-from recsys_pipeline.core.trials import Fit, Trial
+from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Fit, Trial, WeightKey
 from recsys_pipeline.core.weighting import bm25_weights
 
 
@@ -56,6 +57,7 @@ class TrialResult(NamedTuple):
         fit_seconds: wall time of the training.
         failure: why it failed, empty for one that did not.
         iterations_done: fewer than the trial's where halving stopped it; None for all of them.
+        ranks: (n_held_out,) of the held-out pairs of all splits; K + 1 is beyond K.
     """
 
     trial: Trial
@@ -63,73 +65,138 @@ class TrialResult(NamedTuple):
     fit_seconds: float
     failure: str = ""
     iterations_done: int | None = None
+    ranks: NDArray[np.uint8] | None = None
+
+
+class SplitData(NamedTuple):
+    """What all fits of a split share.
+
+    Attributes:
+        training: the pairs that each mapping of the strengths leaves for training.
+        weights: (n_training_pairs,) float32 weights of those pairs.
+        seen: the pairs that hide their item from recommendation.
+        users: (n_held_out,) user index of each held-out pair; see `Holdout`.
+        items: (n_held_out,) its item index.
+    """
+
+    training: dict[str, Pattern]
+    weights: dict[WeightKey, NDArray[np.float32]]
+    seen: Pattern
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+
+    @classmethod
+    def prepare(
+        cls, pattern: Pattern, holdout: Holdout, keys: Iterable[WeightKey], *, weigh_all_pairs: bool
+    ) -> Self:
+        """The data of one split, weighed as these keys say.
+
+        Args:
+            pattern: all pairs.
+            holdout: the split.
+            keys: which weights are needed.
+            weigh_all_pairs: take idf and lengths from all pairs, as the notebook does, not from those that
+                are left for training.
+        """
+        training: dict[str, Pattern] = {}
+        kept: dict[str, NDArray[np.bool_]] = {}
+        for name, left in holdout.left.items():
+            kept[name] = left > 0
+            same = next((other for other in training if np.array_equal(kept[name], kept[other])), None)
+            training[name] = training[same] if same else pattern.select(kept[name])
+        weights = {}
+        for name, weighting, k1, b in set(keys):
+            left = holdout.left[name]
+            if weighting == NO_WEIGHTING:
+                found = left[kept[name]]
+            elif weigh_all_pairs:
+                known = holdout.strengths[name] > 0
+                corpus = pattern if known.all() else pattern.select(known)
+                weighed = bm25_weights(
+                    corpus, holdout.strengths[name][known], k1=k1, b=b, weighed=left[known]
+                )
+                found = weighed[kept[name][known]]
+            else:
+                found = bm25_weights(training[name], left[kept[name]], k1=k1, b=b)
+            weights[name, weighting, k1, b] = found.astype(np.float32)
+        return cls(training, weights, pattern.select(holdout.seen), holdout.users, holdout.items)
+
+    def user_items(self, trial: Trial) -> csr_matrix:
+        """The weighted users x items matrix that a trial trains on."""
+        return self.training[trial.strengths].user_items(self.weights[trial.weights])
 
 
 class SearchData(NamedTuple):
     """What all fits of a search share, computed once.
 
     Attributes:
-        training: the pairs that are not held out.
-        users: (n_held_out,) user index of each held-out pair.
-        items: (n_held_out,) its item index.
-        weights: (n_training_pairs,) float32 weights for each (K1, B).
+        splits: at least one.
         content: what all of this was computed from, to tell searches apart.
+        content_of_mappings: the same of each mapping of the strengths; one is the default.
     """
 
-    training: Pattern
-    users: NDArray[np.int32]
-    items: NDArray[np.int32]
-    weights: dict[tuple[float, float], NDArray[np.float32]]
-    content: tuple[NDArray[Any], ...] = ()
+    splits: Sequence[SplitData]
+    content: Sequence[NDArray[Any]] = ()
+    content_of_mappings: Mapping[str, Sequence[NDArray[Any]]] = {}
 
     @classmethod
-    def prepare(
-        cls,
-        pattern: Pattern,
-        strengths: NDArray[np.float64],
-        held_out: NDArray[np.int64],
-        trials: Iterable[Trial],
-    ) -> Self:
-        """The data for these trials; weights are those of all pairs, as in the notebook.
-
-        Args:
-            pattern: all pairs.
-            strengths: (n_pairs,).
-            held_out: positions of the held-out pairs, one a user at most.
-            trials: whose weights are needed.
-        """
-        kept = np.ones(pattern.n_pairs, dtype=bool)
-        kept[held_out] = False
-        weights = {
-            (k1, b): bm25_weights(pattern, strengths, k1=k1, b=b)[kept].astype(np.float32)
-            for k1, b in {(trial.bm25_k1, trial.bm25_b) for trial in trials}
+    def prepare(cls, pattern: Pattern, holdouts: Sequence[Holdout], trials: Iterable[Trial]) -> Self:
+        """The data for these trials; weights are those of all pairs, as in the notebook."""
+        keys = {trial.weights for trial in trials}
+        splits = [SplitData.prepare(pattern, holdout, keys, weigh_all_pairs=True) for holdout in holdouts]
+        content: list[NDArray[Any]] = [pattern.indptr, pattern.indices]
+        for holdout in holdouts:
+            content += [holdout.users, holdout.items, holdout.seen]
+            content += [holdout.strengths[DEFAULT_STRENGTHS], holdout.left[DEFAULT_STRENGTHS]]
+        content_of_mappings = {
+            name: [holdouts[0].strengths[name], *(holdout.left[name] for holdout in holdouts)]
+            for name in holdouts[0].left
         }
-        return cls(
-            training=pattern.select(kept),
-            users=pattern.user_of_pair[held_out],
-            items=pattern.indices[held_out],
-            weights=weights,
-            content=(pattern.indptr, pattern.indices, strengths, held_out),
-        )
+        return cls(splits, content, content_of_mappings)
+
+    def groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Group of each held-out pair and user of each group, over all splits: see `group_pairs`."""
+        split = np.repeat(np.arange(len(self.splits)), [len(data.users) for data in self.splits])
+        return group_pairs(split, np.concatenate([data.users for data in self.splits]))
 
 
 def score_fit(
-    data: SearchData, fit: Fit, trainer: Trainer, seed: int, start: Checkpoint | None = None
-) -> Iterator[tuple[TrialResult, Checkpoint]]:
-    """Train once and score every trial of the fit on the way.
+    data: SearchData,
+    fit: Fit,
+    trainer: Trainer,
+    seed: int,
+    starts: Sequence[Checkpoint] | None = None,
+) -> Iterator[tuple[TrialResult, list[Checkpoint]]]:
+    """Train once a split and score every trial of the fit on the way.
+
+    Args:
+        data: what to train and score on.
+        fit: what to train.
+        trainer: who trains.
+        seed: of the random starts.
+        starts: where earlier fits of the same trial stopped, one a split.
 
     Raises:
         FloatingPointError: the fit diverged; what was yielded before stands.
     """
-    trial = fit.longest
-    user_items = data.training.user_items(data.weights[trial.bm25_k1, trial.bm25_b])
-    one_relevant = np.ones(len(data.users), dtype=np.int64)
-    for state in trainer.train(user_items, fit, seed, start):
-        ranks = held_out_ranks(
-            state.user_factors, state.item_factors, data.training, data.users, data.items, k=K
-        )
-        scores = score(hits_of_ranks(ranks), one_relevant)
-        yield TrialResult(fit.trial(state.iterations), scores, state.seconds), state
+    group, user = data.groups()
+    n_relevant = np.bincount(group)
+    training = [
+        trainer.train(split.user_items(fit.longest), fit, seed, starts[number] if starts else None)
+        for number, split in enumerate(data.splits)
+    ]
+    for states in zip(*training, strict=True):
+        ranks = np.concatenate(
+            [
+                held_out_ranks(
+                    state.user_factors, state.item_factors, split.seen, split.users, split.items, k=K
+                )
+                for state, split in zip(states, data.splits, strict=True)
+            ]
+        ).astype(np.uint8)
+        scores = score(hits_of_groups(ranks, group), n_relevant, user)
+        seconds = sum(state.seconds for state in states)
+        yield TrialResult(fit.trial(states[0].iterations), scores, seconds, ranks=ranks), list(states)
 
 
 def best_first(results: Sequence[TrialResult]) -> list[TrialResult]:

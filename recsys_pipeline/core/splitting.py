@@ -22,6 +22,7 @@ class Strategy(Enum):
 
     random = "random"
     last = "last"
+    file = "file"
 
 
 def _rotate_left(x: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
@@ -62,6 +63,7 @@ def held_out_pairs(
     strategy: Strategy = Strategy.random,
     timestamps: NDArray[np.int64] | None = None,
     max_users: int | None = None,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Leave one out: the position of one pair of each eligible user; a function of data and seed alone.
 
@@ -72,9 +74,10 @@ def held_out_pairs(
         pattern: the pairs.
         seed: any 64-bit integer.
         min_interactions: a user with fewer pairs is not eligible and stays whole in training.
-        strategy: see above.
+        strategy: `random` or `last`.
         timestamps: (n_pairs,), needed for `last`; the larger, the later.
         max_users: hold out pairs of so many users at most, those with the smallest hash of seed and user.
+        allowed: (n_pairs,) pairs that may be held out; by default all.
 
     Returns:
         (n_held_out,) positions among the pattern's pairs, ascending.
@@ -84,6 +87,8 @@ def held_out_pairs(
     """
     hashes = pair_hashes(pattern, seed)
     candidates = np.repeat(pattern.pairs_per_user >= min_interactions, pattern.pairs_per_user)
+    if allowed is not None:
+        candidates &= allowed
     starts = pattern.indptr[:-1][pattern.pairs_per_user > 0]
     lengths = pattern.pairs_per_user[pattern.pairs_per_user > 0]
     if not len(starts):
@@ -94,7 +99,8 @@ def held_out_pairs(
                 "leave_one_out_split: strategy `last` needs timestamps, and the feedback has none. "
                 "Name the column in `timestamp_column` of the `feedback` resource, or use `random`."
             )
-        candidates &= timestamps == np.repeat(np.maximum.reduceat(timestamps, starts), lengths)
+        times = np.where(candidates, timestamps, np.iinfo(np.int64).min)
+        candidates &= times == np.repeat(np.maximum.reduceat(times, starts), lengths)
     contenders = np.where(candidates, hashes, np.iinfo(np.uint64).max)
     smallest = np.repeat(np.minimum.reduceat(contenders, starts), lengths)
     winners = np.flatnonzero(candidates & (hashes == smallest))

@@ -9,6 +9,11 @@ from typing import Any, NamedTuple, Self
 # The confidence in a pair of weight w: `implicit`'s, and that of Hu et al. (2008) and Spark.
 ALPHA_W = "alpha * w"
 ONE_PLUS_ALPHA_W = "1 + alpha * w"
+# The weight of a pair: BM25 of its strength, or the strength itself.
+BM25 = "bm25"
+NO_WEIGHTING = "none"
+# Name of the mapping from events to strengths that the feedback is described with.
+DEFAULT_STRENGTHS = "default"
 
 
 class Trial(NamedTuple):
@@ -24,6 +29,8 @@ class Trial(NamedTuple):
         nu: power of a row's frequency by which its penalty grows; 0 is `implicit`'s.
         unobserved_weight: confidence of a pair that was not observed; 1 is `implicit`'s.
         confidence: ALPHA_W or ONE_PLUS_ALPHA_W.
+        weighting: BM25 or NO_WEIGHTING, for which K1 and B are 0.
+        strengths: name of the mapping from events to strengths.
     """
 
     factors: int
@@ -35,11 +42,22 @@ class Trial(NamedTuple):
     nu: float = 0.0
     unobserved_weight: float = 1.0
     confidence: str = ALPHA_W
+    weighting: str = BM25
+    strengths: str = DEFAULT_STRENGTHS
+
+    @property
+    def weights(self) -> "WeightKey":
+        """What tells the weights of the pairs apart."""
+        return self.strengths, self.weighting, self.bm25_k1, self.bm25_b
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """The trial with these attributes; other keys do not count."""
         return cls(**{name: values[name] for name in cls._fields if name in values})
+
+
+# Mapping, weighting, K1 and B.
+WeightKey = tuple[str, str, float, float]
 
 
 class Fit(NamedTuple):
@@ -61,7 +79,13 @@ class Fit(NamedTuple):
 def grid(**lists: Sequence[Any]) -> list[Trial]:
     """Every combination of the attributes' lists once, in the order of the lists."""
     combinations = product(*lists.values())
-    return list(dict.fromkeys(Trial(**dict(zip(lists, values, strict=True))) for values in combinations))
+    trials = (Trial(**dict(zip(lists, values, strict=True))) for values in combinations)
+    return list(dict.fromkeys(_without_idle_dimensions(trial) for trial in trials))
+
+
+def _without_idle_dimensions(trial: Trial) -> Trial:
+    """Trials that differ only in what they do not use are one."""
+    return trial if trial.weighting == BM25 else trial._replace(bm25_k1=0.0, bm25_b=0.0)
 
 
 def draw(n_trials: int, seed: int, **lists: Sequence[Any]) -> list[Trial]:
@@ -71,10 +95,11 @@ def draw(n_trials: int, seed: int, **lists: Sequence[Any]) -> list[Trial]:
     for `bm25_b` and `nu`, which are shares; texts are drawn from the list.
     """
     rng = Random(seed)
-    return [
+    drawn = (
         Trial(**{name: _draw_value(rng, name, values) for name, values in lists.items()})
         for _ in range(n_trials)
-    ]
+    )
+    return [_without_idle_dimensions(trial) for trial in drawn]
 
 
 def _draw_value(rng: Random, name: str, values: Sequence[Any]) -> Any:

@@ -4,10 +4,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.trials import NO_WEIGHTING, Trial
+
+
+def weigh(pattern: Pattern, strengths: NDArray[np.float64], trial: Trial) -> NDArray[np.float64]:
+    """(n_pairs,) the weights that a trial gives these pairs."""
+    if trial.weighting == NO_WEIGHTING:
+        return strengths
+    return bm25_weights(pattern, strengths, k1=trial.bm25_k1, b=trial.bm25_b)
 
 
 def bm25_weights(
-    pattern: Pattern, strengths: NDArray[np.float64], *, k1: float, b: float
+    pattern: Pattern,
+    strengths: NDArray[np.float64],
+    *,
+    k1: float,
+    b: float,
+    weighed: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """BM25 weight of each pair: items are the documents, users the terms.
 
@@ -22,6 +35,7 @@ def bm25_weights(
         strengths: (n_pairs,), all > 0.
         k1: in the unit of the strengths; the larger, the longer repeats keep counting.
         b: in [0, 1]; 0 ignores the length of an item, 1 discounts it in full.
+        weighed: (n_pairs,) strengths to weigh, where they are not those that idf and lengths come from.
 
     Returns:
         (n_pairs,) float64, equal to `implicit.nearest_neighbours.bm25_weight` of the items x users matrix.
@@ -32,6 +46,8 @@ def bm25_weights(
     lengths = np.bincount(pattern.indices, weights=strengths, minlength=pattern.n_items)
     length_norm = (1.0 - b) + b * lengths / lengths.mean()
     idf = np.log(float(pattern.n_items)) - np.log1p(pattern.pairs_per_user)
-    saturated = strengths * (k1 + 1.0) / (k1 * length_norm[pattern.indices] + strengths)
+    if weighed is None:
+        weighed = strengths
+    saturated = weighed * (k1 + 1.0) / (k1 * length_norm[pattern.indices] + weighed)
     weights: NDArray[np.float64] = saturated * idf[pattern.user_of_pair]
     return weights

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.ranks import unpacked_ranks
 from recsys_pipeline.core.search import SearchData, TrialResult
 from recsys_pipeline.core.strategies import Task
 from recsys_pipeline.core.trials import Fit
@@ -176,7 +177,8 @@ class WorkerPool:
         else:
             worker.answered.add(message["iterations"])
             trial = worker.task.fit.trial(message["iterations"])
-            yield TrialResult(trial, Scores(**message["scores"]), message["fit_seconds"])
+            ranks = unpacked_ranks(message["ranks"])
+            yield TrialResult(trial, Scores(**message["scores"]), message["fit_seconds"], ranks=ranks)
 
 
 def _failed(worker: _Worker, reason: str) -> Iterator[TrialResult]:

@@ -18,59 +18,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.search import Checkpoint, SearchData, Trainer, score_fit
+from recsys_pipeline.core.ranks import packed_ranks
+from recsys_pipeline.core.search import Checkpoint, SearchData, SplitData, Trainer, score_fit
 from recsys_pipeline.core.trials import Fit, Trial
 from recsys_pipeline.engines.solvers import Solver, trainer_for
-
-_WEIGHTS = "weights"
 
 
 def share(data: SearchData, folder: Path) -> None:
     """Write the data for `mapped`."""
-    arrays: dict[str, NDArray[Any]] = {
-        "indptr": data.training.indptr,
-        "indices": data.training.indices,
-        "users": data.users,
-        "items": data.items,
-    }
-    names = {}
-    for number, (key, weights) in enumerate(data.weights.items()):
-        names[f"{_WEIGHTS}{number}"] = key
-        arrays[f"{_WEIGHTS}{number}"] = weights
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    meta = {"n_items": data.training.n_items, _WEIGHTS: names}
-    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    files: dict[int, str] = {}
+
+    def save(array: NDArray[Any]) -> str:
+        # Mappings and splits share arrays; each is written once.
+        if id(array) not in files:
+            files[id(array)] = f"{len(files)}.npy"
+            np.save(folder / files[id(array)], array, allow_pickle=False)
+        return files[id(array)]
+
+    def save_pattern(pattern: Pattern) -> dict[str, Any]:
+        return {
+            "indptr": save(pattern.indptr),
+            "indices": save(pattern.indices),
+            "n_items": pattern.n_items,
+        }
+
+    splits = [
+        {
+            "training": {name: save_pattern(pattern) for name, pattern in split.training.items()},
+            "weights": [[*key, save(weights)] for key, weights in split.weights.items()],
+            "seen": save_pattern(split.seen),
+            "users": save(split.users),
+            "items": save(split.items),
+        }
+        for split in data.splits
+    ]
+    (folder / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
 
 
 def mapped(folder: Path) -> SearchData:
     """The data that `share` wrote, mapped into memory."""
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
 
     def array(name: str) -> NDArray[Any]:
         # Copy on write: implicit wants arrays that may be written to, and writes to none.
-        loaded: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        loaded: NDArray[Any] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
         return loaded
 
+    def pattern(saved: dict[str, Any]) -> Pattern:
+        return Pattern(array(saved["indptr"]), array(saved["indices"]), saved["n_items"])
+
+    splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     return SearchData(
-        training=Pattern(array("indptr"), array("indices"), meta["n_items"]),
-        users=array("users"),
-        items=array("items"),
-        weights={(k1, b): array(name) for name, (k1, b) in meta[_WEIGHTS].items()},
+        [
+            SplitData(
+                training={name: pattern(saved) for name, saved in split["training"].items()},
+                weights={
+                    (name, weighting, k1, b): array(file) for name, weighting, k1, b, file in split["weights"]
+                },
+                seen=pattern(split["seen"]),
+                users=array(split["users"]),
+                items=array(split["items"]),
+            )
+            for split in splits
+        ]
     )
 
 
-def _load_state(path: str) -> Checkpoint:
-    with np.load(path, allow_pickle=False) as state:
-        return Checkpoint(
-            int(state["iterations"]), state["user_factors"], state["item_factors"], float(state["seconds"])
-        )
+def _load_states(path: str) -> list[Checkpoint]:
+    with np.load(path, allow_pickle=False) as kept:
+        return [
+            Checkpoint(
+                int(kept[f"iterations{number}"]),
+                kept[f"user_factors{number}"],
+                kept[f"item_factors{number}"],
+                float(kept[f"seconds{number}"]),
+            )
+            for number in range(len(kept.files) // len(Checkpoint._fields))
+        ]
 
 
-def _save_state(path: str, state: Checkpoint) -> None:
+def _save_states(path: str, states: list[Checkpoint]) -> None:
     # Whole or not at all: a killed worker's successor may read it.
     half_written = f"{path}.{os.getpid()}.tmp.npz"
-    np.savez(half_written, **state._asdict())
+    arrays = {
+        f"{name}{number}": value
+        for number, state in enumerate(states)
+        for name, value in state._asdict().items()
+    }
+    np.savez(half_written, **arrays)
     os.replace(half_written, path)
 
 
@@ -83,13 +117,14 @@ def _perform(task: dict[str, Any], data: SearchData, trainers: dict[str, Trainer
     try:
         solver = task["solver"]
         trainer = trainers.setdefault(solver, trainer_for(Solver(solver), num_threads=1))
-        start = _load_state(task["resume"]) if task["resume"] else None
-        for result, state in score_fit(data, fit, trainer, task["seed"], start):
+        starts = _load_states(task["resume"]) if task["resume"] else None
+        for result, states in score_fit(data, fit, trainer, task["seed"], starts):
             if task["keep"]:
-                _save_state(task["keep"], state)
+                _save_states(task["keep"], states)
             say(
                 iterations=result.trial.iterations,
                 scores=result.scores._asdict() if result.scores else None,
+                ranks=packed_ranks(result.ranks),
                 fit_seconds=result.fit_seconds,
             )
     except MemoryError as error:

@@ -21,6 +21,16 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def fixed(value: float | None) -> str:
+    """Four decimals, as scores are told; empty for none."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def with_error(value: float | None, standard_error: float | None) -> str:
+    """A score and its standard error."""
+    return "" if value is None else f"{fixed(value)} +- {fixed(standard_error)}"
+
+
 def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> Metadata:
     """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
     columns = [
@@ -47,7 +57,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Mark
     """A table that the UI shows."""
     lines = [header, ["---"] * len(header), *rows]
     cells = (
-        [f"{cell:.6g}" if isinstance(cell, float) else str(cell).replace("|", "\\|") for cell in line]
+        [
+            f"{cell:.6g}"
+            if isinstance(cell, float)
+            else ""
+            if cell is None
+            else str(cell).replace("|", "\\|")
+            for cell in line
+        ]
         for line in lines
     )
     return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in cells))

@@ -98,6 +98,15 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
         "(RECSYS_STRENGTHS, as view=1,click=3).",
     )
     ignored_events: list[str] = Field(default=[], description="Events to leave out on purpose.")
+    target_events: list[str] = Field(
+        default=[],
+        description="Events that a pair must have to be held out, such as a purchase; none names all.",
+    )
+    seen_events: list[str] = Field(
+        default=[],
+        description="Events that hide an item from what is recommended to its user, in the evaluation too; "
+        "none names all.",
+    )
     max_rejected_share: float = Field(
         default=settings.MAX_REJECTED_SHARE,
         ge=0,
@@ -119,6 +128,9 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
                 )
         if both := set(self.strengths) & set(self.ignored_events):
             raise ValueError(f"ignored_events: {', '.join(sorted(both))} also has a strength; keep one")
+        for field_name, events in (("target_events", self.target_events), ("seen_events", self.seen_events)):
+            if unknown := set(events) - set(self.strengths):
+                raise ValueError(f"{field_name}: {', '.join(sorted(unknown))} has no strength")
         return self
 
 
@@ -194,6 +206,53 @@ def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPa
             f"{feedback.path}: no row is left, {report.n_ignored:,} were ignored and {report.n_rejected:,} "
             f"rejected{': ' + reasons if reasons else ''}."
         )
+
+
+def read_pairs(path: str, feedback: Feedback, users: pa.DataType, items: pa.DataType) -> pa.Table:
+    """The distinct (user, item) pairs of a file: columns UserID and ProductCode, in the order of the file.
+
+    Args:
+        path: CSV or Parquet, as the feedback is: same columns, same ending.
+        feedback: names of the columns, delimiter, encoding.
+        users: type of the ids of users.
+        items: type of the ids of items.
+
+    Raises:
+        InputError: the file cannot be read, or an id is blank or not of its type.
+    """
+    columns = {USER: (feedback.user_column, users), ITEM: (feedback.item_column, items)}
+    names = [name for name, _ in columns.values()]
+    read = []
+    for file in _files(feedback.model_copy(update={"path": path})):
+        try:
+            with file.open("rb") as opened:
+                if _format_of(file, FileFormat.auto) is FileFormat.parquet:
+                    read.append(pq.read_table(opened, columns=names))
+                else:
+                    source = pa.CompressedInputStream(opened, "gzip") if file.suffix == ".gz" else opened
+                    as_text = pa_csv.ConvertOptions(
+                        include_columns=names, column_types=dict.fromkeys(names, pa.string())
+                    )
+                    parse = pa_csv.ParseOptions(delimiter=feedback.delimiter)
+                    encoding = pa_csv.ReadOptions(encoding=feedback.encoding)
+                    read.append(pa_csv.read_csv(source, encoding, parse, as_text))
+        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+            raise InputError(f"{file}: cannot read the columns {', '.join(names)}: {error}") from None
+    pairs = {}
+    for name, (column, wanted) in columns.items():
+        ids = pa.chunked_array(
+            [chunk for table in read for chunk in table[column].chunks], read[0][column].type
+        )
+        try:
+            pairs[name] = ids.cast(wanted)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{path}: {column} is not {wanted} as in the feedback: {error}") from None
+        if pairs[name].null_count:
+            raise InputError(f"{path}: {pairs[name].null_count:,} rows have no {column}")
+    table = pa.table(pairs)
+    if not table.num_rows:
+        raise InputError(f"{path} has no rows")
+    return table.group_by([USER, ITEM], use_threads=False).aggregate([])
 
 
 # --- Files ---------------------------------------------------------------------------------------

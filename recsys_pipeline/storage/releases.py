@@ -17,7 +17,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from upath import UPath
 
-from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, USER, USER_INDEX, WEIGHT
+from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, SEEN, USER, USER_INDEX, WEIGHT
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.storage.atomic import atomic_file, new_folder
@@ -31,7 +31,7 @@ _USER_FACTORS = "user_factors.parquet"
 _ITEM_FACTORS = "item_factors.parquet"
 _USER_ITEMS = "user_items.parquet"
 _PICKLE = "implicit_recommender_model.pkl"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Release:
         items: raw id of each row of `item_factors`.
         user_factors: (n_users, factors) float32.
         item_factors: (n_items, factors) float32.
-        pattern: the pairs it was trained on, so what each user already likes.
-        weights: (n_pairs,) float32, their BM25 weights.
+        pattern: all pairs, so what each user already knows.
+        weights: (n_pairs,) float32, what each pair weighs in training; 0 for one it was not trained on.
+        seen: (n_pairs,) pairs that hide their item from recommendation.
         manifest: how it was made and how good it is.
     """
 
@@ -54,6 +55,7 @@ class Release:
     item_factors: NDArray[np.float32]
     pattern: Pattern
     weights: NDArray[np.float32]
+    seen: NDArray[np.bool_]
     manifest: Mapping[str, Any]
 
 
@@ -78,6 +80,7 @@ def publish(warehouse: UPath, release: Release, model: AlternatingLeastSquares) 
             USER_INDEX: release.pattern.user_of_pair,
             ITEM_INDEX: release.pattern.indices,
             WEIGHT: release.weights,
+            SEEN: release.seen,
         }
         pq.write_table(pa.table(pairs), folder / _USER_ITEMS, compression=COMPRESSION)
         # Written for the notebook's consumers, and read nowhere in this project.
@@ -154,8 +157,8 @@ def read_release(release: UPath) -> Release:
     pattern = Pattern.from_coordinates(
         pairs[USER_INDEX].to_numpy(), pairs[ITEM_INDEX].to_numpy(), (len(users), len(items))
     )
-    weights = pairs[WEIGHT].to_numpy()
-    return Release(users, items, user_factors, item_factors, pattern, weights, manifest)
+    weights, seen = pairs[WEIGHT].to_numpy(), pairs[SEEN].to_numpy()
+    return Release(users, items, user_factors, item_factors, pattern, weights, seen, manifest)
 
 
 def _write_factors(file: Path, id_name: str, ids: pa.Array, factors: NDArray[np.float32]) -> None:

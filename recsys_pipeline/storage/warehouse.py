@@ -162,7 +162,7 @@ class WarehouseIOManager(ConfigurableIOManager):
         # that they belong together.
         mark = _mark_of(obj)
         for name, table in obj.items():
-            self.warehouse.write_table(with_notes(table, {"mark": mark}), asset, name)
+            self.warehouse.write_table(with_notes(table, {**notes_of(table), "mark": mark}), asset, name)
         first = next(iter(obj.values()))
         folder = self.warehouse.root / asset
         context.add_output_metadata(table_metadata(first.schema, first.num_rows, folder))

@@ -20,8 +20,9 @@ def ranks_by_implicit(user_factors, item_factors, training: Pattern, users, item
         item_factors, user_factors[users], min(k, len(item_factors)), filter_query_items=filtered
     )
     ranks = []
-    for listed, listed_scores, item in zip(ids, scores, items, strict=True):
-        real = listed[listed_scores > -3e38]
+    for listed, listed_scores, item, user in zip(ids, scores, items, users, strict=True):
+        # Of a user it knows nothing of, implicit lists the first items it comes across.
+        real = listed[(listed_scores > -3e38) & user_factors[user].any()]
         ranks.append(real.tolist().index(item) + 1 if item in real else k + 1)
     return ranks
 

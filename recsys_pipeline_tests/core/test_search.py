@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from recsys_pipeline.assets.pairs import Pairs
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.metrics import hits_of_ranks, score
 from recsys_pipeline.core.ranking import held_out_ranks
 from recsys_pipeline.core.search import SearchData, TrialResult, best_first, score_fit
@@ -30,7 +31,7 @@ NOTEBOOK_GRID = grid(
 
 
 def scores_of(pattern, strengths, held_out, trials, seed):
-    data = SearchData.prepare(pattern, strengths, held_out, trials)
+    data = SearchData.prepare(pattern, [hold_out_pairs(pattern, strengths, held_out)], trials)
     return [result for fit in fits_for(trials) for result, _ in score_fit(data, fit, ImplicitTrainer(), seed)]
 
 

@@ -41,7 +41,7 @@ class Bench:
         if trial.alpha in self.failing:
             return TrialResult(trial, None, float("nan"), "diverged")
         score = trial.alpha / 10 + trial.iterations / 1000
-        return TrialResult(trial, Scores(score, 0.0, score, score, score), 1.0)
+        return TrialResult(trial, Scores(score, 0.0, score, score, score, score), 1.0)
 
 
 def test_the_grid_does_every_trial_once():

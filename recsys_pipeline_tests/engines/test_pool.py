@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.search import SearchData, score_fit
 from recsys_pipeline.core.splitting import held_out_pairs
 from recsys_pipeline.core.strategies import Task
@@ -32,7 +33,8 @@ def data_for(trials, n_users=30, n_items=40):
     rng = np.random.default_rng(3)
     pattern = pattern_of([rng.choice(n_items, 8, replace=False) for _ in range(n_users)], n_items)
     strengths = rng.integers(1, 6, pattern.n_pairs).astype(float)
-    return SearchData.prepare(pattern, strengths, held_out_pairs(pattern, seed=1, min_interactions=3), trials)
+    held_out = held_out_pairs(pattern, seed=1, min_interactions=3)
+    return SearchData.prepare(pattern, [hold_out_pairs(pattern, strengths, held_out)], trials)
 
 
 def scores(results):
@@ -114,7 +116,7 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch):
         results = list(pool.run([Task(fit) for fit in fits_for(TRIALS[:1])]))
 
     assert "ended with code 1" in results[0].failure
-    assert "meta.json" in results[0].failure
+    assert "splits.json" in results[0].failure
 
 
 PARENT = """

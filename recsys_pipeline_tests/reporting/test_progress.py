@@ -9,7 +9,7 @@ TRIAL = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=20, bm25_k1=1
 
 
 def result(alpha, score):
-    return TrialResult(TRIAL._replace(alpha=alpha), Scores(score, 0.0, 0.0, 0.0, 0.0), 1.0)
+    return TrialResult(TRIAL._replace(alpha=alpha), Scores(score, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0)
 
 
 def test_a_line_a_finished_trial_with_the_best_so_far():

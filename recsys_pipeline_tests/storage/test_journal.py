@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from upath import UPath
 
+from recsys_pipeline.core.holdout import hold_out_pairs
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import SearchData, TrialResult
 from recsys_pipeline.core.trials import Trial
@@ -15,12 +16,13 @@ from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline_tests.worlds import pattern_of
 
 TRIAL = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=2, bm25_k1=100.0, bm25_b=0.8)
-RESULT = TrialResult(TRIAL, Scores(0.1, 0.01, 0.2, 0.3, 0.4), 1.5)
+RESULT = TrialResult(TRIAL, Scores(0.1, 0.01, 0.2, 0.3, 0.3, 0.4), 1.5)
 
 
 def data(strength=1.0, held_out=0):
     pattern = pattern_of([[0, 1, 2], [1, 2, 3]], 4)
-    return SearchData.prepare(pattern, np.full(pattern.n_pairs, strength), np.array([held_out]), [TRIAL])
+    strengths = np.full(pattern.n_pairs, strength)
+    return SearchData.prepare(pattern, [hold_out_pairs(pattern, strengths, np.array([held_out]))], [TRIAL])
 
 
 @pytest.fixture(params=["local", "object store"])
@@ -44,6 +46,14 @@ def test_a_finished_trial_is_known_to_the_next_search(root):
     again = Journal(root, data(), "implicit", 42)
 
     assert again.finished([TRIAL, TRIAL._replace(factors=8)]) == [RESULT]
+
+
+def test_the_ranks_come_back_byte_for_byte(root, journal):
+    ranks = np.arange(1, 12, dtype=np.uint8)
+    journal.add(RESULT._replace(ranks=ranks))
+    (found,) = Journal(root, data(), "implicit", 42).finished([TRIAL])
+
+    assert found.ranks.tolist() == ranks.tolist()
 
 
 def test_an_integer_and_a_float_of_the_same_value_are_one_trial(journal):

@@ -1,0 +1,106 @@
+"""How sure a difference is: bootstrap over users, and the choice among trials that rests on it."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.metrics import average_precision, hits_of_groups, mean_of_users
+from recsys_pipeline.core.search import TrialResult
+
+N_RESAMPLES = 1000
+LEVEL = 0.95
+# Resamples that are drawn at once: bounds the memory.
+_COUNTS_AT_ONCE = 1 << 24
+
+
+class Interval(NamedTuple):
+    """Ends of a 95 % interval."""
+
+    low: float
+    high: float
+
+
+def bootstrap_means(
+    values: NDArray[np.float64], seed: int, n_resamples: int = N_RESAMPLES
+) -> NDArray[np.float64]:
+    """(n_resamples, n_columns) means of the columns over users drawn with replacement.
+
+    Every column sees the same draws, so that differences between columns are paired.
+
+    Args:
+        values: (n_users, n_columns).
+        seed: of the draws.
+        n_resamples: how many.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993).
+    """
+    rng = np.random.default_rng(seed)
+    n_users = len(values)
+    means = np.empty((n_resamples, values.shape[1]))
+    at_once = max(1, _COUNTS_AT_ONCE // n_users)
+    for first in range(0, n_resamples, at_once):
+        n = min(at_once, n_resamples - first)
+        drawn = rng.integers(0, n_users, (n, n_users)) + n_users * np.arange(n)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_users).reshape(n, n_users)
+        means[first : first + n] = counts @ values / n_users
+    return means
+
+
+def intervals(means: NDArray[np.float64]) -> list[Interval]:
+    """The percentile interval of each column of bootstrap means."""
+    ends = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return [Interval(low, high) for low, high in ends.T.tolist()]
+
+
+def compare_with_best(
+    ranking: Sequence[TrialResult], group: NDArray[np.int64], user: NDArray[np.int64], seed: int
+) -> list[Interval | None]:
+    """The interval of each trial's MAP@10 minus that of the first, on the same pairs; None where it failed.
+
+    Args:
+        ranking: best first, the first with ranks.
+        group: group of each held-out pair, see `group_pairs`.
+        user: user of each group.
+        seed: of the bootstrap.
+    """
+    n_relevant = np.bincount(group)
+    precisions: dict[bytes, NDArray[np.float64]] = {}
+    keys = []
+    for result in ranking:
+        key = b"" if result.ranks is None else result.ranks.tobytes()
+        keys.append(key)
+        if result.ranks is not None and key not in precisions:
+            hits = hits_of_groups(result.ranks, group)
+            precisions[key] = mean_of_users(average_precision(hits, n_relevant), user)
+    columns = {key: number for number, key in enumerate(precisions)}
+    values = np.stack(list(precisions.values()), axis=1)
+    differences = intervals(bootstrap_means(values - values[:, :1], seed))
+    return [differences[columns[key]] if key in columns else None for key in keys]
+
+
+class Prefer(Enum):
+    """Which of the trials that chance alone tells apart is chosen."""
+
+    best = "best"
+    simplest = "simplest"
+
+
+def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:
+    """Place of the chosen trial: the first, or of those not distinguishable from it the cheapest.
+
+    Cheapest is: fewest factors, then fewest iterations, then the better MAP@10. A trial that halving stopped
+    early is not chosen.
+    """
+    if prefer is Prefer.best:
+        return 0
+    equals = [
+        place
+        for place, (result, difference) in enumerate(zip(ranking, differences, strict=True))
+        if difference and difference.high >= 0 and result.iterations_done is None
+    ]
+    return min(
+        equals, key=lambda place: (ranking[place].trial.factors, ranking[place].trial.iterations, place)
+    )
