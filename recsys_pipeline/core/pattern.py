@@ -78,6 +78,13 @@ class Pattern:
         np.cumsum(np.bincount(self.user_of_pair[kept], minlength=self.n_users), out=indptr[1:])
         return Pattern(indptr, self.indices[kept], self.n_items)
 
+    def pairs_of(self, users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of all pairs of these users: the place of the user among `users`, and the position of the pair."""
+        counts = self.pairs_per_user[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        begins = self.indptr[users].astype(np.int64) - (np.cumsum(counts) - counts)
+        return rows, np.arange(len(rows)) + np.repeat(begins, counts)
+
     def positions_of(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.int64]:
         """Where the given pairs stand among this pattern's pairs; -1 for a pair it does not have."""
         keys = self.user_of_pair.astype(np.int64) * self.n_items + self.indices

@@ -81,10 +81,8 @@ def _hidden(
     seen: Pattern, users: NDArray[np.int32], items: NDArray[np.int32], place: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and places of what must not count as a rival, sorted by place: hidden items, the item itself."""
-    counts = seen.pairs_per_user[users]
-    rows = np.repeat(np.arange(len(users)), counts)
-    begins = seen.indptr[users].astype(np.int64)
-    hidden = seen.indices[np.arange(len(rows)) + np.repeat(begins - np.cumsum(counts) + counts, counts)]
+    rows, positions = seen.pairs_of(users)
+    hidden = seen.indices[positions]
     rows = np.concatenate([rows, np.arange(len(users))])
     places = place[np.concatenate([hidden, items])]
     by_place = np.argsort(places, kind="stable")

@@ -1,0 +1,434 @@
+"""How good the winner is, on pairs that the search never scored, beside simpler models."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recsys_pipeline.assets.pairs import Pairs, Tables
+from recsys_pipeline.assets.search import Winner
+from recsys_pipeline.assets.splitting import file_split_table, holdouts, split_table
+from recsys_pipeline.core import columns
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.evaluation import (
+    Quality,
+    Trials,
+    mean_reach,
+    qualities,
+    quality_of_pairs,
+    segments,
+)
+from recsys_pipeline.core.holdout import Holdout
+from recsys_pipeline.core.lists import (
+    Reach,
+    Scorer,
+    best_lists,
+    by_factors,
+    by_popularity,
+    ranks_in_lists,
+    reach,
+)
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.search import SplitData
+from recsys_pipeline.core.splitting import Strategy, held_out_pairs
+from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Trial, fits_for
+from recsys_pipeline.engines.neighbours import Neighbours, by_neighbours
+from recsys_pipeline.engines.solvers import Solver, trainer_for
+from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.reporting.figures import bars_with_intervals
+from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, with_error
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.tables import notes_of, with_notes
+
+TUNED = "tuned ALS"
+LEAKING = "tuned ALS, weights of all pairs"
+NOTEBOOK = "notebook's ALS"
+POPULARITY = "popularity"
+HISTORY = "own history"
+_NEIGHBOURS = {Neighbours.bm25: "item-kNN, BM25", Neighbours.cosine: "item-kNN, cosine"}
+# Before its grid search.
+NOTEBOOK_TRIAL = Trial(factors=64, regularization=0.05, alpha=20.0, iterations=15, bm25_k1=100.0, bm25_b=0.8)
+_TUNED_STRENGTHS = "tuned"
+
+
+class Protocol(Enum):
+    """Which pairs the evaluation holds out."""
+
+    same = "same"
+    random = "random"
+    last = "last"
+    file = "file"
+
+
+class EvaluationConfig(Config):
+    """On what the winner is measured."""
+
+    strategy: Protocol = Field(
+        default=Protocol.same,
+        description="`same` as leave_one_out_split (`random` where that is `file`), or `random`, `last` or "
+        "`file`.",
+    )
+    file: str = Field(
+        default="", description="Of the strategy `file`: CSV or Parquet, as in leave_one_out_split."
+    )
+    seeds: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Repetitions that are averaged, each with a random start and, if `random`, with pairs of "
+        "its own.",
+    )
+    seed: int = Field(
+        default=1042, ge=0, lt=2**32 - 100, description="The first of them, and the bootstrap's."
+    )
+    min_interactions: int = Field(default=3, ge=2, description="Of a user of whom a pair is held out.")
+    max_users: int = Field(
+        default=20_000, ge=0, description="Hold out a pair of so many users at most; 0 takes all."
+    )
+    k: int = Field(default=10, ge=1, le=1000, description="Length of the recommended lists.")
+    neighbours: int = Field(default=20, ge=1, description="Of the item-kNN models.")
+
+
+class _Repetition(NamedTuple):
+    """Training data and held-out pairs of one seed."""
+
+    number: int
+    pattern: Pattern
+    holdout: Holdout
+    seed: int
+
+
+@asset(kinds={"parquet", "python"})
+def evaluation(
+    context: AssetExecutionContext,
+    config: EvaluationConfig,
+    feedback: Feedback,
+    bm25_matrix: Tables,
+    leave_one_out_split: pa.Table,
+    grid_search_results: pa.Table,
+) -> MaterializeResult[Tables]:
+    """How good the chosen configuration is on held-out pairs that the search never scored.
+
+    Weights come from training pairs only, as they would in use; figures are means over users and seeds, with
+    95 % intervals (bootstrap over users). Beside it, on the same pairs: popularity, item-kNN, the notebook's
+    ALS before its search, the user's own history where that may be recommended, and what it changes to take
+    the weights from all pairs, held-out ones included, as the search and the notebook do.
+    """
+    pairs = Pairs.from_tables(bm25_matrix)
+    winner = Winner.of(grid_search_results)
+    with input_errors_fail_the_run():
+        held_out, repetitions = _repetitions(pairs, winner, config, feedback, leave_one_out_split)
+        models = _Models(pairs, winner, config)
+    found: dict[str, list[NDArray[np.int64]]] = {}
+    reached: dict[str, list[Reach]] = {}
+    facts = []
+    for repetition in repetitions:
+        holdout = repetition.holdout
+        users, row = np.unique(holdout.users, return_inverse=True)
+        known = users < pairs.pattern.n_users
+        training = repetition.pattern.select(holdout.left[DEFAULT_STRENGTHS] > 0)
+        seen = pairs.pattern.select(holdout.seen)
+        popularity = np.bincount(training.indices, minlength=training.n_items)
+        for name, scorer in models.scorers(repetition):
+            lists = np.full((len(users), config.k), -1, dtype=np.int32)
+            lists[known] = best_lists(scorer, users[known], seen, config.k)
+            found.setdefault(name, []).append(ranks_in_lists(lists, row.reshape(-1), holdout.items))
+            reached.setdefault(name, []).append(reach(lists, training))
+        of_users = np.zeros(int(users.max()) + 1, dtype=np.int64)
+        of_users[: training.n_users] = training.pairs_per_user[: len(of_users)]
+        facts.append((of_users[holdout.users], np.where(holdout.items < 0, 0, popularity[holdout.items])))
+        context.log.info(
+            f"seed {repetition.seed}: {len(holdout.users):,} pairs ranked by {len(found)} models"
+        )
+
+    trials = Trials(
+        seed=np.repeat(np.arange(len(facts)), [len(each) for each, _ in facts]),
+        users=held_out[columns.USER_INDEX].to_numpy(),
+        items=held_out[columns.ITEM_INDEX].to_numpy(),
+        pairs_of_user=np.concatenate([each for each, _ in facts]),
+        popularity_of_item=np.concatenate([each for _, each in facts]),
+        ranks={name: np.concatenate(ranks) for name, ranks in found.items()},
+    )
+    quality = qualities(trials, config.k, config.seed)
+    reach_of = {name: mean_reach(each) for name, each in reached.items()}
+    in_segments = _segments_table(trials, np.bincount(pairs.pattern.indices), config.k)
+    models_table = _models_table(quality, reach_of)
+    protocol = _protocol(config, leave_one_out_split)
+    notes = {"strategy": protocol.value, "k": config.k, "seed": config.seed, "seeds": len(facts)}
+    tuned = quality[TUNED]
+    at_k = f"@{config.k}"
+    return MaterializeResult(
+        value={
+            "models": with_notes(models_table, notes),
+            "segments": with_notes(in_segments, notes),
+            "held_out": with_notes(held_out, notes),
+        },
+        metadata={
+            f"MAP{at_k}": rounded(tuned.map),
+            f"MAP{at_k} standard error": rounded(tuned.standard_error),
+            f"MAP{at_k} low": rounded(tuned.interval.low),
+            f"MAP{at_k} high": rounded(tuned.interval.high),
+            f"NDCG{at_k}": rounded(tuned.ndcg),
+            f"HitRate{at_k}": rounded(tuned.hit_rate),
+            f"Recall{at_k}": rounded(tuned.recall),
+            "coverage": rounded(reach_of[TUNED].coverage),
+            "novelty": rounded(reach_of[TUNED].novelty),
+            "users_reached": rounded(reach_of[TUNED].users_reached),
+            "users": len(np.unique(trials.users)),
+            "held_out_pairs": len(trials.users),
+            "seeds": len(facts),
+            "protocol": _told(protocol, pairs),
+            "verdict": _verdict(quality),
+            "models": _shown_models(quality, reach_of, config.k),
+            "picture": bars_with_intervals(
+                f"MAP{at_k}, 95 % interval",
+                {name: (each.map, *each.interval) for name, each in quality.items()},
+            ),
+            "segments": _shown_segments(in_segments),
+            **_leak(quality),
+        },
+    )
+
+
+def _protocol(config: EvaluationConfig, split: pa.Table) -> Protocol:
+    """What `same` stands for."""
+    if config.strategy is not Protocol.same:
+        return config.strategy
+    of_split = notes_of(split)["strategy"]
+    return Protocol.random if of_split == Strategy.file.value else Protocol(of_split)
+
+
+def _repetitions(
+    pairs: Pairs, winner: Winner, config: EvaluationConfig, feedback: Feedback, split: pa.Table
+) -> tuple[pa.Table, list[_Repetition]]:
+    """The held-out pairs of all seeds, and the data of each."""
+    protocol = _protocol(config, split)
+    tuning = pairs.pattern.positions_of(
+        split[columns.USER_INDEX].to_numpy(), np.maximum(split[columns.ITEM_INDEX].to_numpy(), 0)
+    )
+    tuning = np.unique(tuning[tuning >= 0])
+    allowed = pairs.target.copy()
+    allowed[tuning] = False
+    tables = []
+    for number in range(config.seeds):
+        if protocol is Protocol.file:
+            if not config.file:
+                raise InputError("evaluation: the strategy `file` needs the path of a `file`.")
+            table = file_split_table(pairs, config.file, feedback)
+            place = table.schema.get_field_index(columns.SPLIT)
+            numbers = pa.array(np.full(table.num_rows, number, dtype=np.int32))
+            tables.append(table.set_column(place, columns.SPLIT, numbers))
+            continue
+        positions = held_out_pairs(
+            pairs.pattern,
+            seed=config.seed + number,
+            min_interactions=config.min_interactions,
+            strategy=Strategy(protocol.value),
+            timestamps=pairs.timestamps[1] if pairs.timestamps else None,
+            max_users=config.max_users or None,
+            allowed=allowed,
+        )
+        if not len(positions):
+            raise InputError(
+                f"evaluation: beside the pairs of the search no user has {config.min_interactions} pairs and "
+                "among them one to hold out. Bring more feedback, or lower min_interactions of evaluation."
+            )
+        tables.append(split_table(pairs, positions, number))
+    notes = {
+        "keep_other_events": notes_of(split)["keep_other_events"],
+        "strategy": protocol.value,
+    }
+    held_out = with_notes(pa.concat_tables(tables), notes)
+    mappings = {DEFAULT_STRENGTHS: None, _TUNED_STRENGTHS: winner.strengths}
+    splits = holdouts(pairs, held_out, mappings)
+    if protocol is Protocol.last:
+        # The pair of the search is later than what is held out here: training must not know it.
+        for holdout in splits:
+            for left in holdout.left.values():
+                left[tuning] = 0.0
+            holdout.seen[tuning] = False
+    return held_out, [
+        _Repetition(number, pairs.pattern, holdout, config.seed + number)
+        for number, holdout in enumerate(splits)
+    ]
+
+
+class _Models:
+    """The models that are compared."""
+
+    def __init__(self, pairs: Pairs, winner: Winner, config: EvaluationConfig) -> None:
+        self._pairs, self._winner, self._config = pairs, winner, config
+        self._trial = winner.trial._replace(strengths=_TUNED_STRENGTHS)
+        self._trainer = trainer_for(winner.solver)
+        self._notebook_trainer = trainer_for(Solver.implicit)
+
+    def scorers(self, repetition: _Repetition) -> Iterator[tuple[str, Scorer]]:
+        """Each model trained on the pairs that a repetition leaves, the tuned one first."""
+        pattern, holdout = repetition.pattern, repetition.holdout
+        trials = {TUNED: self._trial, NOTEBOOK: NOTEBOOK_TRIAL}
+        keys = [trial.weights for trial in trials.values()]
+        data = SplitData.prepare(pattern, holdout, keys, weigh_all_pairs=False)
+        yield TUNED, self._als(data, self._trial, repetition.seed)
+        left = holdout.left[DEFAULT_STRENGTHS]
+        training = data.training[DEFAULT_STRENGTHS]
+        strengths = left[left > 0]
+        if not (holdout.seen | (left == 0)).all():
+            yield HISTORY, _by_history(training, strengths, self._popularity(holdout))
+        for kind, name in _NEIGHBOURS.items():
+            yield name, by_neighbours(training.user_items(strengths), kind, self._config.neighbours)
+        yield NOTEBOOK, self._als(data, NOTEBOOK_TRIAL, repetition.seed)
+        yield POPULARITY, by_popularity(self._popularity(holdout))
+        if self._trial.weighting != NO_WEIGHTING:
+            leaking = SplitData.prepare(pattern, holdout, [self._trial.weights], weigh_all_pairs=True)
+            yield LEAKING, self._als(leaking, self._trial, repetition.seed)
+
+    def _als(self, data: SplitData, trial: Trial, seed: int) -> Scorer:
+        trainer = self._notebook_trainer if trial == NOTEBOOK_TRIAL else self._trainer
+        (fit,) = fits_for([trial])
+        (state,) = trainer.train(data.user_items(trial), fit, seed)
+        if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
+            raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+        return by_factors(state.user_factors, state.item_factors)
+
+    def _popularity(self, holdout: Holdout) -> NDArray[np.int64]:
+        """(n_items,) users who have a target event with the item in training."""
+        pairs = self._pairs
+        known = (holdout.users < pairs.pattern.n_users) & (holdout.items >= 0)
+        positions = pairs.pattern.positions_of(holdout.users[known], holdout.items[known])
+        counted = pairs.target & (holdout.left[DEFAULT_STRENGTHS] > 0)
+        counted[positions[positions >= 0]] = False
+        return np.bincount(pairs.pattern.indices[counted], minlength=pairs.pattern.n_items)
+
+
+def _by_history(training: Pattern, strengths: NDArray[np.float64], popularity: NDArray[np.int64]) -> Scorer:
+    """The items of the user's own history, strongest first, among equals the popular; then the popular."""
+    _, level = np.unique(strengths, return_inverse=True)
+    history = training.user_items(level.reshape(-1) + 1.0)
+    share = (popularity / (popularity.max() + 1.0)).astype(np.float32)
+
+    def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = history[users].toarray() + share
+        scores[scores == 0] = -np.inf
+        return scores
+
+    return scorer
+
+
+def _models_table(quality: dict[str, Quality], reach_of: dict[str, Reach]) -> pa.Table:
+    rows = []
+    for name, each in quality.items():
+        rows.append(
+            {
+                "model": name,
+                "MAP": each.map,
+                "MAP standard error": each.standard_error,
+                "MAP low": each.interval.low,
+                "MAP high": each.interval.high,
+                "difference low": each.difference.low,
+                "difference high": each.difference.high,
+                "NDCG": each.ndcg,
+                "HitRate": each.hit_rate,
+                "Recall": each.recall,
+                **reach_of[name]._asdict(),
+            }
+        )
+    return pa.Table.from_pylist(rows)
+
+
+def _segments_table(trials: Trials, popularity: NDArray[np.int64], k: int) -> pa.Table:
+    rows = []
+    for segment in segments(trials, popularity):
+        for name, ranks in trials.ranks.items():
+            if name != LEAKING:
+                mean, error, hit_rate = quality_of_pairs(ranks[segment.chosen], k)
+                rows.append(
+                    {
+                        "kind": segment.kind,
+                        "segment": segment.name,
+                        "pairs": int(segment.chosen.sum()),
+                        "model": name,
+                        "MAP": mean,
+                        "MAP standard error": error,
+                        "HitRate": hit_rate,
+                    }
+                )
+    return pa.Table.from_pylist(rows)
+
+
+def _told(protocol: Protocol, pairs: Pairs) -> str:
+    return {
+        Protocol.random: "random leave-one-out: the held-out pair may be older than what the model knows"
+        + ("; the feedback has no timestamps" if pairs.timestamps is None else ""),
+        Protocol.last: "the latest pair but that of the search, which is left out of training",
+        Protocol.file: "the pairs of a file",
+    }[protocol]
+
+
+def _verdict(quality: dict[str, Quality]) -> str:
+    tuned = quality[TUNED]
+    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING)}
+    name, best = max(others.items(), key=lambda entry: entry[1].map)
+    if best.difference.high < 0:
+        return f"better than every other; next is {name} with {fixed(best.map)} against {fixed(tuned.map)}"
+    if best.difference.low > 0:
+        return f"worse than {name}: {fixed(tuned.map)} against {fixed(best.map)}"
+    return f"not distinguishable from {name}: {fixed(tuned.map)} against {fixed(best.map)}"
+
+
+def _leak(quality: dict[str, Quality]) -> dict[str, Any]:
+    """What weights of all pairs add to the figure, with its interval."""
+    if LEAKING not in quality:
+        return {}
+    leaking, tuned = quality[LEAKING], quality[TUNED]
+    return {
+        "leak_of_weights": rounded(leaking.map - tuned.map),
+        "leak_of_weights_interval": f"{leaking.difference.low:+.4f} to {leaking.difference.high:+.4f}",
+    }
+
+
+def _shown_models(quality: dict[str, Quality], reach_of: dict[str, Reach], k: int) -> Any:
+    header = [
+        "model",
+        f"MAP@{k}",
+        "95 % interval",
+        "difference to the tuned",
+        f"NDCG@{k}",
+        f"HitRate@{k}",
+        f"Recall@{k}",
+        "coverage",
+        "novelty (bits)",
+        "users reached",
+    ]
+    return markdown_table(
+        header,
+        [
+            [
+                name,
+                with_error(each.map, each.standard_error),
+                f"{each.interval.low:.4f} to {each.interval.high:.4f}",
+                "" if name == TUNED else f"{each.difference.low:+.4f} to {each.difference.high:+.4f}",
+                fixed(each.ndcg),
+                fixed(each.hit_rate),
+                fixed(each.recall),
+                f"{reach_of[name].coverage:.1%}",
+                f"{reach_of[name].novelty:.1f}",
+                f"{reach_of[name].users_reached:.1%}",
+            ]
+            for name, each in quality.items()
+        ],
+    )
+
+
+def _shown_segments(table: pa.Table) -> Any:
+    rows = table.to_pylist()
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines: dict[str, list[Any]] = {}
+    for row in rows:
+        line = lines.setdefault(row["segment"], [row["kind"], row["segment"], row["pairs"]])
+        line.append(with_error(row["MAP"], row["MAP standard error"]))
+    return markdown_table(["of", "segment", "held-out pairs", *models], list(lines.values()))
