@@ -14,6 +14,7 @@ from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.search import Winner
 from recsys_pipeline.assets.splitting import file_split_table, holdouts, split_table
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.blending import by_blend
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
     Quality,
@@ -34,7 +35,7 @@ from recsys_pipeline.core.lists import (
     reach,
 )
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.search import SplitData
+from recsys_pipeline.core.search import Checkpoint, SplitData
 from recsys_pipeline.core.splitting import Strategy, held_out_pairs
 from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Trial, fits_for
 from recsys_pipeline.engines.neighbours import Neighbours, by_neighbours
@@ -46,6 +47,7 @@ from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.tables import notes_of, with_notes
 
 TUNED = "tuned ALS"
+BLEND = "blend"
 LEAKING = "tuned ALS, weights of all pairs"
 NOTEBOOK = "notebook's ALS"
 POPULARITY = "popularity"
@@ -251,6 +253,8 @@ def _repetitions(
         for holdout in splits:
             for left in holdout.left.values():
                 left[tuning] = 0.0
+            for had in holdout.events.values():
+                had[tuning] = False
             holdout.seen[tuning] = False
     return held_out, [
         _Repetition(number, pairs.pattern, holdout, config.seed + number)
@@ -273,7 +277,11 @@ class _Models:
         trials = {TUNED: self._trial, NOTEBOOK: NOTEBOOK_TRIAL}
         keys = [trial.weights for trial in trials.values()]
         data = SplitData.prepare(pattern, holdout, keys, weigh_all_pairs=False)
-        yield TUNED, self._als(data, self._trial, repetition.seed)
+        state = self._state(data, self._trial, repetition.seed)
+        yield TUNED, by_factors(state.user_factors, state.item_factors)
+        if self._winner.blend:
+            history = self._pairs.history(holdout.events)
+            yield BLEND, by_blend(self._winner.blend, state.user_factors, state.item_factors, history)
         left = holdout.left[DEFAULT_STRENGTHS]
         training = data.training[DEFAULT_STRENGTHS]
         strengths = left[left > 0]
@@ -288,20 +296,21 @@ class _Models:
             yield LEAKING, self._als(leaking, self._trial, repetition.seed)
 
     def _als(self, data: SplitData, trial: Trial, seed: int) -> Scorer:
+        state = self._state(data, trial, seed)
+        return by_factors(state.user_factors, state.item_factors)
+
+    def _state(self, data: SplitData, trial: Trial, seed: int) -> Checkpoint:
         trainer = self._notebook_trainer if trial == NOTEBOOK_TRIAL else self._trainer
         (fit,) = fits_for([trial])
         (state,) = trainer.train(data.user_items(trial), fit, seed)
         if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
             raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
-        return by_factors(state.user_factors, state.item_factors)
+        return state
 
     def _popularity(self, holdout: Holdout) -> NDArray[np.int64]:
         """(n_items,) users who have a target event with the item in training."""
         pairs = self._pairs
-        known = (holdout.users < pairs.pattern.n_users) & (holdout.items >= 0)
-        positions = pairs.pattern.positions_of(holdout.users[known], holdout.items[known])
-        counted = pairs.target & (holdout.left[DEFAULT_STRENGTHS] > 0)
-        counted[positions[positions >= 0]] = False
+        counted = np.logical_or.reduce([holdout.events[event] for event in pairs.rules.target_events])
         return np.bincount(pairs.pattern.indices[counted], minlength=pairs.pattern.n_items)
 
 

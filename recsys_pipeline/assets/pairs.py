@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.columns import (
     ITEM,
     ITEM_INDEX,
@@ -230,7 +231,14 @@ class Pairs:
             )
         seen = self.seen.copy()
         seen[positions] = False
-        return Holdout(users, items, full, left, seen)
+        events = {event: counts > 0 for event, counts in self.counts.items()}
+        for event, had in events.items():
+            had[positions] = left_counts[event] > 0 if event in left_counts else False
+        return Holdout(users, items, full, left, seen, events)
+
+    def history(self, events: Mapping[str, NDArray[np.bool_]]) -> History:
+        """The pairs with the events that are left of them."""
+        return History(self.pattern, events, list(self.rules.target_events))
 
     def without_signal(self, weights: NDArray[np.float64]) -> pa.Array:
         """Raw ids of the users who have a weight at or below zero."""

@@ -13,9 +13,12 @@ from pydantic import Field, model_validator
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.splitting import holdouts
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.blending import Blend, fit_blend
 from recsys_pipeline.core.comparison import Interval, Prefer, choose, compare_with_best
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.search import SearchData, TrialResult, best_first
+from recsys_pipeline.core.holdout import Holdout
+from recsys_pipeline.core.lists import by_factors
+from recsys_pipeline.core.search import SearchData, SplitData, TrialResult, best_first
 from recsys_pipeline.core.strategies import SearchStrategy, Task, exhaustive, halving
 from recsys_pipeline.core.trials import (
     ALPHA_W,
@@ -25,6 +28,7 @@ from recsys_pipeline.core.trials import (
     ONE_PLUS_ALPHA_W,
     Trial,
     draw,
+    fits_for,
     grid,
 )
 from recsys_pipeline.core.weighting import bm25_weights
@@ -106,6 +110,11 @@ class GridConfig(Config):
         default=Prefer.best,
         description="`best`: the highest MAP@10; `simplest`: of the trials that are not distinguishable from "
         "it the one with the fewest factors, then iterations.",
+    )
+    blend: bool = Field(
+        default=False,
+        description="Also fit a blend of ALS score, own history and popularity to the held-out pairs, for "
+        "`recommend(blend=True)`; worth it where `seen_events` leave the user's own items to recommend.",
     )
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Of the random start of every fit, the final one too."
@@ -217,7 +226,7 @@ def grid_search_results(
     chosen = choose(ranking, differences, config.prefer)
     chosen_scores = ranking[chosen].scores
     assert chosen_scores is not None
-    notes = {
+    notes: dict[str, Any] = {
         "seed": config.seed,
         "solver": config.solver.value,
         "held_out_pairs": len(leave_one_out_split),
@@ -230,6 +239,8 @@ def grid_search_results(
             "leave_one_out_split": warehouse.fingerprint("leave_one_out_split"),
         },
     }
+    if config.blend:
+        notes["blend"] = _blend(context, config, pairs, splits[0], data.splits[0], ranking[chosen].trial)
     table = results_table(ranking, differences, chosen)
     warehouse.write_table(with_notes(ranks_table(ranking), notes), RANKS_TABLE)
     return MaterializeResult(
@@ -255,8 +266,34 @@ def grid_search_results(
             "seed": config.seed,
             f"top_{_SHOWN}": _top_table(table),
             **_ablation(table, config),
+            **({"blend": _shown_blend(notes["blend"])} if notes.get("blend") else {}),
         },
     )
+
+
+def _blend(
+    context: AssetExecutionContext,
+    config: GridConfig,
+    pairs: Pairs,
+    holdout: Holdout,
+    data: SplitData,
+    trial: Trial,
+) -> dict[str, Any] | None:
+    """The weights of the blend, learned from the held-out pairs of the first split."""
+    (fit,) = fits_for([trial])
+    (state,) = trainer_for(config.solver).train(data.user_items(trial), fit, config.seed)
+    known = (holdout.users < pairs.pattern.n_users) & (holdout.items >= 0)
+    blend = fit_blend(
+        by_factors(state.user_factors, state.item_factors),
+        pairs.history(holdout.events),
+        data.seen,
+        holdout.users[known],
+        holdout.items[known],
+    )
+    if blend is None:
+        context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
+        return None
+    return blend._asdict()
 
 
 def _top_table(table: pa.Table) -> MarkdownMetadataValue:
@@ -291,6 +328,18 @@ def _top_table(table: pa.Table) -> MarkdownMetadataValue:
             ]
         )
     return markdown_table(header, lines)
+
+
+def _shown_blend(blend: Mapping[str, Any]) -> MarkdownMetadataValue:
+    return markdown_table(
+        ["weight of", ""],
+        [
+            ["ALS score", rounded(blend["als"])],
+            *([f"own {event}", rounded(weight)] for event, weight in blend["events"].items()),
+            ["log popularity, target events", rounded(blend["target"])],
+            ["log popularity, any event", rounded(blend["any"])],
+        ],
+    )
 
 
 def _ablation(table: pa.Table, config: GridConfig) -> dict[str, MarkdownMetadataValue]:
@@ -442,6 +491,7 @@ class Winner(NamedTuple):
         solver: of the search.
         strengths: of the events, by the trial's mapping; None for those that the pairs have already.
         row: of `grid_search_results`.
+        blend: weights of the blend, where the search has fitted one.
     """
 
     trial: Trial
@@ -449,6 +499,7 @@ class Winner(NamedTuple):
     solver: Solver
     strengths: Mapping[str, float] | None
     row: Mapping[str, Any]
+    blend: Blend | None
 
     @classmethod
     def of(cls, grid_search_results: pa.Table) -> Self:
@@ -469,4 +520,5 @@ class Winner(NamedTuple):
             strengths=row[columns.STRENGTHS],
         )
         strengths = None if trial.strengths == DEFAULT_STRENGTHS else notes["strengths"][trial.strengths]
-        return cls(trial, notes["seed"], Solver(notes["solver"]), strengths, row)
+        blend = Blend.from_mapping(notes["blend"]) if notes.get("blend") else None
+        return cls(trial, notes["seed"], Solver(notes["solver"]), strengths, row, blend)

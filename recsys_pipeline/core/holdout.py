@@ -18,6 +18,7 @@ class Holdout(NamedTuple):
         strengths: by the name of a mapping, (n_pairs,) strengths of all events; one is the default.
         left: by the same names, (n_pairs,) strengths without the held-out events; 0 leaves the pair.
         seen: (n_pairs,) pairs that hide their item from recommendation; no held-out pair does.
+        events: by event, (n_pairs,) whether it is left for training.
     """
 
     users: NDArray[np.int32]
@@ -25,6 +26,7 @@ class Holdout(NamedTuple):
     strengths: dict[str, NDArray[np.float64]]
     left: dict[str, NDArray[np.float64]]
     seen: NDArray[np.bool_]
+    events: dict[str, NDArray[np.bool_]]
 
 
 def hold_out_pairs(pattern: Pattern, strengths: NDArray[np.float64], positions: NDArray[np.int64]) -> Holdout:
@@ -37,4 +39,5 @@ def hold_out_pairs(pattern: Pattern, strengths: NDArray[np.float64], positions: 
         {DEFAULT_STRENGTHS: strengths},
         {DEFAULT_STRENGTHS: np.where(kept, strengths, 0.0)},
         kept,
+        {},
     )

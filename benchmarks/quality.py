@@ -1,0 +1,139 @@
+"""The project's own assets on public data sets, beside the published tables.
+
+    python -m benchmarks.quality DATASETS [NAME ...] [--warehouse FOLDER]
+
+DATASETS is a folder with a folder a data set, each with events.csv.gz and test.csv.gz. The configuration of
+each is in benchmarks/published/NAME.yaml. Everything is tuned on pairs that are held out of events.csv.gz;
+the pairs of test.csv.gz are ranked once, at the end, by the published protocol.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import yaml
+from dagster import AssetSelection, DagsterInstance, materialize
+
+from recsys_pipeline.core.splitting import hash_long
+from recsys_pipeline.definitions import defs
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+
+CONFIGURATIONS = Path(__file__).parent / "published"
+
+
+class DataSet(NamedTuple):
+    """Where it is and what is published of it: by method the figures named in `metrics`."""
+
+    folder: str
+    k: int
+    metrics: tuple[str, ...]
+    published: dict[str, tuple[float, ...]]
+
+
+DATA_SETS = {
+    "taobao_buy": DataSet("taobao_mbcgcn", 10, ("HitRate", "NDCG"), {"LightGCN": (0.0411, 0.0240)}),
+    "taobao_all": DataSet(
+        "taobao_mbcgcn",
+        10,
+        ("HitRate", "NDCG"),
+        {
+            "CRGCN": (0.0855, 0.0439),
+            "MB-CGCN": (0.1233, 0.0677),
+            "PKEF": (0.1385, 0.0785),
+            "MuLe": (0.1918, 0.1103),
+            "CascadingRank": (0.3324, 0.1626),
+        },
+    ),
+    "gowalla": DataSet(
+        "gowalla_lightgcn",
+        20,
+        ("Recall", "NDCG"),
+        {
+            "MF-BPR": (0.1627, 0.1378),
+            "EASE": (0.1765, 0.1467),
+            "LightGCN": (0.1820, 0.1547),
+            "UltraGCN": (0.1862, 0.1580),
+            "SimpleX": (0.1872, 0.1557),
+        },
+    ),
+    "retailrocket": DataSet("retailrocket", 10, ("HitRate", "NDCG"), {}),
+}
+
+
+def write_validation_pairs(events: Path, file: Path) -> None:
+    """A fifth of the pairs of the training events, by a hash."""
+    table = pa_csv.read_csv(events)
+    users, items = (table[name].to_numpy().astype(np.int64) for name in ("UserID", "ProductCode"))
+    mixed = hash_long(items, hash_long(users, np.full(1, 42, dtype=np.uint64)))
+    chosen = pa.array(mixed < np.uint64(2**64 // 5))
+    pa_csv.write_csv(table.select(["UserID", "ProductCode"]).filter(chosen), file)
+
+
+def run(name: str, datasets: Path, folder: Path) -> None:
+    """Tune, measure once, print."""
+    data_set = DATA_SETS[name]
+    config = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text(encoding="utf-8"))
+    source = datasets / data_set.folder
+    ops = config["ops"]
+    ops["evaluation"]["config"]["file"] = str(source / "test.csv.gz")
+    if ops["leave_one_out_split"]["config"].get("strategy") == "file":
+        folder.mkdir(parents=True, exist_ok=True)
+        validation = folder / f"{name}_validation.csv"
+        write_validation_pairs(source / "events.csv.gz", validation)
+        ops["leave_one_out_split"]["config"]["file"] = str(validation)
+    warehouse = Warehouse(path=str(folder / name))
+    feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
+    begin = time.perf_counter()
+    # The model itself is not asked for.
+    selection = AssetSelection.assets("evaluation").upstream()
+    materialize(
+        [*defs.assets],
+        selection=selection,
+        resources={
+            "feedback": feedback,
+            "warehouse": warehouse,
+            "io_manager": WarehouseIOManager(warehouse=warehouse),
+        },
+        run_config={"ops": ops},
+        instance=DagsterInstance.ephemeral(),
+    )
+    seconds = time.perf_counter() - begin
+    results = warehouse.read_table("grid_search_results").to_pylist()
+    best = next(row for row in results if row["chosen"])
+    tuned = ("factors", "regularization", "alpha", "iterations", "weighting", "nu", "unobserved_weight")
+    print(f"\n## {name}: {len(results)} trials, {seconds:.0f} s\n")
+    print(", ".join(f"{key} {best[key]}" for key in tuned), end="; ")
+    print(f"MAP@10 on the validation pairs {best['MAP@10']:.4f} +- {best['MAP@10 standard error']:.4f}\n")
+    print("| | " + " | ".join(f"{metric}@{data_set.k}" for metric in data_set.metrics) + " |")
+    print("|---" * (1 + len(data_set.metrics)) + "|")
+    rows = [
+        (f"**{row['model']}**", tuple(row[metric] for metric in data_set.metrics))
+        for row in warehouse.read_table("evaluation", "models").to_pylist()
+    ]
+    rows += list(data_set.published.items())
+    for method, figures in sorted(rows, key=lambda row: row[1]):
+        print(f"| {method} | " + " | ".join(f"{figure:.4f}" for figure in figures) + " |", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("datasets", type=Path)
+    parser.add_argument(
+        "names", nargs="*", default=list(DATA_SETS), metavar="NAME", help=", ".join(DATA_SETS)
+    )
+    parser.add_argument("--warehouse", type=Path, help="keep the artefacts, and take up finished trials")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.names:
+            run(name, arguments.datasets, arguments.warehouse or Path(folder))
+
+
+if __name__ == "__main__":
+    main()
