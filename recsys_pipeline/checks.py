@@ -2,11 +2,21 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetCheckResult, AssetIn, asset_check
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetIn, asset_check
 
+from recsys_pipeline.assets.evaluation import POPULARITY, TUNED
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.splitting import holdouts
-from recsys_pipeline.core.columns import HIT_RATE_AT_10, MAP_AT_10, NDCG_AT_10, SPLIT, USER_INDEX, WEIGHT
+from recsys_pipeline.core.columns import (
+    HIT_RATE_AT_10,
+    ITEM,
+    MAP_AT_10,
+    NDCG_AT_10,
+    SPLIT,
+    USER,
+    USER_INDEX,
+    WEIGHT,
+)
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.splitting import Strategy
 from recsys_pipeline.core.strengths import combined_strengths
@@ -71,6 +81,29 @@ def every_score_is_a_share(grid_search_results: pa.Table) -> AssetCheckResult:
     )
     passed = bool(((scores >= 0) & (scores <= 1)).all() and scores[0].max() > 0)
     return AssetCheckResult(passed=passed, metadata={"best MAP@10": float(scores[0].max())})
+
+
+@asset_check(asset="evaluation", additional_ins={"leave_one_out_split": AssetIn("leave_one_out_split")})
+def no_evaluated_pair_was_scored_by_the_search(
+    evaluation: Tables, leave_one_out_split: pa.Table
+) -> AssetCheckResult:
+    """The pairs that the model is measured on had no part in choosing it."""
+    scored = set(zip(*(leave_one_out_split[name].to_pylist() for name in (USER, ITEM)), strict=True))
+    evaluated = set(zip(*(evaluation["held_out"][name].to_pylist() for name in (USER, ITEM)), strict=True))
+    n_common = len(scored & evaluated)
+    return AssetCheckResult(passed=n_common == 0, metadata={"pairs_in_both": n_common})
+
+
+@asset_check(asset="evaluation")
+def the_model_is_better_than_popularity(evaluation: Tables) -> AssetCheckResult:
+    """On the same pairs, by more than chance."""
+    models = {row["model"]: row for row in evaluation["models"].to_pylist()}
+    popularity = models[POPULARITY]
+    return AssetCheckResult(
+        passed=popularity["difference high"] < 0,
+        severity=AssetCheckSeverity.WARN,
+        metadata={"tuned": models[TUNED]["MAP"], "popularity": popularity["MAP"]},
+    )
 
 
 @asset_check(asset="best_model", additional_ins={})

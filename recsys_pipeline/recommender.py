@@ -1,6 +1,7 @@
 """The published model, ready to recommend."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from upath import UPath
 
+from recsys_pipeline.core.blending import Blend, History, by_blend
+from recsys_pipeline.core.lists import NOTHING, Scorer, best_lists
 from recsys_pipeline.core.trials import Trial
 from recsys_pipeline.engines.local import trained_model
 from recsys_pipeline.storage.releases import Release, current_release, read_release
@@ -61,9 +64,15 @@ class Recommender:
         self.user_items = release.pattern.select(trained).user_items(release.weights[trained])
         seen = release.pattern.select(release.seen)
         self.seen = seen.user_items(np.ones(seen.n_pairs, dtype=np.float32))
+        self._release = release
 
     def recommend(
-        self, user_id: int | str, n: int = 10, *, filter_already_liked_items: bool = True
+        self,
+        user_id: int | str,
+        n: int = 10,
+        *,
+        filter_already_liked_items: bool = True,
+        blend: bool = False,
     ) -> pd.DataFrame:
         """The best items for a user, best first.
 
@@ -73,15 +82,18 @@ class Recommender:
                 the model was trained on nothing of this user.
             filter_already_liked_items: leave out what the user's seen events hide (`seen_events` in the
                 manifest; by default all that the user touched).
+            blend: score by the blend of ALS score, own history and popularity that the search has fitted.
 
         Returns:
             Columns `item` (raw id), `score`, `already_liked` (the user touched it in training).
 
         Raises:
             KeyError: the model does not know the user.
-            ValueError: `n` is below 1.
+            ValueError: `n` is below 1, or there is no blend.
         """
         user = _position(self.users, user_id, "user")
+        if blend:
+            return self._recommend_blended(user, n, filter_already_liked_items)
         liked, seen = self.user_items[user].indices, self.seen[user]
         ids, scores = self.model.recommend(
             user,
@@ -96,6 +108,32 @@ class Recommender:
         ids, scores = ids[offered], scores[offered]
         already_liked = np.isin(ids, liked)
         return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
+
+    def _recommend_blended(self, user: int, n: int, filter_seen: bool) -> pd.DataFrame:
+        release = self._release
+        pattern = release.pattern
+        seen = pattern.select(release.seen if filter_seen else np.zeros(pattern.n_pairs, dtype=bool))
+        (listed,) = best_lists(self._blended, np.array([user], np.int32), seen, _at_most(n, len(self.items)))
+        ids = listed[listed != NOTHING]
+        scores = self._blended(np.array([user], np.int32))[0, ids]
+        already_liked = np.isin(ids, self.user_items[user].indices)
+        return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
+
+    @cached_property
+    def _blended(self) -> Scorer:
+        release = self._release
+        if not release.manifest.get("blend"):
+            raise ValueError(
+                "this model has no blend: set `blend` of grid_search_results to true and materialize it and "
+                "best_model again"
+            )
+        events = {event: counts > 0 for event, counts in release.counts.items()}
+        return by_blend(
+            Blend.from_mapping(release.manifest["blend"]),
+            release.user_factors,
+            release.item_factors,
+            History(release.pattern, events, release.manifest["target_events"]),
+        )
 
     def similar_items(self, product_code: int | str, n: int = 10) -> pd.DataFrame:
         """The items whose factors point most nearly the same way, best first, without the item itself.

@@ -56,7 +56,7 @@ def metadata(result, asset):
 
 @pytest.fixture
 def result(parity_csv, warehouse):
-    result = run_graph(parity_csv, warehouse)
+    result = run_graph(parity_csv, warehouse, evaluate=True)
     assert result.success
     return result
 
@@ -70,6 +70,7 @@ def test_makes_every_artefact(warehouse):
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
             "bm25_matrix",
             "best_model",
+            "evaluation",
             "search_journal",
         ]
     )
@@ -134,7 +135,7 @@ def test_every_materialization_says_what_was_made(result):
 def test_every_claim_is_checked_and_holds(result):
     checks = result.get_asset_check_evaluations()
 
-    assert {check.asset_key.path[-1] for check in checks} == set(SPINE[2:])
+    assert {check.asset_key.path[-1] for check in checks} == {*SPINE[2:], "evaluation"}
     assert all(check.passed for check in checks)
 
 

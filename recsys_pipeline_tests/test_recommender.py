@@ -34,6 +34,7 @@ def release(seed=0):
         pattern=pattern,
         weights=np.ones(pattern.n_pairs, np.float32),
         seen=np.ones(pattern.n_pairs, bool),
+        counts={"view": np.ones(pattern.n_pairs, np.int32)},
         manifest={"hyperparameters": TRIAL._asdict(), "seed": 1, "metrics": {}, "counts": {}, "inputs": {}},
     )
 

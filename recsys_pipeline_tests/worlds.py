@@ -63,11 +63,14 @@ def run_graph(
     *,
     ops: dict[str, Any] | None = None,
     selection: AssetSelection | None = None,
+    evaluate: bool = False,
     **feedback_config: Any,
 ) -> ExecuteInProcessResult:
-    """Materialize the graph, checks included, with a small grid."""
+    """Materialize the spine, or all of the graph, checks included, with a small grid."""
     # Dagster refuses configuration for what is not selected.
     config = {} if selection else {"grid_search_results": {"config": SMALL_GRID}}
+    if not selection:
+        selection = AssetSelection.all() if evaluate else AssetSelection.assets("best_model").upstream()
     return materialize(
         [*defs.assets, *defs.asset_checks],
         selection=selection,

@@ -389,9 +389,7 @@ def _search(
     )
     with (
         WorkerPool(data, config.solver, config.seed, workers) as pool,
-        Progress(
-            context.log.info, len(trials), in_journal=sum(trial in known for trial in trials)
-        ) as progress,
+        Progress(context.log.info, trials, in_journal=sum(trial in known for trial in trials)) as progress,
     ):
 
         def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:

@@ -96,10 +96,8 @@ def by_blend(
     def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = user_factors[users] @ scaled
         scores += of_item
-        rows, positions = own.indptr, own.indices
-        for row, user in enumerate(users):
-            mine = slice(rows[user], rows[user + 1])
-            scores[row, positions[mine]] += own.data[mine]
+        rows, positions = history.pattern.pairs_of(users)
+        scores[rows, own.indices[positions]] += own.data[positions]
         return scores
 
     return scorer

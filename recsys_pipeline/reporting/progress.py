@@ -2,23 +2,27 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from tqdm import tqdm
 
 from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.core.trials import Trial
 
 
 class Progress:
     """Counts finished trials; a context manager."""
 
-    def __init__(self, log: Callable[[str], None], n_trials: int, in_journal: int) -> None:
+    def __init__(self, log: Callable[[str], None], trials: Sequence[Trial], in_journal: int) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left."""
-        self._log, self._n_trials, self._in_journal = log, n_trials, in_journal
+        self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
+        self._varying = [
+            name for name in Trial._fields if len({getattr(trial, name) for trial in trials}) > 1
+        ] or ["factors"]
         self._results: list[TrialResult] = []
         self._begin = time.monotonic()
-        self._bar = tqdm(total=n_trials, unit="trial", disable=not sys.stderr.isatty())
+        self._bar = tqdm(total=len(trials), unit="trial", disable=not sys.stderr.isatty())
 
     def __enter__(self) -> Self:
         return self
@@ -37,12 +41,15 @@ class Progress:
         left = per_trial * (self._n_trials - done)
         best = best_first(self._results)[0].scores
         trial = result.trial
+        told = ", ".join(
+            f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+            for name in self._varying
+            for value in [getattr(trial, name)]
+        )
         outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"
         if result.iterations_done:
             outcome += f", stopped after {result.iterations_done}"
         self._log(
-            f"trial {done} of {self._n_trials}: {trial.factors} factors, "
-            f"regularization {trial.regularization:g}, alpha {trial.alpha:g}, "
-            f"{trial.iterations} iterations, K1 {trial.bm25_k1:g}, B {trial.bm25_b:g}: {outcome}; "
+            f"trial {done} of {self._n_trials}: {told}: {outcome}; "
             f"best so far {f'{best.map:.4f}' if best else 'none'}, about {left:.0f} s left"
         )

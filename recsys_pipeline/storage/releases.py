@@ -17,7 +17,16 @@ from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from upath import UPath
 
-from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, SEEN, USER, USER_INDEX, WEIGHT
+from recsys_pipeline.core.columns import (
+    ITEM,
+    ITEM_INDEX,
+    SEEN,
+    USER,
+    USER_INDEX,
+    WEIGHT,
+    count_column,
+    counted_events,
+)
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.storage.atomic import atomic_file, new_folder
@@ -46,6 +55,7 @@ class Release:
         pattern: all pairs, so what each user already knows.
         weights: (n_pairs,) float32, what each pair weighs in training; 0 for one it was not trained on.
         seen: (n_pairs,) pairs that hide their item from recommendation.
+        counts: by event, (n_pairs,) how often it occurred.
         manifest: how it was made and how good it is.
     """
 
@@ -56,6 +66,7 @@ class Release:
     pattern: Pattern
     weights: NDArray[np.float32]
     seen: NDArray[np.bool_]
+    counts: Mapping[str, NDArray[np.int32]]
     manifest: Mapping[str, Any]
 
 
@@ -81,6 +92,7 @@ def publish(warehouse: UPath, release: Release, model: AlternatingLeastSquares) 
             ITEM_INDEX: release.pattern.indices,
             WEIGHT: release.weights,
             SEEN: release.seen,
+            **{count_column(event): counts for event, counts in release.counts.items()},
         }
         pq.write_table(pa.table(pairs), folder / _USER_ITEMS, compression=COMPRESSION)
         # Written for the notebook's consumers, and read nowhere in this project.
@@ -158,7 +170,8 @@ def read_release(release: UPath) -> Release:
         pairs[USER_INDEX].to_numpy(), pairs[ITEM_INDEX].to_numpy(), (len(users), len(items))
     )
     weights, seen = pairs[WEIGHT].to_numpy(), pairs[SEEN].to_numpy()
-    return Release(users, items, user_factors, item_factors, pattern, weights, seen, manifest)
+    counts = {event: pairs[count_column(event)].to_numpy() for event in counted_events(pairs.schema.names)}
+    return Release(users, items, user_factors, item_factors, pattern, weights, seen, counts, manifest)
 
 
 def _write_factors(file: Path, id_name: str, ids: pa.Array, factors: NDArray[np.float32]) -> None:

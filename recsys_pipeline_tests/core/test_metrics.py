@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.evaluation import ranking_metrics_at_k
@@ -11,11 +11,14 @@ from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.metrics import (
     average_precision,
+    group_pairs,
     hit_rate,
+    hits_of_groups,
     hits_of_ranks,
     hits_of_recommended,
     ndcg,
     notebook_average_precision,
+    recall,
     score,
 )
 from recsys_pipeline.core.ranking import held_out_ranks
@@ -138,3 +141,45 @@ def test_agrees_with_implicits_own_evaluation(rng):
     assert ours.map == pytest.approx(theirs["map"])
     assert ours.ndcg == pytest.approx(theirs["ndcg"])
     assert ours.hit_rate == pytest.approx(theirs["precision"])
+
+
+def test_recall_is_the_share_of_the_relevant_that_is_listed():
+    found = hits([7, 3, 9], {7, 9, 11, 12})
+
+    assert recall(found, np.array([4])).tolist() == [2 / 4]
+
+
+def test_the_pairs_of_a_user_belong_together_split_by_split():
+    group, user = group_pairs(np.array([0, 0, 1, 0]), np.array([5, 3, 5, 5]))
+    found = hits_of_groups(np.array([2, 4, 1, 1]), group, k=3)
+
+    assert user.tolist() == [3, 5, 5]
+    assert group.tolist() == [1, 0, 2, 1]
+    assert found.tolist() == [[False] * 3, [True, True, False], [True, False, False]]
+
+
+def test_a_user_of_several_splits_counts_once():
+    # User 0 is found at rank 1 in one split and missed in the other; user 1 at rank 2 in its only one.
+    scores = score(hits_of_ranks(np.array([1, 11, 2])), np.ones(3, int), np.array([0, 0, 1]))
+
+    assert scores.map == pytest.approx((0.5 + 0.5) / 2)
+    assert scores.hit_rate == scores.recall == pytest.approx((0.5 + 1) / 2)
+
+
+@settings(max_examples=20)  # ranx takes its time
+@given(
+    ranks=st.lists(st.lists(st.integers(1, 15), min_size=1, max_size=8, unique=True), min_size=1, max_size=5)
+)
+def test_several_relevant_items_as_ranx_has_them(ranks):
+    relevant = {f"u{u}": {f"hit{u}-{r}": 1 for r in mine} for u, mine in enumerate(ranks)}
+    listed = {
+        f"u{u}": {f"hit{u}-{r}" if r in mine else f"other{r}": 1.0 / r for r in range(1, 16)}
+        for u, mine in enumerate(ranks)
+    }
+    users = np.repeat(np.arange(len(ranks)), [len(mine) for mine in ranks])
+    group, user = group_pairs(np.zeros(len(users), int), users)
+    found = hits_of_groups(np.minimum(np.concatenate(ranks), 11), group)
+    ours = score(found, np.bincount(group), user)
+
+    theirs = evaluate(Qrels(relevant), Run(listed), ["ndcg@10", "recall@10", "hit_rate@10"], threads=1)
+    assert [ours.ndcg, ours.recall, ours.hit_rate] == pytest.approx(list(theirs.values()))

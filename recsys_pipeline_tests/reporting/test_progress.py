@@ -7,6 +7,8 @@ from recsys_pipeline.reporting.progress import Progress
 
 TRIAL = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=20, bm25_k1=100.0, bm25_b=0.8)
 
+TRIALS = [TRIAL._replace(alpha=alpha) for alpha in (1.0, 2.0, 3.0)]
+
 
 def result(alpha, score):
     return TrialResult(TRIAL._replace(alpha=alpha), Scores(score, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0)
@@ -14,7 +16,7 @@ def result(alpha, score):
 
 def test_a_line_a_finished_trial_with_the_best_so_far():
     lines = []
-    with Progress(lines.append, n_trials=3, in_journal=0) as progress:
+    with Progress(lines.append, TRIALS, in_journal=0) as progress:
         progress.report(result(1.0, 0.1))
         progress.report(result(2.0, 0.3))
         progress.report(result(3.0, 0.2))
@@ -23,9 +25,18 @@ def test_a_line_a_finished_trial_with_the_best_so_far():
     assert "MAP@10 0.2000; best so far 0.3000, about 0 s left" in lines[-1]
 
 
+def test_a_trial_is_told_by_what_it_differs_in():
+    lines = []
+    trials = [TRIAL, TRIAL._replace(strengths="equal", nu=0.5)]
+    with Progress(lines.append, trials, in_journal=0) as progress:
+        progress.report(TrialResult(trials[1], result(1.0, 0.1).scores, 1.0))
+
+    assert lines[0].startswith("trial 1 of 2: nu 0.5, strengths equal: MAP@10 0.1000;")
+
+
 def test_what_the_journal_knew_is_counted_and_not_told():
     lines = []
-    with Progress(lines.append, n_trials=3, in_journal=2) as progress:
+    with Progress(lines.append, TRIALS, in_journal=2) as progress:
         for alpha in (1.0, 2.0, 3.0):
             progress.report(result(alpha, 0.1))
 
@@ -35,7 +46,7 @@ def test_what_the_journal_knew_is_counted_and_not_told():
 
 def test_failures_and_stops_say_so():
     lines = []
-    with Progress(lines.append, n_trials=2, in_journal=0) as progress:
+    with Progress(lines.append, TRIALS[:2], in_journal=0) as progress:
         progress.report(TrialResult(TRIAL, None, float("nan"), "NaN in the factors"))
         progress.report(result(1.0, 0.1)._replace(iterations_done=5))
 

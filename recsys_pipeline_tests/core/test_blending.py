@@ -1,0 +1,81 @@
+"""The blend: its score by the formula, its weights by what users do."""
+
+import numpy as np
+import pytest
+
+from recsys_pipeline.core.blending import Blend, History, by_blend, fit_blend
+from recsys_pipeline.core.lists import best_lists, by_factors, ranks_in_lists
+from recsys_pipeline_tests.worlds import pattern_of
+
+
+def history_of(view, buy, n_items):
+    """Who viewed and who bought what."""
+    pattern = pattern_of([sorted({*v, *b}) for v, b in zip(view, buy, strict=True)], n_items)
+    of_pair = list(zip(pattern.user_of_pair.tolist(), pattern.indices.tolist(), strict=True))
+    events = {
+        name: np.array([item in rows[user] for user, item in of_pair])
+        for name, rows in (("view", view), ("buy", buy))
+    }
+    return History(pattern, events, ["buy"])
+
+
+def test_the_score_is_the_formula(rng):
+    history = history_of(view=[[0, 1], [1]], buy=[[2], [0]], n_items=4)
+    x, y = rng.random((2, 3), np.float32), rng.random((4, 3), np.float32)
+    blend = Blend(als=2.0, events={"view": 0.5, "buy": -1.0}, target=0.25, any=-0.125)
+    scores = by_blend(blend, x, y, history)(np.array([0, 1], np.int32))
+
+    view, buy = np.array([[1, 1, 0], [0, 1, 0]]), np.array([[0, 0, 1], [1, 0, 0]])
+    target, anything = np.log1p([1, 0, 1]), np.log1p([2, 2, 1])
+    expected = 2 * (x @ y.T)[:, :3] + 0.5 * view - buy + 0.25 * target - 0.125 * anything
+    assert scores[:, :3] == pytest.approx(expected, abs=1e-6)
+    assert np.isneginf(scores[:, 3]).all()
+
+
+def shop(rng, n_users=600, n_items=40):
+    """Users view 8 items and buy one of them: always the one whose factor they share, if any."""
+    view = [sorted(rng.choice(n_items, 8, replace=False).tolist()) for _ in range(n_users)]
+    taste = rng.normal(size=(n_users, 2)).astype(np.float32)
+    items = rng.normal(size=(n_items, 2)).astype(np.float32)
+    bought = [max(mine, key=lambda item: taste[user] @ items[item]) for user, mine in enumerate(view)]
+    return history_of(view, [[] for _ in view], n_items), taste, items, np.array(bought, np.int32)
+
+
+def test_learns_that_people_buy_what_they_viewed_and_like(rng):
+    history, taste, items, bought = shop(rng)
+    users = np.arange(len(taste), dtype=np.int32)
+    nothing_seen = history.pattern.select(np.zeros(history.pattern.n_pairs, bool))
+    als = by_factors(taste, items)
+    blend = fit_blend(als, history, nothing_seen, users[:300], bought[:300])
+
+    assert blend.events["view"] > 1
+    assert blend.als > 1
+    later = users[300:]
+    row = np.arange(len(later))
+
+    def hit_rate(scorer):
+        ranks = ranks_in_lists(best_lists(scorer, later, nothing_seen, 1), row, bought[300:])
+        return np.mean(ranks == 1)
+
+    assert hit_rate(by_blend(blend, taste, items, history)) > 0.9
+    assert hit_rate(als) < 0.5
+
+
+def test_an_event_that_says_nothing_weighs_nothing(rng):
+    history, taste, items, bought = shop(rng)
+    users = np.arange(len(taste), dtype=np.int32)
+    nothing_seen = history.pattern.select(np.zeros(history.pattern.n_pairs, bool))
+    blend = fit_blend(by_factors(taste, items), history, nothing_seen, users, bought)
+
+    # Nobody buys twice in this shop, so no candidate was bought before.
+    assert blend.events["buy"] == 0
+    assert blend.target == 0
+
+
+def test_what_is_hidden_is_no_candidate(rng):
+    history, taste, items, bought = shop(rng)
+    users = np.arange(len(taste), dtype=np.int32)
+    everything_seen = history.pattern
+
+    # The bought items are all hidden: there is nothing to learn.
+    assert fit_blend(by_factors(taste, items), history, everything_seen, users, bought) is None

@@ -1,0 +1,77 @@
+"""Differences between trials, and the choice that rests on them."""
+
+import numpy as np
+import pytest
+
+from recsys_pipeline.core import comparison
+from recsys_pipeline.core.comparison import Prefer, bootstrap_means, choose, compare_with_best, intervals
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.trials import Trial
+
+TRIAL = Trial(factors=8, regularization=0.1, alpha=5.0, iterations=2, bm25_k1=100.0, bm25_b=0.8)
+N = 400
+
+
+def trial(ranks, **changes):
+    scores = Scores(float(np.mean(1 / np.array(ranks))), 0.0, 0.0, 0.0, 0.0, 0.0)
+    return TrialResult(TRIAL._replace(**changes), scores, 1.0, ranks=np.array(ranks, np.uint8))
+
+
+def compared(*ranking):
+    users = np.arange(N)
+    return compare_with_best(ranking, users, users, seed=1)
+
+
+def test_resamples_have_the_spread_of_the_mean(rng):
+    values = rng.normal(3.0, 2.0, (900, 1))
+    means = bootstrap_means(values, seed=1, n_resamples=4000)
+
+    assert means.mean() == pytest.approx(values.mean(), abs=0.01)
+    assert means.std() == pytest.approx(values.std() / 30, rel=0.05)
+
+
+def test_columns_share_their_draws_whatever_is_drawn_at_once(rng, monkeypatch):
+    values = rng.normal(size=(50, 1))
+    together = bootstrap_means(np.hstack([values, values + 1.0]), seed=1)
+    assert together[:, 1] - together[:, 0] == pytest.approx(1.0)
+
+    monkeypatch.setattr(comparison, "_COUNTS_AT_ONCE", 130)
+    assert intervals(bootstrap_means(values, 1))[0] == pytest.approx(intervals(together)[0], abs=0.05)
+
+
+def test_the_same_seed_gives_the_same_interval(rng):
+    values = rng.normal(size=(50, 2))
+
+    assert intervals(bootstrap_means(values, 7)) == intervals(bootstrap_means(values, 7))
+
+
+def test_a_clearly_worse_trial_is_distinguishable_and_an_equal_one_is_not(rng):
+    best = trial(rng.integers(1, 12, N))
+    same = trial(best.ranks, alpha=6.0)
+    # Others win as often as they lose.
+    near = trial(np.where(np.arange(N) % 2, rng.permutation(best.ranks), best.ranks), alpha=7.0)
+    worse = trial(np.minimum(best.ranks + 3, 11), alpha=8.0)
+    itself, of_same, of_near, of_worse, of_failed = compared(
+        best, same, near, worse, TrialResult(TRIAL, None, float("nan"), "diverged")
+    )
+
+    assert itself == of_same == (0.0, 0.0)
+    assert of_near.low < 0 < of_near.high
+    assert of_worse.high < 0
+    assert of_failed is None
+
+
+def test_the_simplest_of_those_that_are_not_distinguishable_is_chosen(rng):
+    ranks = rng.integers(1, 12, N)
+    ranking = [
+        trial(ranks, factors=64, iterations=10),
+        trial(ranks, factors=32, iterations=20),
+        trial(ranks, factors=32, iterations=10),
+        trial(np.minimum(ranks + 3, 11), factors=8),
+        trial(ranks, factors=4)._replace(iterations_done=1),
+    ]
+    differences = compared(*ranking)
+
+    assert choose(ranking, differences, Prefer.best) == 0
+    assert choose(ranking, differences, Prefer.simplest) == 2
