@@ -6,10 +6,8 @@ from typing import Any
 import yaml
 from dagster import (
     AssetSelection,
-    Backoff,
     DefaultScheduleStatus,
     ExecutorDefinition,
-    RetryPolicy,
     ScheduleDefinition,
     define_asset_job,
     in_process_executor,
@@ -54,9 +52,6 @@ retrain = define_asset_job(
     selection=AssetSelection.all(),
     description="Everything, from the feed of events to the published model.",
     config=run_config(settings.RUN_CONFIG),
-    # For a file system or an object store that hiccups; bad input is not retried (failures.py), and a run
-    # whose process dies is retried by the daemon (run_retries in dagster.yaml).
-    op_retry_policy=RetryPolicy(max_retries=2, delay=30, backoff=Backoff.EXPONENTIAL),
 )
 
 nightly = ScheduleDefinition(

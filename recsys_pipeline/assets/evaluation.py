@@ -40,7 +40,7 @@ from recsys_pipeline.core.splitting import Strategy, held_out_pairs
 from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Trial, fits_for
 from recsys_pipeline.engines.neighbours import Neighbours, by_neighbours
 from recsys_pipeline.engines.solvers import Solver, trainer_for
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, with_error
 from recsys_pipeline.storage.feedback import Feedback
@@ -106,6 +106,7 @@ class _Repetition(NamedTuple):
 
 
 @asset(kinds={"parquet", "python"})
+@sorted_failures()
 def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
@@ -123,9 +124,8 @@ def evaluation(
     """
     pairs = Pairs.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
-    with input_errors_fail_the_run():
-        held_out, repetitions = _repetitions(pairs, winner, config, feedback, leave_one_out_split)
-        models = _Models(pairs, winner, config)
+    held_out, repetitions = _repetitions(pairs, winner, config, feedback, leave_one_out_split)
+    models = _Models(pairs, winner, config)
     found: dict[str, list[NDArray[np.int64]]] = {}
     reached: dict[str, list[Reach]] = {}
     facts = []

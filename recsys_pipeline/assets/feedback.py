@@ -9,7 +9,7 @@ from pydantic import Field
 from recsys_pipeline.assets.pairs import EventRules
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.strengths import Aggregate, pair_strengths
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import (
     counts_table,
     distribution_table,
@@ -24,6 +24,7 @@ from recsys_pipeline.storage.warehouse import Warehouse
 
 
 @asset(kinds={"parquet", "pyarrow"})
+@sorted_failures()
 def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[None]:
     """The events as they came, typed and validated, one row an event.
 
@@ -31,8 +32,7 @@ def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[
     line and reason in `rejected_feedback.parquet`; too many of them fail the run and leave this table as
     it was.
     """
-    with input_errors_fail_the_run():
-        report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
+    report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
     assert report.schema is not None
     return MaterializeResult(
         metadata={
@@ -59,18 +59,18 @@ class StrengthsConfig(Config):
 
 
 @asset(kinds={"parquet", "pyarrow"})
+@sorted_failures()
 def feedback_strengths(
     config: StrengthsConfig, raw_feedback: ds.Dataset, feedback: Feedback
 ) -> MaterializeResult[pa.Table]:
     """One row a (user, item) pair: the summed strength of its events, and its latest timestamp."""
-    with input_errors_fail_the_run():
-        pairs = pair_strengths(
-            raw_feedback,
-            feedback.strengths,
-            config.aggregate,
-            feedback.target_events,
-            feedback.seen_events,
-        )
+    pairs = pair_strengths(
+        raw_feedback,
+        feedback.strengths,
+        config.aggregate,
+        feedback.target_events,
+        feedback.seen_events,
+    )
     rules = EventRules(
         feedback.strengths,
         config.aggregate,

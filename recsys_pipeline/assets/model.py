@@ -12,7 +12,7 @@ from recsys_pipeline.core.trials import BM25, fits_for
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.local import top_items, trained_model
 from recsys_pipeline.engines.solvers import trainer_for
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.storage.releases import Release, publish
 from recsys_pipeline.storage.tables import notes_of
@@ -43,6 +43,7 @@ _INPUTS = (
 
 
 @asset(kinds={"parquet", "python"})
+@sorted_failures()
 def best_model(
     context: AssetExecutionContext,
     warehouse: Warehouse,
@@ -61,11 +62,10 @@ def best_model(
     inputs = {"/".join(names): warehouse.fingerprint(*names) for names in _INPUTS}
     if notes_of(grid_search_results)["inputs"]["bm25_matrix"] != inputs["bm25_matrix/pairs"]:
         context.log.warning("grid_search_results was made from another bm25_matrix than this model is")
-    with input_errors_fail_the_run():
-        strengths = pairs.strengths_by(winner.strengths)
-        trainer = trainer_for(winner.solver)
-        if trial.weighting == BM25:
-            pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
+    strengths = pairs.strengths_by(winner.strengths)
+    trainer = trainer_for(winner.solver)
+    if trial.weighting == BM25:
+        pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
     # Of what is not trained on the weight is 0: events that the chosen strengths leave out.
     trained = strengths > 0
     pattern = pairs.pattern.select(trained)

@@ -34,7 +34,7 @@ from recsys_pipeline.core.trials import (
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.pool import WorkerPool, usable_cores
 from recsys_pipeline.engines.solvers import Solver, require_solvable, trainer_for
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, shape_metadata, with_error
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.storage.journal import Journal
@@ -180,6 +180,7 @@ class GridConfig(Config):
 
 
 @asset(kinds={"parquet", "python"})
+@sorted_failures()
 def grid_search_results(
     context: AssetExecutionContext,
     config: GridConfig,
@@ -195,20 +196,19 @@ def grid_search_results(
     """
     trials = config.trials()
     pairs = Pairs.from_tables(bm25_matrix)
-    with input_errors_fail_the_run():
-        if unknown := {event for mapping in config.strength_mappings.values() for event in mapping} - set(
-            pairs.counts
-        ):
-            raise InputError(
-                f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
-                f"It has {', '.join(pairs.counts)}."
-            )
-        splits = holdouts(pairs, leave_one_out_split, config.mappings())
-        # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
-        if BM25 in config.weighting:
-            pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
-        require_solvable(config.solver, trials)
-        trainer_for(config.solver)
+    if unknown := {event for mapping in config.strength_mappings.values() for event in mapping} - set(
+        pairs.counts
+    ):
+        raise InputError(
+            f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
+            f"It has {', '.join(pairs.counts)}."
+        )
+    splits = holdouts(pairs, leave_one_out_split, config.mappings())
+    # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
+    if BM25 in config.weighting:
+        pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
+    require_solvable(config.solver, trials)
+    trainer_for(config.solver)
 
     data = SearchData.prepare(pairs.pattern, splits, trials)
     journal = Journal(warehouse.root, data, config.solver.value, config.seed)
@@ -219,9 +219,8 @@ def grid_search_results(
 
     ranking = best_first(results)
     best = ranking[0]
-    with input_errors_fail_the_run():
-        if best.scores is None:
-            raise InputError(f"all {len(results)} trials failed; the first: {best.failure}")
+    if best.scores is None:
+        raise InputError(f"all {len(results)} trials failed; the first: {best.failure}")
     differences = compare_with_best(ranking, *data.groups(), seed=config.seed)
     chosen = choose(ranking, differences, config.prefer)
     chosen_scores = ranking[chosen].scores

@@ -14,7 +14,7 @@ from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, SPLIT, USER, USER_IND
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.holdout import Holdout
 from recsys_pipeline.core.splitting import Strategy, held_out_pairs
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.storage.feedback import Feedback, read_pairs
 from recsys_pipeline.storage.tables import notes_of, with_notes
 
@@ -56,19 +56,17 @@ class SplitConfig(Config):
 
 
 @asset(kinds={"parquet", "numpy"})
+@sorted_failures()
 def leave_one_out_split(
     context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Tables
 ) -> MaterializeResult[pa.Table]:
     """Which pair of each eligible user is held out; everything else is training."""
     pairs = Pairs.from_tables(bm25_matrix)
-    with input_errors_fail_the_run():
-        if config.strategy is Strategy.file:
-            split = _of_file(pairs, config, feedback)
-        else:
-            split = _by_hash(pairs, config)
-        notes = {"keep_other_events": config.keep_other_events, "strategy": config.strategy.value}
-        split = with_notes(split, notes)
-        left = holdouts(pairs, split, {"default": None})
+    of_file = config.strategy is Strategy.file
+    split = _of_file(pairs, config, feedback) if of_file else _by_hash(pairs, config)
+    notes = {"keep_other_events": config.keep_other_events, "strategy": config.strategy.value}
+    split = with_notes(split, notes)
+    left = holdouts(pairs, split, {"default": None})
     users, items = (split[name].to_numpy() for name in (USER_INDEX, ITEM_INDEX))
     known = items >= 0
     never_trained = [

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import distribution_table, shape_metadata
 
 
@@ -20,6 +21,7 @@ class Bm25Config(Config):
 
 
 @asset(kinds={"parquet", "numpy"})
+@sorted_failures()
 def bm25_matrix(
     context: AssetExecutionContext, config: Bm25Config, feedback_strengths: pa.Table
 ) -> MaterializeResult[Tables]:

@@ -30,6 +30,7 @@ from recsys_pipeline.engines.worker import share
 
 _STATES = "states"
 _SHOWN_OF_STDERR = 300
+_LOOK_UP_SECONDS = 0.5
 
 
 def usable_cores() -> int:
@@ -126,7 +127,9 @@ class WorkerPool:
                 while waiting and (idle or len(self._workers) < self._n_workers):
                     worker = idle.pop() if idle else self._start(selector)
                     self._assign(worker, waiting.popleft())
-                for key, _ in selector.select():
+                # Dagster terminates a run by a signal from a thread of the run's own process, which wakes
+                # no other thread: whoever waits for the workers must look up now and then.
+                for key, _ in selector.select(_LOOK_UP_SECONDS):
                     worker = key.data
                     lines = worker.read_lines()
                     if lines is None:

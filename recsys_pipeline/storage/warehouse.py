@@ -18,7 +18,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.failures import input_errors_fail_the_run
+from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import table_metadata
 from recsys_pipeline.storage.atomic import atomic_file, is_local, local_path
 from recsys_pipeline.storage.tables import COMPRESSION, notes_of, with_notes
@@ -151,6 +151,7 @@ class WarehouseIOManager(ConfigurableIOManager):
 
     warehouse: ResourceDependency[Warehouse]
 
+    @sorted_failures()
     def handle_output(self, context: OutputContext, obj: pa.Table | Tables) -> None:
         """Write the tables and add path, rows and columns to the materialization."""
         asset = context.asset_key.path[-1]
@@ -167,13 +168,13 @@ class WarehouseIOManager(ConfigurableIOManager):
         folder = self.warehouse.root / asset
         context.add_output_metadata(table_metadata(first.schema, first.num_rows, folder))
 
+    @sorted_failures()
     def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Tables:
         """Read what the asset asks for by the type of its argument."""
         asset = context.asset_key.path[-1]
         wanted = context.dagster_type.typing_type
-        with input_errors_fail_the_run():
-            if wanted is ds.Dataset:
-                return self.warehouse.open_table(asset)
-            if wanted is pa.Table:
-                return self.warehouse.read_table(asset)
-            return self.warehouse.read_tables(asset)
+        if wanted is ds.Dataset:
+            return self.warehouse.open_table(asset)
+        if wanted is pa.Table:
+            return self.warehouse.read_table(asset)
+        return self.warehouse.read_tables(asset)

@@ -26,7 +26,7 @@ TRIALS = grid(
     factors=[4, 8], regularization=[0.1], alpha=[5.0, 10.0], iterations=[2, 5], bm25_k1=[100.0], bm25_b=[0.8]
 )
 # Long enough to be killed in the middle.
-ENDLESS = Trial(factors=64, regularization=0.1, alpha=5.0, iterations=4096, bm25_k1=100.0, bm25_b=0.8)
+ENDLESS = Trial(factors=64, regularization=0.1, alpha=5.0, iterations=10**6, bm25_k1=100.0, bm25_b=0.8)
 
 
 def data_for(trials, n_users=30, n_items=40):
@@ -133,6 +133,14 @@ with WorkerPool(data_for(trials, 400, 600), Solver.implicit, seed=5, n_workers=2
 """
 
 
+# Interrupts itself from another thread, as Dagster does when a run is terminated.
+INTERRUPTED = PARENT.replace(
+    "list(running)",
+    """threading.Timer(2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+    list(running)""",
+)
+
+
 def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
@@ -155,6 +163,26 @@ def test_no_worker_outlives_its_parent(how):
     parent.send_signal(how)
     parent.wait()
 
+    assert_gone(workers)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at processes through /proc")
+def test_a_signal_to_another_thread_ends_the_search_too():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED.format(root=str(PROJECT))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    folder, *workers = parent.stdout.readline().split()
+    assert len(workers) == 2
+    _, errors = parent.communicate(timeout=60)
+
+    assert b"KeyboardInterrupt" in errors
+    assert not os.path.exists(folder)
+    assert_gone(workers)
+
+
+def assert_gone(workers):
     for _ in range(100):
         if not any(is_running(int(pid)) for pid in workers):
             break
