@@ -1,11 +1,25 @@
 """`python -m recsys_pipeline`: a few lines on the current model, for a terminal."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+from upath import UPath
 
 from recsys_pipeline import settings
-from recsys_pipeline.core.columns import HIT_RATE_AT_10, MAP_AT_10, MAP_AT_10_STANDARD_ERROR, NDCG_AT_10
+from recsys_pipeline.core.columns import (
+    HIT_RATE_AT_10,
+    MAP,
+    MAP_AT_10,
+    MAP_AT_10_STANDARD_ERROR,
+    MAP_HIGH,
+    MAP_LOW,
+    NDCG_AT_10,
+)
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.releases import current_release, read_manifest
+from recsys_pipeline.storage.tables import notes_of
 
 
 def summary(warehouse: str) -> str:
@@ -23,7 +37,8 @@ def summary(warehouse: str) -> str:
     )
     return "\n".join(
         [
-            f"MAP@10           {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
+            *_evaluated(warehouse, manifest),
+            f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
             f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
             f"hyperparameters  {hyperparameters}",
             f"trained on       {counts['pairs']:,} pairs of {counts['users']:,} users "
@@ -34,6 +49,24 @@ def summary(warehouse: str) -> str:
             "to look at it    make dev, then open http://127.0.0.1:3000",
         ]
     )
+
+
+def _evaluated(warehouse: str, manifest: Mapping[str, Any]) -> list[str]:
+    """The figure of the evaluation, where there is one of the search that chose this model."""
+    path = UPath(warehouse) / "evaluation" / "models.parquet"
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        models = pq.read_table(file)
+    notes = notes_of(models)
+    if notes["inputs"]["grid_search_results"] != manifest["inputs"]["grid_search_results"]:
+        return []
+    tuned = models.slice(0, 1).to_pylist()[0]
+    return [
+        f"on unseen pairs  MAP@{notes['k']} {tuned[MAP]:.4f}, 95 % interval {tuned[MAP_LOW]:.4f} to "
+        f"{tuned[MAP_HIGH]:.4f}",
+        f"verdict          {notes['verdict']}",
+    ]
 
 
 def main() -> int:

@@ -10,9 +10,12 @@ from recsys_pipeline.assets.splitting import holdouts
 from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
     ITEM,
+    MAP,
     MAP_AT_10,
+    MODEL,
     NDCG_AT_10,
     SPLIT,
+    TO_TUNED_HIGH,
     USER,
     USER_INDEX,
     WEIGHT,
@@ -97,12 +100,12 @@ def no_evaluated_pair_was_scored_by_the_search(
 @asset_check(asset="evaluation")
 def the_model_is_better_than_popularity(evaluation: Tables) -> AssetCheckResult:
     """On the same pairs, by more than chance."""
-    models = {row["model"]: row for row in evaluation["models"].to_pylist()}
+    models = {row[MODEL]: row for row in evaluation["models"].to_pylist()}
     popularity = models[POPULARITY]
     return AssetCheckResult(
-        passed=popularity["difference high"] < 0,
+        passed=popularity[TO_TUNED_HIGH] < 0,
         severity=AssetCheckSeverity.WARN,
-        metadata={"tuned": models[TUNED]["MAP"], "popularity": popularity["MAP"]},
+        metadata={"tuned": models[TUNED][MAP], "popularity": popularity[MAP]},
     )
 
 

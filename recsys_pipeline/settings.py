@@ -36,6 +36,10 @@ def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
     return strengths
 
 
+def _names(name: str) -> list[str]:
+    return [part.strip() for part in _setting(name, "").split(",") if part.strip()]
+
+
 FEEDBACK = _setting("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
 ITEM_COLUMN = _setting("RECSYS_ITEM_COLUMN", "ProductCode")
@@ -43,6 +47,8 @@ EVENT_COLUMN = _setting("RECSYS_EVENT_COLUMN", "Event")
 TIMESTAMP_COLUMN = _setting("RECSYS_TIMESTAMP_COLUMN", "")
 # The notebook's events and their strengths.
 STRENGTHS = _strengths("RECSYS_STRENGTHS", {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0})
+TARGET_EVENTS = _names("RECSYS_TARGET_EVENTS")
+SEEN_EVENTS = _names("RECSYS_SEEN_EVENTS")
 MAX_REJECTED_SHARE = float(_setting("RECSYS_MAX_REJECTED_SHARE", "0.01"))
 
 WAREHOUSE = _setting("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))

@@ -1,12 +1,12 @@
 """How good the winner is, on pairs that the search never scored, beside simpler models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MarkdownMetadataValue, MaterializeResult, asset
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -45,6 +45,7 @@ from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, with_error
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.tables import notes_of, with_notes
+from recsys_pipeline.storage.warehouse import Warehouse
 
 TUNED = "tuned ALS"
 BLEND = "blend"
@@ -111,6 +112,7 @@ def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
     feedback: Feedback,
+    warehouse: Warehouse,
     bm25_matrix: Tables,
     leave_one_out_split: pa.Table,
     grid_search_results: pa.Table,
@@ -161,7 +163,15 @@ def evaluation(
     in_segments = _segments_table(trials, np.bincount(pairs.pattern.indices), config.k)
     models_table = _models_table(quality, reach_of)
     protocol = _protocol(config, leave_one_out_split)
-    notes = {"strategy": protocol.value, "k": config.k, "seed": config.seed, "seeds": len(facts)}
+    verdict = _verdict(quality)
+    notes = {
+        "strategy": protocol.value,
+        "k": config.k,
+        "seed": config.seed,
+        "seeds": len(facts),
+        "verdict": verdict,
+        "inputs": {"grid_search_results": warehouse.fingerprint("grid_search_results")},
+    }
     tuned = quality[TUNED]
     at_k = f"@{config.k}"
     return MaterializeResult(
@@ -185,7 +195,7 @@ def evaluation(
             "held_out_pairs": len(trials.users),
             "seeds": len(facts),
             "protocol": _told(protocol, pairs),
-            "verdict": _verdict(quality),
+            "verdict": verdict,
             "models": _shown_models(quality, reach_of, config.k),
             "picture": bars_with_intervals(
                 f"MAP{at_k}, 95 % interval",
@@ -328,25 +338,28 @@ def _by_history(training: Pattern, strengths: NDArray[np.float64], popularity: N
     return scorer
 
 
-def _models_table(quality: dict[str, Quality], reach_of: dict[str, Reach]) -> pa.Table:
-    rows = []
-    for name, each in quality.items():
-        rows.append(
+def _models_table(quality: Mapping[str, Quality], reach_of: Mapping[str, Reach]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
             {
-                "model": name,
-                "MAP": each.map,
-                "MAP standard error": each.standard_error,
-                "MAP low": each.interval.low,
-                "MAP high": each.interval.high,
-                "difference low": each.difference.low,
-                "difference high": each.difference.high,
-                "NDCG": each.ndcg,
-                "HitRate": each.hit_rate,
-                "Recall": each.recall,
-                **reach_of[name]._asdict(),
+                columns.MODEL: name,
+                columns.MAP: each.map,
+                columns.MAP_STANDARD_ERROR: each.standard_error,
+                columns.MAP_LOW: each.interval.low,
+                columns.MAP_HIGH: each.interval.high,
+                columns.TO_TUNED_LOW: each.difference.low,
+                columns.TO_TUNED_HIGH: each.difference.high,
+                columns.NDCG: each.ndcg,
+                columns.HIT_RATE: each.hit_rate,
+                columns.RECALL: each.recall,
+                columns.COVERAGE: reach_of[name].coverage,
+                columns.NOVELTY: reach_of[name].novelty,
+                columns.POPULARITY: reach_of[name].popularity,
+                columns.USERS_REACHED: reach_of[name].users_reached,
             }
-        )
-    return pa.Table.from_pylist(rows)
+            for name, each in quality.items()
+        ]
+    )
 
 
 def _segments_table(trials: Trials, popularity: NDArray[np.int64], k: int) -> pa.Table:
@@ -357,13 +370,13 @@ def _segments_table(trials: Trials, popularity: NDArray[np.int64], k: int) -> pa
                 mean, error, hit_rate = quality_of_pairs(ranks[segment.chosen], k)
                 rows.append(
                     {
-                        "kind": segment.kind,
-                        "segment": segment.name,
-                        "pairs": int(segment.chosen.sum()),
-                        "model": name,
-                        "MAP": mean,
-                        "MAP standard error": error,
-                        "HitRate": hit_rate,
+                        columns.SEGMENT_KIND: segment.kind,
+                        columns.SEGMENT: segment.name,
+                        columns.HELD_OUT_PAIRS: int(segment.chosen.sum()),
+                        columns.MODEL: name,
+                        columns.MAP: mean,
+                        columns.MAP_STANDARD_ERROR: error,
+                        columns.HIT_RATE: hit_rate,
                     }
                 )
     return pa.Table.from_pylist(rows)
@@ -378,18 +391,29 @@ def _told(protocol: Protocol, pairs: Pairs) -> str:
     }[protocol]
 
 
-def _verdict(quality: dict[str, Quality]) -> str:
+def _verdict(quality: Mapping[str, Quality]) -> str:
+    """Is the tuned model worth having, and the blend on top of it?"""
     tuned = quality[TUNED]
-    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING)}
+    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
-    if best.difference.high < 0:
-        return f"better than every other; next is {name} with {fixed(best.map)} against {fixed(tuned.map)}"
-    if best.difference.low > 0:
-        return f"worse than {name}: {fixed(tuned.map)} against {fixed(best.map)}"
-    return f"not distinguishable from {name}: {fixed(tuned.map)} against {fixed(best.map)}"
+    verdict = (
+        f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), the next"
+    )
+    if best.map > tuned.map:
+        verdict = verdict.replace(", the next", ", the best of the others")
+    if BLEND in quality:
+        blend = quality[BLEND]
+        verdict += f", and {_compared(blend)} its blend ({fixed(blend.map)})"
+    return verdict
 
 
-def _leak(quality: dict[str, Quality]) -> dict[str, Any]:
+def _compared(other: Quality) -> str:
+    if other.difference.high < 0:
+        return "better than"
+    return "worse than" if other.difference.low > 0 else "not distinguishable from"
+
+
+def _leak(quality: Mapping[str, Quality]) -> dict[str, Any]:
     """What weights of all pairs add to the figure, with its interval."""
     if LEAKING not in quality:
         return {}
@@ -400,7 +424,9 @@ def _leak(quality: dict[str, Quality]) -> dict[str, Any]:
     }
 
 
-def _shown_models(quality: dict[str, Quality], reach_of: dict[str, Reach], k: int) -> Any:
+def _shown_models(
+    quality: Mapping[str, Quality], reach_of: Mapping[str, Reach], k: int
+) -> MarkdownMetadataValue:
     header = [
         "model",
         f"MAP@{k}",
@@ -433,11 +459,12 @@ def _shown_models(quality: dict[str, Quality], reach_of: dict[str, Reach], k: in
     )
 
 
-def _shown_segments(table: pa.Table) -> Any:
+def _shown_segments(table: pa.Table) -> MarkdownMetadataValue:
     rows = table.to_pylist()
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    models = list(dict.fromkeys(row[columns.MODEL] for row in rows))
     lines: dict[str, list[Any]] = {}
     for row in rows:
-        line = lines.setdefault(row["segment"], [row["kind"], row["segment"], row["pairs"]])
-        line.append(with_error(row["MAP"], row["MAP standard error"]))
+        head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT_PAIRS]]
+        line = lines.setdefault(row[columns.SEGMENT], head)
+        line.append(with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]))
     return markdown_table(["of", "segment", "held-out pairs", *models], list(lines.values()))

@@ -51,6 +51,25 @@ DIFFERENCE_LOW = "difference low"
 DIFFERENCE_HIGH = "difference high"
 RANKS = "ranks"
 
+# Of `evaluation`; at the k of its configuration.
+MODEL = "model"
+MAP = "MAP"
+MAP_STANDARD_ERROR = "MAP standard error"
+MAP_LOW = "MAP low"
+MAP_HIGH = "MAP high"
+TO_TUNED_LOW = "difference to tuned low"
+TO_TUNED_HIGH = "difference to tuned high"
+NDCG = "NDCG"
+HIT_RATE = "HitRate"
+RECALL = "Recall"
+COVERAGE = "coverage"
+NOVELTY = "novelty"
+POPULARITY = "popularity"
+USERS_REACHED = "users_reached"
+SEGMENT_KIND = "kind"
+SEGMENT = "segment"
+HELD_OUT_PAIRS = "pairs"
+
 
 def count_column(event: str) -> str:
     """The column that counts the events of that name."""
@@ -98,6 +117,23 @@ DESCRIPTIONS = {
     DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
     DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",
     RANKS: "Rank of each held-out pair, in the order of leave_one_out_split; 11 is beyond the tenth.",
+    MODEL: "What recommends.",
+    MAP: "Mean average precision over users and seeds.",
+    MAP_STANDARD_ERROR: "Of MAP, over users.",
+    MAP_LOW: "Lower end of the 95 % interval of MAP (bootstrap over users).",
+    MAP_HIGH: "Upper end of that interval.",
+    TO_TUNED_LOW: "MAP minus the tuned model's: lower end of the 95 % interval (paired bootstrap).",
+    TO_TUNED_HIGH: "MAP minus the tuned model's: upper end of that interval.",
+    NDCG: "Normalized discounted cumulative gain, binary relevance.",
+    HIT_RATE: "Share of users with a held-out item in the list.",
+    RECALL: "Mean share of a user's held-out items in the list.",
+    COVERAGE: "Share of all items that somebody is recommended.",
+    NOVELTY: "Mean self-information of what is recommended, in bits.",
+    POPULARITY: "Mean share of users who have the recommended item in training.",
+    USERS_REACHED: "Share of users whose list is full.",
+    SEGMENT_KIND: "Parted by user or by item.",
+    SEGMENT: "Which part.",
+    HELD_OUT_PAIRS: "Held-out pairs of the part, all seeds.",
     FAILURE: "Why the trial failed; empty for one that did not.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

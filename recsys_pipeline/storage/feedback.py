@@ -99,13 +99,14 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
     )
     ignored_events: list[str] = Field(default=[], description="Events to leave out on purpose.")
     target_events: list[str] = Field(
-        default=[],
-        description="Events that a pair must have to be held out, such as a purchase; none names all.",
+        default=settings.TARGET_EVENTS,
+        description="Events that a pair must have to be held out, such as a purchase; none names all "
+        "(RECSYS_TARGET_EVENTS, as click,compare).",
     )
     seen_events: list[str] = Field(
-        default=[],
+        default=settings.SEEN_EVENTS,
         description="Events that hide an item from what is recommended to its user, in the evaluation too; "
-        "none names all.",
+        "none names all (RECSYS_SEEN_EVENTS).",
     )
     max_rejected_share: float = Field(
         default=settings.MAX_REJECTED_SHARE,
