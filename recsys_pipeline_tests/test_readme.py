@@ -2,12 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 import yaml
+from dagster import validate_run_config
 
+from recsys_pipeline import load_model
 from recsys_pipeline.definitions import defs
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, run_graph
 
 README = (PROJECT / "README.md").read_text()
 DOCUMENTS = [
@@ -17,6 +20,8 @@ DOCUMENTS = [
     "data/README.md",
     "docs/notebook.md",
     "docs/search.md",
+    "docs/evaluation.md",
+    "docs/quality.md",
 ]
 
 
@@ -64,6 +69,34 @@ def test_the_example_configuration_is_one_that_dagster_accepts(tmp_path, warehou
 
     feedback = config["resources"]["feedback"]["config"]
     assert run_graph(feed, warehouse, ops=config["ops"], **feedback).success
+
+
+def test_the_settings_for_shops_lead_to_a_blend(tmp_path, warehouse):
+    (block,) = blocks("yaml")
+    config = yaml.safe_load(block)
+    rng = np.random.default_rng(0)
+    lines = ["UserID,ProductCode,Event"]
+    for user in range(30):
+        viewed = rng.choice(50, 8, replace=False)
+        lines += [f"{user},{item},view" for item in viewed] + [f"{user},{item},buy" for item in viewed[:3]]
+    feed = tmp_path / "events.csv"
+    feed.write_text("\n".join(lines) + "\n")
+
+    ops, feedback = config["ops"], config["resources"]["feedback"]["config"]
+    ops["grid_search_results"]["config"] |= SMALL_GRID
+    assert run_graph(feed, warehouse, ops=ops, **feedback).success
+    model = load_model(warehouse.root)
+    assert len(model.recommend(model.users[0], n=5, blend=True)) == 5
+
+
+CONFIGURATIONS = sorted((PROJECT / "benchmarks" / "published").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_the_configurations_of_the_benchmarks_are_ones_that_dagster_accepts(file):
+    job = defs.resolve_job_def("retrain")
+
+    assert validate_run_config(job, yaml.safe_load(file.read_text()))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
