@@ -4,7 +4,8 @@
 
 Makes synthetic feedback of so many million pairs (power-law users and items, with tastes to learn; a user for
 every 20 pairs and an item for every 100), then materializes one asset after the other, each in a process of
-its own, with one trial of 64 factors and 10 iterations. Peak memory is that of the largest single process.
+its own, with one trial of 64 factors and 10 iterations; the evaluation with one seed and 5,000 users. Peak
+memory is that of the largest single process.
 """
 
 import argparse
@@ -20,13 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SPINE = (
+ASSETS = (
     "raw_feedback",
     "feedback_strengths",
     "bm25_matrix",
     "leave_one_out_split",
     "grid_search_results",
     "best_model",
+    "evaluation",
 )
 TRIAL = {
     "factors": [64],
@@ -82,9 +84,12 @@ def materialize(asset: str, environment: dict[str, str], solver: str) -> tuple[f
         "-m",
         "recsys_pipeline.definitions",
     ]
-    if asset == "grid_search_results":
-        config = {"ops": {asset: {"config": {**TRIAL, "solver": solver, "workers": 1}}}}
-        command += ["--config-json", json.dumps(config)]
+    config = {
+        "grid_search_results": {**TRIAL, "solver": solver, "workers": 1},
+        "evaluation": {"seeds": 1, "max_users": 5000},
+    }
+    if asset in config:
+        command += ["--config-json", json.dumps({"ops": {asset: {"config": config[asset]}}})]
     begin = time.perf_counter()
     process = Popen([sys.executable, *command], env=environment, stdout=DEVNULL, stderr=DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -114,7 +119,7 @@ def main() -> None:
                 "RECSYS_WAREHOUSE": str(Path(folder) / "warehouse"),
                 "DAGSTER_HOME": folder,
             }
-            for asset in SPINE:
+            for asset in ASSETS:
                 wall, cpu, peak = materialize(asset, environment, arguments.solver)
                 print(f"| {millions:g} | `{asset}` | {wall:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
             pairs = pq.read_metadata(Path(folder) / "warehouse" / "bm25_matrix" / "pairs.parquet").num_rows
