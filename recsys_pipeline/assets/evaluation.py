@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MarkdownMetadataValue, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.search import Winner
+from recsys_pipeline.assets.results import Winner
 from recsys_pipeline.assets.splitting import file_split_table, holdouts, split_table
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.blending import by_blend
@@ -30,6 +30,7 @@ from recsys_pipeline.core.lists import (
     Scorer,
     best_lists,
     by_factors,
+    by_history,
     by_popularity,
     ranks_in_lists,
     reach,
@@ -41,8 +42,9 @@ from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Trial, 
 from recsys_pipeline.engines.neighbours import Neighbours, by_neighbours
 from recsys_pipeline.engines.solvers import Solver, trainer_for
 from recsys_pipeline.failures import sorted_failures
+from recsys_pipeline.reporting.evaluation import models_markdown, segments_markdown
 from recsys_pipeline.reporting.figures import bars_with_intervals
-from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, with_error
+from recsys_pipeline.reporting.metadata import fixed, rounded
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.tables import notes_of, with_notes
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -196,12 +198,12 @@ def evaluation(
             "seeds": len(facts),
             "protocol": _told(protocol, pairs),
             "verdict": verdict,
-            "models": _shown_models(quality, reach_of, config.k),
+            "models": models_markdown(models_table, config.k),
             "picture": bars_with_intervals(
                 f"MAP{at_k}, 95 % interval",
                 {name: (each.map, *each.interval) for name, each in quality.items()},
             ),
-            "segments": _shown_segments(in_segments),
+            "segments": segments_markdown(in_segments),
             **_leak(quality),
         },
     )
@@ -296,7 +298,7 @@ class _Models:
         training = data.training[DEFAULT_STRENGTHS]
         strengths = left[left > 0]
         if not (holdout.seen | (left == 0)).all():
-            yield HISTORY, _by_history(training, strengths, self._popularity(holdout))
+            yield HISTORY, by_history(training, strengths, self._popularity(holdout))
         for kind, name in _NEIGHBOURS.items():
             yield name, by_neighbours(training.user_items(strengths), kind, self._config.neighbours)
         yield NOTEBOOK, self._als(data, NOTEBOOK_TRIAL, repetition.seed)
@@ -322,20 +324,6 @@ class _Models:
         pairs = self._pairs
         counted = np.logical_or.reduce([holdout.events[event] for event in pairs.rules.target_events])
         return np.bincount(pairs.pattern.indices[counted], minlength=pairs.pattern.n_items)
-
-
-def _by_history(training: Pattern, strengths: NDArray[np.float64], popularity: NDArray[np.int64]) -> Scorer:
-    """The items of the user's own history, strongest first, among equals the popular; then the popular."""
-    _, level = np.unique(strengths, return_inverse=True)
-    history = training.user_items(level.reshape(-1) + 1.0)
-    share = (popularity / (popularity.max() + 1.0)).astype(np.float32)
-
-    def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = history[users].toarray() + share
-        scores[scores == 0] = -np.inf
-        return scores
-
-    return scorer
 
 
 def _models_table(quality: Mapping[str, Quality], reach_of: Mapping[str, Reach]) -> pa.Table:
@@ -422,49 +410,3 @@ def _leak(quality: Mapping[str, Quality]) -> dict[str, Any]:
         "leak_of_weights": rounded(leaking.map - tuned.map),
         "leak_of_weights_interval": f"{leaking.difference.low:+.4f} to {leaking.difference.high:+.4f}",
     }
-
-
-def _shown_models(
-    quality: Mapping[str, Quality], reach_of: Mapping[str, Reach], k: int
-) -> MarkdownMetadataValue:
-    header = [
-        "model",
-        f"MAP@{k}",
-        "95 % interval",
-        "difference to the tuned",
-        f"NDCG@{k}",
-        f"HitRate@{k}",
-        f"Recall@{k}",
-        "coverage",
-        "novelty (bits)",
-        "users reached",
-    ]
-    return markdown_table(
-        header,
-        [
-            [
-                name,
-                with_error(each.map, each.standard_error),
-                f"{each.interval.low:.4f} to {each.interval.high:.4f}",
-                "" if name == TUNED else f"{each.difference.low:+.4f} to {each.difference.high:+.4f}",
-                fixed(each.ndcg),
-                fixed(each.hit_rate),
-                fixed(each.recall),
-                f"{reach_of[name].coverage:.1%}",
-                f"{reach_of[name].novelty:.1f}",
-                f"{reach_of[name].users_reached:.1%}",
-            ]
-            for name, each in quality.items()
-        ],
-    )
-
-
-def _shown_segments(table: pa.Table) -> MarkdownMetadataValue:
-    rows = table.to_pylist()
-    models = list(dict.fromkeys(row[columns.MODEL] for row in rows))
-    lines: dict[str, list[Any]] = {}
-    for row in rows:
-        head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT_PAIRS]]
-        line = lines.setdefault(row[columns.SEGMENT], head)
-        line.append(with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]))
-    return markdown_table(["of", "segment", "held-out pairs", *models], list(lines.values()))

@@ -5,7 +5,7 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.search import Winner
+from recsys_pipeline.assets.results import Winner
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.metrics import K, hits_of_recommended, score
 from recsys_pipeline.core.trials import BM25, fits_for

@@ -2,19 +2,19 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MarkdownMetadataValue, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field, model_validator
 
 from recsys_pipeline.assets.pairs import Pairs, Tables
+from recsys_pipeline.assets.results import ranks_table, results_table
 from recsys_pipeline.assets.splitting import holdouts
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.blending import Blend, fit_blend
-from recsys_pipeline.core.comparison import Interval, Prefer, choose, compare_with_best
+from recsys_pipeline.core.blending import fit_blend
+from recsys_pipeline.core.comparison import Prefer, choose, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.holdout import Holdout
 from recsys_pipeline.core.lists import by_factors
@@ -35,28 +35,15 @@ from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.pool import WorkerPool, usable_cores
 from recsys_pipeline.engines.solvers import Solver, require_solvable, trainer_for
 from recsys_pipeline.failures import sorted_failures
-from recsys_pipeline.reporting.metadata import fixed, markdown_table, rounded, shape_metadata, with_error
+from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.progress import Progress
+from recsys_pipeline.reporting.trials import best_trials_table, blend_table, worth_tables
 from recsys_pipeline.storage.journal import Journal
-from recsys_pipeline.storage.tables import notes_of, with_notes
+from recsys_pipeline.storage.tables import with_notes
 from recsys_pipeline.storage.warehouse import Warehouse
 
 RANKS_TABLE = "trial_ranks"
 
-_SHOWN = 10
-_DIMENSIONS = (
-    columns.FACTORS,
-    columns.REGULARIZATION,
-    columns.ALPHA,
-    columns.ITERATIONS,
-    columns.WEIGHTING,
-    columns.BM25_K1,
-    columns.BM25_B,
-    columns.STRENGTHS,
-    columns.NU,
-    columns.UNOBSERVED_WEIGHT,
-    columns.CONFIDENCE,
-)
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -263,9 +250,9 @@ def grid_search_results(
             "strategy": config.strategy.value,
             "prefer": config.prefer.value,
             "seed": config.seed,
-            f"top_{_SHOWN}": _top_table(table),
-            **_ablation(table, config),
-            **({"blend": _shown_blend(notes["blend"])} if notes.get("blend") else {}),
+            "best_trials": best_trials_table(table),
+            **worth_tables(table, [columns.STRENGTHS, columns.WEIGHTING]),
+            **({"blend": blend_table(notes["blend"])} if notes.get("blend") else {}),
         },
     )
 
@@ -293,79 +280,6 @@ def _blend(
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
         return None
     return blend._asdict()
-
-
-def _top_table(table: pa.Table) -> MarkdownMetadataValue:
-    """The best trials: what they differ in, and how sure their order is."""
-    rows = table.slice(0, _SHOWN).to_pylist()
-    varying = [
-        name
-        for name in _DIMENSIONS
-        if len({row[name] for row in table.select([name]).to_pylist()}) > 1 or name == columns.FACTORS
-    ]
-    header = [
-        "",
-        *varying,
-        columns.MAP_AT_10,
-        "95 % interval of the difference to the best",
-        "distinguishable",
-        columns.NDCG_AT_10,
-        columns.HIT_RATE_AT_10,
-    ]
-    lines = []
-    for row in rows:
-        low, high = row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]
-        lines.append(
-            [
-                "chosen" if row[columns.CHOSEN] else "",
-                *(row[name] for name in varying),
-                with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
-                "" if low is None else f"{low:+.4f} to {high:+.4f}",
-                {True: "yes", False: "no", None: "failed"}[row[columns.DISTINGUISHABLE]],
-                fixed(row[columns.NDCG_AT_10]),
-                fixed(row[columns.HIT_RATE_AT_10]),
-            ]
-        )
-    return markdown_table(header, lines)
-
-
-def _shown_blend(blend: Mapping[str, Any]) -> MarkdownMetadataValue:
-    return markdown_table(
-        ["weight of", ""],
-        [
-            ["ALS score", rounded(blend["als"])],
-            *([f"own {event}", rounded(weight)] for event, weight in blend["events"].items()),
-            ["log popularity, target events", rounded(blend["target"])],
-            ["log popularity, any event", rounded(blend["any"])],
-        ],
-    )
-
-
-def _ablation(table: pa.Table, config: GridConfig) -> dict[str, MarkdownMetadataValue]:
-    """The best trial of each mapping of the strengths and of each weighting, where there are several."""
-    tables = {}
-    for name, n_values in (
-        (columns.STRENGTHS, len(config.mappings())),
-        (columns.WEIGHTING, len(config.weighting)),
-    ):
-        if n_values < 2:
-            continue
-        best_of: dict[str, dict[str, Any]] = {}
-        for row in table.to_pylist():
-            if row[columns.MAP_AT_10] is not None:
-                best_of.setdefault(row[name], row)
-        tables[f"worth_of_{name}"] = markdown_table(
-            [name, "best MAP@10", "95 % interval of the difference to the best"],
-            [
-                [
-                    value,
-                    with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
-                    f"{row[columns.DIFFERENCE_LOW]:+.4f} to {row[columns.DIFFERENCE_HIGH]:+.4f}",
-                ]
-                for value, row in best_of.items()
-            ],
-        )
-    return tables
 
 
 def _search(
@@ -404,118 +318,3 @@ def _search(
         for result in searching:
             progress.report(result)
             yield result
-
-
-def results_table(
-    ranking: Sequence[TrialResult], differences: Sequence[Interval | None], chosen: int
-) -> pa.Table:
-    """A row a trial, in the given order; scores of a failed one are null."""
-
-    def trials(name: str) -> list[float | int | str]:
-        return [getattr(result.trial, name) for result in ranking]
-
-    def scores(name: str) -> pa.Array:
-        values = [getattr(result.scores, name) if result.scores else None for result in ranking]
-        return pa.array(values, pa.float64())
-
-    def bm25(name: str) -> pa.Array:
-        values = [
-            getattr(result.trial, name) if result.trial.weighting == BM25 else None for result in ranking
-        ]
-        return pa.array(values, pa.float64())
-
-    lows, highs = (
-        pa.array(
-            [getattr(difference, end) if difference else None for difference in differences], pa.float64()
-        )
-        for end in ("low", "high")
-    )
-    return pa.table(
-        {
-            columns.FACTORS: trials("factors"),
-            columns.REGULARIZATION: trials("regularization"),
-            columns.ALPHA: trials("alpha"),
-            columns.ITERATIONS: trials("iterations"),
-            columns.BM25_K1: bm25("bm25_k1"),
-            columns.BM25_B: bm25("bm25_b"),
-            columns.MAP_AT_10: scores("map"),
-            columns.MAP_AT_10_STANDARD_ERROR: scores("standard_error"),
-            columns.NDCG_AT_10: scores("ndcg"),
-            columns.HIT_RATE_AT_10: scores("hit_rate"),
-            columns.NOTEBOOK_MAP_AT_10: scores("notebook_map"),
-            columns.FIT_SECONDS: pa.array(
-                [None if np.isnan(result.fit_seconds) else result.fit_seconds for result in ranking],
-                pa.float64(),
-            ),
-            columns.ITERATIONS_DONE: pa.array(
-                [
-                    None if result.scores is None else result.iterations_done or result.trial.iterations
-                    for result in ranking
-                ],
-                pa.int64(),
-            ),
-            columns.NU: trials("nu"),
-            columns.UNOBSERVED_WEIGHT: trials("unobserved_weight"),
-            columns.CONFIDENCE: trials("confidence"),
-            columns.WEIGHTING: trials("weighting"),
-            columns.STRENGTHS: trials("strengths"),
-            columns.RECALL_AT_10: scores("recall"),
-            columns.DIFFERENCE_LOW: lows,
-            columns.DIFFERENCE_HIGH: highs,
-            columns.DISTINGUISHABLE: pa.array(
-                [difference.high < 0 if difference else None for difference in differences], pa.bool_()
-            ),
-            columns.CHOSEN: [place == chosen for place in range(len(ranking))],
-            columns.FAILURE: pa.array([result.failure or None for result in ranking], pa.string()),
-        }
-    )
-
-
-def ranks_table(ranking: Sequence[TrialResult]) -> pa.Table:
-    """A row a trial that was scored: its hyperparameters and the rank of each held-out pair, a byte each."""
-    scored = [result for result in ranking if result.ranks is not None]
-    trials = pa.Table.from_pylist([result.trial._asdict() for result in scored])
-    ranks = pa.array([result.ranks for result in scored], pa.list_(pa.uint8()))
-    return trials.append_column(columns.RANKS, ranks)
-
-
-class Winner(NamedTuple):
-    """What the model is to be made of.
-
-    Attributes:
-        trial: the chosen one.
-        seed: of the search.
-        solver: of the search.
-        strengths: of the events, by the trial's mapping; None for those that the pairs have already.
-        row: of `grid_search_results`.
-        blend: weights of the blend, where the search has fitted one.
-    """
-
-    trial: Trial
-    seed: int
-    solver: Solver
-    strengths: Mapping[str, float] | None
-    row: Mapping[str, Any]
-    blend: Blend | None
-
-    @classmethod
-    def of(cls, grid_search_results: pa.Table) -> Self:
-        """The chosen row."""
-        row = grid_search_results.filter(grid_search_results[columns.CHOSEN]).to_pylist()[0]
-        notes = notes_of(grid_search_results)
-        trial = Trial(
-            factors=row[columns.FACTORS],
-            regularization=row[columns.REGULARIZATION],
-            alpha=row[columns.ALPHA],
-            iterations=row[columns.ITERATIONS],
-            bm25_k1=row[columns.BM25_K1] or 0.0,
-            bm25_b=row[columns.BM25_B] or 0.0,
-            nu=row[columns.NU],
-            unobserved_weight=row[columns.UNOBSERVED_WEIGHT],
-            confidence=row[columns.CONFIDENCE],
-            weighting=row[columns.WEIGHTING],
-            strengths=row[columns.STRENGTHS],
-        )
-        strengths = None if trial.strengths == DEFAULT_STRENGTHS else notes["strengths"][trial.strengths]
-        blend = Blend.from_mapping(notes["blend"]) if notes.get("blend") else None
-        return cls(trial, notes["seed"], Solver(notes["solver"]), strengths, row, blend)

@@ -13,7 +13,7 @@ from recsys_pipeline.core.search import TrialResult
 N_RESAMPLES = 1000
 LEVEL = 0.95
 # Resamples that are drawn at once: bounds the memory.
-_COUNTS_AT_ONCE = 1 << 24
+_COUNTS_AT_ONCE = 1 << 21
 
 
 class Interval(NamedTuple):

@@ -122,3 +122,17 @@ def by_popularity(popularity: NDArray[np.integer]) -> Scorer:
         return np.tile(scores, (len(users), 1))
 
     return scorer
+
+
+def by_history(training: Pattern, strengths: NDArray[np.float64], popularity: NDArray[np.int64]) -> Scorer:
+    """The items of the user's own history, strongest first, among equals the popular; then the popular."""
+    _, level = np.unique(strengths, return_inverse=True)
+    history = training.user_items(level.reshape(-1) + 1.0)
+    share = (popularity / (popularity.max() + 1.0)).astype(np.float32)
+
+    def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = history[users].toarray() + share
+        scores[scores == 0] = -np.inf
+        return scores
+
+    return scorer

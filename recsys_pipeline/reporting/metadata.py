@@ -31,6 +31,11 @@ def with_error(value: float | None, standard_error: float | None) -> str:
     return "" if value is None else f"{fixed(value)} +- {fixed(standard_error)}"
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """Ends of the interval of a difference; empty for none."""
+    return "" if low is None else f"{low:+.4f} to {high:+.4f}"
+
+
 def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> Metadata:
     """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
     columns = [
