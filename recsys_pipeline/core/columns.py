@@ -100,7 +100,7 @@ DESCRIPTIONS = {
     ITERATIONS: "ALS iterations.",
     BM25_K1: "K1 of the weights, in strengths.",
     BM25_B: "B of the weights, the discount of popular items.",
-    MAP_AT_10: "Mean of 1/rank of the held-out item, 0 beyond rank 10.",
+    MAP_AT_10: "Mean average precision: 1/rank of the held-out item, 0 beyond rank 10.",
     MAP_AT_10_STANDARD_ERROR: "Standard error of MAP@10 over the held-out pairs.",
     NDCG_AT_10: "Mean of 1/log2(rank + 1), 0 beyond rank 10.",
     HIT_RATE_AT_10: "Share of users with a held-out item among the first 10.",
