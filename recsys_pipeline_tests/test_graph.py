@@ -38,6 +38,7 @@ COLUMNS = [
     "confidence",
     "weighting",
     "strengths",
+    "starts",
     "Recall@10",
     "difference low",
     "difference high",
@@ -290,6 +291,8 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, warehouse, strate
     search = {**SMALL_GRID, "iterations": [3, 12], "strategy": strategy, "n_trials": 5, "solver": solver}
     if solver == "batched":
         search |= {"nu": [0.0, 0.5], "unobserved_weight": [0.1, 1.0], "confidence": ["1 + alpha * w"]}
+    if strategy == "halving":
+        search["starts"] = [2]
     result = run_graph(parity_csv, warehouse, ops={"grid_search_results": {"config": search}})
 
     assert result.success
@@ -302,6 +305,9 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, warehouse, strate
     manifest = load_model(warehouse.root).manifest
     assert manifest["solver"] == solver
     assert manifest["hyperparameters"]["nu"] == rows[0]["nu"]
+    model = load_model(warehouse.root)
+    assert model.model.user_factors.shape[1] == rows[0]["factors"] * rows[0]["starts"]
+    assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
 
 
 def test_a_search_over_the_same_data_takes_up_what_is_finished(parity_csv, warehouse):

@@ -68,6 +68,7 @@ def results_table(
             columns.CONFIDENCE: trials("confidence"),
             columns.WEIGHTING: trials("weighting"),
             columns.STRENGTHS: trials("strengths"),
+            columns.STARTS: trials("starts"),
             columns.RECALL_AT_10: scores("recall"),
             columns.DIFFERENCE_LOW: lows,
             columns.DIFFERENCE_HIGH: highs,
@@ -124,6 +125,7 @@ class Winner(NamedTuple):
             confidence=row[columns.CONFIDENCE],
             weighting=row[columns.WEIGHTING],
             strengths=row[columns.STRENGTHS],
+            starts=row[columns.STARTS],
         )
         strengths = None if trial.strengths == DEFAULT_STRENGTHS else notes["strengths"][trial.strengths]
         blend = Blend.from_mapping(notes["blend"]) if notes.get("blend") else None

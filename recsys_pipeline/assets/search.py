@@ -93,6 +93,11 @@ class GridConfig(Config):
         description="By name, strengths of the events to try beside those of the `feedback` resource; an "
         "event that is not named counts nothing.",
     )
+    starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
+        default=[1],
+        min_length=1,
+        description="Random starts of a trial whose scores are added, at as many times the cost.",
+    )
     prefer: Prefer = Field(
         default=Prefer.best,
         description="`best`: the highest MAP@10; `simplest`: of the trials that are not distinguishable from "
@@ -160,6 +165,7 @@ class GridConfig(Config):
             "confidence": self.confidence,
             "weighting": self.weighting,
             "strengths": list(self.mappings()),
+            "starts": self.starts,
         }
         if self.strategy is SearchStrategy.random:
             return draw(self.n_trials, self.seed, **lists)

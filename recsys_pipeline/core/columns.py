@@ -43,6 +43,7 @@ NU = "nu"
 UNOBSERVED_WEIGHT = "unobserved_weight"
 CONFIDENCE = "confidence"
 STRENGTHS = "strengths"
+STARTS = "starts"
 WEIGHTING = "weighting"
 FAILURE = "failure"
 CHOSEN = "chosen"
@@ -112,6 +113,7 @@ DESCRIPTIONS = {
     CONFIDENCE: "Confidence of an observed pair of weight w.",
     STRENGTHS: "Name of the mapping from events to strengths.",
     WEIGHTING: "bm25, or none: the strengths themselves.",
+    STARTS: "Random starts whose scores are added.",
     CHOSEN: "The trial that the model is made of.",
     DISTINGUISHABLE: "Whether MAP@10 is below the best by more than chance, on the same pairs.",
     DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",

@@ -91,8 +91,8 @@ class Prefer(Enum):
 def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:
     """Place of the chosen trial: the first, or of those not distinguishable from it the cheapest.
 
-    Cheapest is: fewest factors, then fewest iterations, then the better MAP@10. A trial that halving stopped
-    early is not chosen.
+    Cheapest is: fewest factors (of all starts), then fewest iterations, then the better MAP@10. A trial that
+    halving stopped early is not chosen.
     """
     if prefer is Prefer.best:
         return 0
@@ -101,6 +101,4 @@ def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None
         for place, (result, difference) in enumerate(zip(ranking, differences, strict=True))
         if difference and difference.high >= 0 and result.iterations_done is None
     ]
-    return min(
-        equals, key=lambda place: (ranking[place].trial.factors, ranking[place].trial.iterations, place)
-    )
+    return min(equals, key=lambda place: (*ranking[place].trial.cost, place))

@@ -207,8 +207,7 @@ def best_first(results: Sequence[TrialResult]) -> list[TrialResult]:
             result.scores is None,
             result.iterations_done is not None,
             -result.scores.map if result.scores else 0.0,
-            result.trial.factors,
-            result.trial.iterations,
+            result.trial.cost,
             result.trial,
         ),
     )

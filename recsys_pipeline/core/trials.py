@@ -31,6 +31,7 @@ class Trial(NamedTuple):
         confidence: ALPHA_W or ONE_PLUS_ALPHA_W.
         weighting: BM25 or NO_WEIGHTING, for which K1 and B are 0.
         strengths: name of the mapping from events to strengths.
+        starts: random starts whose scores are added.
     """
 
     factors: int
@@ -44,11 +45,17 @@ class Trial(NamedTuple):
     confidence: str = ALPHA_W
     weighting: str = BM25
     strengths: str = DEFAULT_STRENGTHS
+    starts: int = 1
 
     @property
     def weights(self) -> "WeightKey":
         """What tells the weights of the pairs apart."""
         return self.strengths, self.weighting, self.bm25_k1, self.bm25_b
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """What makes a model dear, first to serve, then to train: factors of all starts, iterations."""
+        return self.factors * self.starts, self.iterations
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

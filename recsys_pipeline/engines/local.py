@@ -31,7 +31,7 @@ class ImplicitTrainer:
             user_items = user_items.copy()
         # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
         with threadpool_limits(1, "blas"):
-            model = new_model(fit.longest, seed, num_threads=self.num_threads)
+            model = new_model(fit.longest._replace(starts=1), seed, num_threads=self.num_threads)
         done, seconds = 0, 0.0
         if start:
             done, seconds = start.iterations, start.seconds
@@ -50,7 +50,7 @@ class ImplicitTrainer:
 def new_model(trial: Trial, seed: int, num_threads: int = 0) -> AlternatingLeastSquares:
     """An untrained `implicit` model with these hyperparameters."""
     return AlternatingLeastSquares(
-        factors=trial.factors,
+        factors=trial.factors * trial.starts,
         regularization=trial.regularization,
         alpha=trial.alpha,
         iterations=trial.iterations,

@@ -118,7 +118,7 @@ class WorkerPool:
 
         A trial that fails, or whose worker dies, is a result without scores; a dead worker is replaced.
         """
-        waiting = deque(sorted(tasks, key=lambda task: -task.fit.longest.factors * len(task.fit.checkpoints)))
+        waiting = deque(sorted(tasks, key=_size, reverse=True))
         with selectors.DefaultSelector() as selector:
             idle = [worker for worker in self._workers if worker.task is None]
             for worker in self._workers:
@@ -182,6 +182,10 @@ class WorkerPool:
             trial = worker.task.fit.trial(message["iterations"])
             ranks = unpacked_ranks(message["ranks"])
             yield TrialResult(trial, Scores(**message["scores"]), message["fit_seconds"], ranks=ranks)
+
+
+def _size(task: Task) -> int:
+    return task.fit.longest.factors * task.fit.longest.starts * len(task.fit.checkpoints)
 
 
 def _failed(worker: _Worker, reason: str) -> Iterator[TrialResult]:

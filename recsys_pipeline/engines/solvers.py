@@ -6,6 +6,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.search import Trainer
 from recsys_pipeline.core.trials import ALPHA_W, Trial
 from recsys_pipeline.engines.batched import BatchedTrainer
+from recsys_pipeline.engines.ensembles import Ensemble
 from recsys_pipeline.engines.local import ImplicitTrainer
 
 
@@ -22,7 +23,7 @@ def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
     Raises:
         InputError: the solver's package is not installed.
     """
-    return BatchedTrainer() if solver is Solver.batched else ImplicitTrainer(num_threads)
+    return Ensemble(BatchedTrainer() if solver is Solver.batched else ImplicitTrainer(num_threads))
 
 
 def require_solvable(solver: Solver, trials: list[Trial]) -> None:

@@ -19,6 +19,7 @@ _DIMENSIONS = (
     columns.BM25_K1,
     columns.BM25_B,
     columns.STRENGTHS,
+    columns.STARTS,
     columns.NU,
     columns.UNOBSERVED_WEIGHT,
     columns.CONFIDENCE,
