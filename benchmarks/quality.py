@@ -108,7 +108,16 @@ def run(name: str, datasets: Path, folder: Path) -> None:
     seconds = time.perf_counter() - begin
     results = warehouse.read_table("grid_search_results").to_pylist()
     best = next(row for row in results if row["chosen"])
-    tuned = ("factors", "regularization", "alpha", "iterations", "weighting", "nu", "unobserved_weight")
+    tuned = (
+        "factors",
+        "regularization",
+        "alpha",
+        "iterations",
+        "weighting",
+        "nu",
+        "unobserved_weight",
+        "starts",
+    )
     print(f"\n## {name}: {len(results)} trials, {seconds:.0f} s\n")
     print(", ".join(f"{key} {best[key]}" for key in tuned), end="; ")
     print(f"MAP@10 on the validation pairs {best['MAP@10']:.4f} +- {best['MAP@10 standard error']:.4f}\n")
