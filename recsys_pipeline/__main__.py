@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
 from upath import UPath
 
 from recsys_pipeline import settings
@@ -19,7 +18,7 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.releases import current_release, read_manifest
-from recsys_pipeline.storage.tables import notes_of
+from recsys_pipeline.storage.tables import notes_of, read_parquet
 
 
 def summary(warehouse: str) -> str:
@@ -56,8 +55,7 @@ def _evaluated(warehouse: str, manifest: Mapping[str, Any]) -> list[str]:
     path = UPath(warehouse) / "evaluation" / "models.parquet"
     if not path.exists():
         return []
-    with path.open("rb") as file:
-        models = pq.read_table(file)
+    models = read_parquet(path)
     notes = notes_of(models)
     if notes["inputs"]["grid_search_results"] != manifest["inputs"]["grid_search_results"]:
         return []

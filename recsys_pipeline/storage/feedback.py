@@ -35,7 +35,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import TIMESTAMP_TYPE, as_integers, judge
 from recsys_pipeline.storage.atomic import atomic_file
-from recsys_pipeline.storage.tables import COMPRESSION
+from recsys_pipeline.storage.tables import COMPRESSION, read_parquet
 from recsys_pipeline.storage.warehouse import Warehouse, without_secrets
 
 _BLOCK_BYTES = 8 << 20
@@ -226,17 +226,17 @@ def read_pairs(path: str, feedback: Feedback, users: pa.DataType, items: pa.Data
     read = []
     for file in _files(feedback.model_copy(update={"path": path})):
         try:
+            if _format_of(file, FileFormat.auto) is FileFormat.parquet:
+                read.append(read_parquet(file, names))
+                continue
             with file.open("rb") as opened:
-                if _format_of(file, FileFormat.auto) is FileFormat.parquet:
-                    read.append(pq.read_table(opened, columns=names))
-                else:
-                    source = pa.CompressedInputStream(opened, "gzip") if file.suffix == ".gz" else opened
-                    as_text = pa_csv.ConvertOptions(
-                        include_columns=names, column_types=dict.fromkeys(names, pa.string())
-                    )
-                    parse = pa_csv.ParseOptions(delimiter=feedback.delimiter)
-                    encoding = pa_csv.ReadOptions(encoding=feedback.encoding)
-                    read.append(pa_csv.read_csv(source, encoding, parse, as_text))
+                source = pa.CompressedInputStream(opened, "gzip") if file.suffix == ".gz" else opened
+                as_text = pa_csv.ConvertOptions(
+                    include_columns=names, column_types=dict.fromkeys(names, pa.string())
+                )
+                parse = pa_csv.ParseOptions(delimiter=feedback.delimiter)
+                encoding = pa_csv.ReadOptions(encoding=feedback.encoding)
+                read.append(pa_csv.read_csv(source, encoding, parse, as_text))
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise InputError(f"{file}: cannot read the columns {', '.join(names)}: {error}") from None
     pairs = {}

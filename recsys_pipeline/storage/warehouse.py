@@ -21,7 +21,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import table_metadata
 from recsys_pipeline.storage.atomic import atomic_file, is_local, local_path
-from recsys_pipeline.storage.tables import COMPRESSION, notes_of, with_notes
+from recsys_pipeline.storage.tables import COMPRESSION, notes_of, read_parquet, with_notes
 
 
 def without_secrets(path: str) -> str:
@@ -72,8 +72,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         """
         path = self.table_path(*names)
         try:
-            with path.open("rb") as file:
-                return pq.read_table(file)
+            return read_parquet(path)
         except (FileNotFoundError, pa.ArrowInvalid) as error:
             raise _unusable(path, names[0], error) from None
 
