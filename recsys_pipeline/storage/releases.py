@@ -30,7 +30,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.storage.atomic import atomic_file, new_folder
-from recsys_pipeline.storage.tables import COMPRESSION
+from recsys_pipeline.storage.tables import COMPRESSION, parse_parquet
 
 FOLDER = "best_model"
 POINTER = "current.json"
@@ -165,7 +165,7 @@ def read_release(release: UPath) -> Release:
             raise _damaged(release / name, "is not the file that was published: its SHA-256 differs")
     users, user_factors = _read_factors(contents[_USER_FACTORS], USER)
     items, item_factors = _read_factors(contents[_ITEM_FACTORS], ITEM)
-    pairs = pq.read_table(pa.BufferReader(contents[_USER_ITEMS]))
+    pairs = parse_parquet(contents[_USER_ITEMS])
     pattern = Pattern.from_coordinates(
         pairs[USER_INDEX].to_numpy(), pairs[ITEM_INDEX].to_numpy(), (len(users), len(items))
     )
@@ -180,7 +180,7 @@ def _write_factors(file: Path, id_name: str, ids: pa.Array, factors: NDArray[np.
 
 
 def _read_factors(content: bytes, id_name: str) -> tuple[pa.Array, NDArray[np.float32]]:
-    table = pq.read_table(pa.BufferReader(content))
+    table = parse_parquet(content)
     vectors = table[FACTORS].combine_chunks()
     # A copy: implicit needs arrays that it may write to.
     factors = vectors.values.to_numpy().reshape(-1, vectors.type.list_size).copy()

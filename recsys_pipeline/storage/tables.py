@@ -15,15 +15,25 @@ _NOTES = b"recsys_pipeline"
 
 
 def read_parquet(path: UPath, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, or some columns of it.
+    """The table of a Parquet file, or some columns of it."""
+    if not is_local(path):
+        return parse_parquet(path.read_bytes(), columns)
+    return pq.read_table(str(local_path(path)), columns=_list(columns), partitioning=None)
 
-    Never by a file object of Python's: Arrow's threads may still hold it when the interpreter ends, which
-    aborts the process.
+
+def parse_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in the content of a Parquet file, or some columns of it.
+
+    From a copy in Arrow's own memory: given an object of Python's, bytes or a file, Arrow's threads may still
+    hold it when the interpreter ends, which aborts the process.
     """
-    names = list(columns) if columns is not None else None
-    if is_local(path):
-        return pq.read_table(str(local_path(path)), columns=names, partitioning=None)
-    return pq.read_table(pa.BufferReader(path.read_bytes()), columns=names)
+    copy = pa.BufferOutputStream()
+    copy.write(content)
+    return pq.read_table(pa.BufferReader(copy.getvalue()), columns=_list(columns))
+
+
+def _list(columns: Sequence[str] | None) -> list[str] | None:
+    return list(columns) if columns is not None else None
 
 
 def with_notes(table: pa.Table, notes: Mapping[str, Any]) -> pa.Table:
