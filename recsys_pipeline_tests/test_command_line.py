@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,20 +23,26 @@ BIN = Path(sys.executable).parent
 SMALL = {"ops": {"grid_search_results": {"config": SMALL_GRID}}}
 
 
-@pytest.fixture
-def environment(tmp_path, parity_csv):
-    """A shop of its own: feed, warehouse and Dagster instance, initialised alone."""
-    home = tmp_path / "dagster_home"
+@pytest.fixture(scope="module")
+def new_instance(tmp_path_factory):
+    """A Dagster instance, initialised before two processes could do so at once."""
+    home = tmp_path_factory.mktemp("instance") / "dagster_home"
     home.mkdir()
     (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
-    environment = {
+    run({**os.environ, "DAGSTER_HOME": str(home)}, "dagster", "instance", "migrate")
+    return home
+
+
+@pytest.fixture
+def environment(tmp_path, parity_csv, new_instance):
+    """A shop of its own: feed, warehouse and Dagster instance."""
+    home = shutil.copytree(new_instance, tmp_path / "dagster_home")
+    return {
         **os.environ,
         "DAGSTER_HOME": str(home),
         "RECSYS_FEEDBACK": str(parity_csv),
         "RECSYS_WAREHOUSE": str(tmp_path / "warehouse"),
     }
-    run(environment, "dagster", "instance", "migrate")
-    return environment
 
 
 def run(environment, command, *arguments, check=True):
@@ -88,30 +95,37 @@ def test_dagster_asset_materialize_with_a_configuration_file(environment, tmp_pa
 SLOW_GRID = {**SMALL_GRID, "factors": [32], "alpha": [1.0, 2.0, 3.0, 4.0, 5.0], "iterations": [500, 1000]}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_search_that_is_killed_goes_on_where_it_stopped(environment, tmp_path, how):
+def test_a_search_that_is_killed_goes_on_where_it_stopped(environment, tmp_path):
     config = {"ops": {"grid_search_results": {"config": {**SLOW_GRID, "workers": 2}}}}
     command = (
-        *("dagster", "asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions"),
-        *("--config-json", json.dumps(config)),
+        *("dagster", "asset", "materialize", "--select", "*grid_search_results"),
+        *("-m", "recsys_pipeline.definitions", "--config-json", json.dumps(config)),
     )
     journal = Path(environment["RECSYS_WAREHOUSE"]) / "search_journal"
-    search = subprocess.Popen(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(journal.glob("*/*.json"))) < 3 and search.poll() is None:
-        time.sleep(0.02)
-    search.send_signal(how)
-    assert search.wait(timeout=60) != 0
-    n_finished = len(list(journal.glob("*/*.json")))
-    assert 3 <= n_finished < 20
+
+    def finished():
+        return len(list(journal.glob("*/*.json")))
+
+    known = 0
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with (tmp_path / "log").open("w") as log:
+            search = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]],
+                cwd=PROJECT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        while finished() < known + 3 and search.poll() is None:
+            time.sleep(0.02)
+        search.send_signal(how)
+        assert search.wait(timeout=60) != 0
+        assert f"; {known} are in the journal already" in (tmp_path / "log").read_text()
+        assert known + 3 <= finished() < 20
+        known = finished()
 
     resumed = run(environment, *command)
-    assert f"; {n_finished} are in the journal already" in resumed.stderr
+    assert f"; {known} are in the journal already" in resumed.stderr
     whole = {**environment, "RECSYS_WAREHOUSE": str(tmp_path / "whole")}
     run(whole, *command)
     tables = [

@@ -44,8 +44,8 @@ def sample(sample_csv):
     return pairs, held_out_pairs(pairs.pattern, seed=42, min_interactions=3)
 
 
-# From all over the grid: every value of every list occurs.
-@pytest.mark.parametrize("trial", [NOTEBOOK_GRID[position] for position in (0, 21, 42, 63)], ids=str)
+# The ends of the grid: every value of every list occurs.
+@pytest.mark.parametrize("trial", [NOTEBOOK_GRID[0], NOTEBOOK_GRID[-1]], ids=str)
 def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
     pairs, held_out = sample
     pattern = pairs.pattern
