@@ -46,8 +46,7 @@ from recsys_pipeline.core.search import Checkpoint
 from recsys_pipeline.core.trials import ONE_PLUS_ALPHA_W, Fit, Trial
 
 _CG_STEPS = 3
-# Rows of a matrix product: enough of them to be efficient, few enough to stay in the cache and need no copy of
-# a side.
+# Rows of a matrix product: enough to be efficient, few enough to fit the cache and to need no copy of a side.
 _ROWS_PER_PRODUCT = 1 << 12
 
 

@@ -9,7 +9,7 @@ import pytest
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.trials import ALPHA_W, ONE_PLUS_ALPHA_W, Fit, Trial
 from recsys_pipeline.engines import batched
-from recsys_pipeline.engines.batched import BatchedTrainer
+from recsys_pipeline.engines.batched import BatchedTrainer, require_numba
 from recsys_pipeline.engines.local import ImplicitTrainer
 from recsys_pipeline.engines.solvers import Solver, require_solvable, trainer_for
 from recsys_pipeline_tests.worlds import pattern_of
@@ -131,6 +131,27 @@ def test_goes_on_from_where_an_earlier_fit_stopped():
     (resumed,) = BatchedTrainer().train(user_items, Fit(TRIAL, (4,)), 3, first)
 
     assert np.array_equal(resumed.user_factors, last.user_factors)
+
+
+@pytest.mark.parametrize("factors", [1, 8, 9, 12, 15, 16, 24, 33])
+def test_gives_the_same_wherever_its_arrays_lie_in_memory(factors):
+    rng = np.random.default_rng(1)
+    user_items = world().astype(np.float32)
+    start = rng.random((40, factors), dtype=np.float32)
+    fixed = rng.random((30, factors), dtype=np.float32)
+    ones, ridge = np.ones(factors, np.float32), np.zeros(40, np.float32)
+    solutions = set()
+    for _ in range(300):
+        kept = [np.empty(8 * size) for size in rng.integers(1, 50, size=5)]
+        solved = start.copy()
+        require_numba().solve_rows(
+            *(user_items.indptr, user_items.indices, user_items.data, fixed.copy()),
+            *(ones, np.float32(1), ridge, 3, solved),
+        )
+        solutions.add(solved.tobytes())
+        del kept
+
+    assert len(solutions) == 1
 
 
 def test_leaves_its_input_as_it_was():
