@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dagster import ExecuteInProcessResult
 from hypothesis import settings
 
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.worlds import write_parity_feedback
+from recsys_pipeline_tests.worlds import run_graph, write_parity_feedback
 
 # The same examples in every run, and no test depends on time.
 settings.register_profile("project", derandomize=True, deadline=None)
@@ -30,6 +31,14 @@ def warehouse(tmp_path: Path) -> Warehouse:
 def parity_csv(tmp_path: Path) -> Path:
     """Even users like even items, odd users odd ones."""
     return write_parity_feedback(tmp_path / "feedback.csv")
+
+
+@pytest.fixture
+def result(parity_csv: Path, warehouse: Warehouse) -> ExecuteInProcessResult:
+    """The whole graph, materialized."""
+    result = run_graph(parity_csv, warehouse, evaluate=True)
+    assert result.success
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,20 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from dagster import AssetKey, AssetSelection, DagsterInvalidConfigError
+from dagster import AssetSelection, DagsterInvalidConfigError
 
 from recsys_pipeline import load_model
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.worlds import N_ITEMS, N_USERS, SMALL_GRID, failure_of, item_code, run_graph
+from recsys_pipeline_tests.worlds import (
+    N_ITEMS,
+    N_USERS,
+    SMALL_GRID,
+    failure_of,
+    item_code,
+    metadata_of,
+    run_graph,
+)
 
 SPINE = [
     "raw_feedback",
@@ -46,20 +54,6 @@ COLUMNS = [
     "chosen",
     "failure",
 ]
-
-
-def metadata(result, asset):
-    (event,) = [
-        event for event in result.get_asset_materialization_events() if event.asset_key == AssetKey(asset)
-    ]
-    return {key: value.value for key, value in event.materialization.metadata.items()}
-
-
-@pytest.fixture
-def result(parity_csv, warehouse):
-    result = run_graph(parity_csv, warehouse, evaluate=True)
-    assert result.success
-    return result
 
 
 @pytest.mark.usefixtures("result")
@@ -121,16 +115,17 @@ def test_the_model_is_the_best_trial_and_recommends_to_everyones_taste(warehouse
 
 def test_every_materialization_says_what_was_made(result):
     for asset in SPINE:
-        assert "path" in metadata(result, asset), asset
+        assert "path" in metadata_of(result, asset), asset
     for asset in SPINE[:-1]:
-        assert {"dagster/row_count", "dagster/column_schema"} <= set(metadata(result, asset)), asset
+        assert {"dagster/row_count", "dagster/column_schema"} <= set(metadata_of(result, asset)), asset
     for asset in ("bm25_matrix", "grid_search_results", "best_model"):
-        assert (metadata(result, asset)["users"], metadata(result, asset)["items"]) == (N_USERS, N_ITEMS), (
-            asset
-        )
+        assert (metadata_of(result, asset)["users"], metadata_of(result, asset)["items"]) == (
+            N_USERS,
+            N_ITEMS,
+        ), asset
     for asset in ("grid_search_results", "best_model"):
-        assert 0 < metadata(result, asset)["MAP@10"] < 1, asset
-    assert 0 < metadata(result, "best_model")["MAP@10 train"] <= 1
+        assert 0 < metadata_of(result, asset)["MAP@10"] < 1, asset
+    assert 0 < metadata_of(result, "best_model")["MAP@10 train"] <= 1
 
 
 def test_every_claim_is_checked_and_holds(result):
@@ -208,8 +203,8 @@ def test_so_many_users_at_most_are_held_out(parity_csv, warehouse):
 
     assert result.success
     assert warehouse.read_table("leave_one_out_split").num_rows == 25
-    assert metadata(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
-    assert metadata(result, "grid_search_results")["held_out_pairs"] == 25
+    assert metadata_of(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
+    assert metadata_of(result, "grid_search_results")["held_out_pairs"] == 25
 
 
 def test_last_without_timestamps_says_so(parity_csv, warehouse):
@@ -233,7 +228,7 @@ def test_dislikes_are_reported_and_stop_the_search(tmp_path, warehouse):
     path.write_text("UserID,ProductCode,Event\n" + "\n".join(rows) + "\n")
 
     result = run_graph(path, warehouse)
-    assert metadata(result, "bm25_matrix")["weights_at_or_below_zero"] == 12
+    assert metadata_of(result, "bm25_matrix")["weights_at_or_below_zero"] == 12
     assert "1 users touched all 12 items" in failure_of(result)
     assert failure_of(result).count(": 7.") == 1
     (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "every_weight_is_positive"]
@@ -271,7 +266,7 @@ def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(pari
     result = run_graph(parity_csv, warehouse, ops=ops)
 
     assert result.success
-    assert metadata(result, "grid_search_results")["failed_trials"] == 4
+    assert metadata_of(result, "grid_search_results")["failed_trials"] == 4
     rows = warehouse.read_table("grid_search_results").to_pylist()
     assert [row["alpha"] for row in rows] == [10.0] * 4 + [1e38] * 4
     assert all("NaN" in row["failure"] and row["MAP@10"] is None for row in rows[4:])

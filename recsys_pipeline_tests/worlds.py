@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dagster import AssetSelection, ExecuteInProcessResult, materialize
+from dagster import AssetKey, AssetSelection, ExecuteInProcessResult, materialize
 from hypothesis import strategies as st
 
 from recsys_pipeline.core.pattern import Pattern
@@ -90,3 +90,11 @@ def failure_of(result: ExecuteInProcessResult) -> str:
     (event,) = [event for event in result.all_events if event.is_step_failure]
     data = event.step_failure_data
     return data.user_failure_data.description if data.user_failure_data else data.error.message
+
+
+def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """What the materialization of an asset says."""
+    (event,) = [
+        event for event in result.get_asset_materialization_events() if event.asset_key == AssetKey(asset)
+    ]
+    return {key: value.value for key, value in event.materialization.metadata.items()}

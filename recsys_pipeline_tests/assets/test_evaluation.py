@@ -9,7 +9,7 @@ from recsys_pipeline.assets import evaluation as module
 from recsys_pipeline.assets.pairs import Pairs
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.tables import with_notes
-from recsys_pipeline_tests.worlds import N_USERS, failure_of, run_graph
+from recsys_pipeline_tests.worlds import N_USERS, failure_of, metadata_of, run_graph
 
 MODELS = [
     "tuned ALS",
@@ -21,18 +21,6 @@ MODELS = [
 ]
 
 
-def metadata(result):
-    (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key.path == ["evaluation"]]
-    return {key: value.value for key, value in event.materialization.metadata.items()}
-
-
-@pytest.fixture
-def result(parity_csv, warehouse):
-    result = run_graph(parity_csv, warehouse, evaluate=True)
-    assert result.success
-    return result
-
-
 def test_every_model_is_measured_on_the_same_pairs(result, warehouse):
     tables = warehouse.read_tables("evaluation")
 
@@ -42,8 +30,10 @@ def test_every_model_is_measured_on_the_same_pairs(result, warehouse):
         assert row["HitRate"] == row["Recall"]
         assert 0 < row["coverage"] <= 1
         assert 0 < row["users_reached"] <= 1
-    assert metadata(result)["held_out_pairs"] == tables["held_out"].num_rows == 3 * N_USERS
-    assert metadata(result)["MAP@10"] == pytest.approx(tables["models"]["MAP"][0].as_py(), rel=1e-5)
+    assert metadata_of(result, "evaluation")["held_out_pairs"] == tables["held_out"].num_rows == 3 * N_USERS
+    assert metadata_of(result, "evaluation")["MAP@10"] == pytest.approx(
+        tables["models"]["MAP"][0].as_py(), rel=1e-5
+    )
 
 
 def test_the_model_is_better_than_popularity_where_tastes_differ(result, warehouse):
@@ -52,7 +42,7 @@ def test_the_model_is_better_than_popularity_where_tastes_differ(result, warehou
     # Half of the popular items are of the other parity.
     assert rows["tuned ALS"]["MAP"] > rows["popularity"]["MAP"]
     assert rows["tuned ALS"]["difference to tuned low"] == rows["tuned ALS"]["difference to tuned high"] == 0
-    assert metadata(result)["verdict"].startswith("the tuned model (")
+    assert metadata_of(result, "evaluation")["verdict"].startswith("the tuned model (")
 
 
 def test_no_pair_of_the_search_is_among_them(result, warehouse):
@@ -100,10 +90,10 @@ def test_segments_and_picture_are_shown(result, warehouse):
     for kind in ("user", "item"):
         of_tuned = [row for row in segments if row["kind"] == kind and row["model"] == "tuned ALS"]
         assert sum(row["pairs"] for row in of_tuned) == 3 * N_USERS
-    assert "data:image/png;base64," in metadata(result)["picture"]
-    assert "random leave-one-out" in metadata(result)["protocol"]
-    assert "no timestamps" in metadata(result)["protocol"]
-    assert "to" in metadata(result)["leak_of_weights_interval"]
+    assert "data:image/png;base64," in metadata_of(result, "evaluation")["picture"]
+    assert "random leave-one-out" in metadata_of(result, "evaluation")["protocol"]
+    assert "no timestamps" in metadata_of(result, "evaluation")["protocol"]
+    assert "to" in metadata_of(result, "evaluation")["leak_of_weights_interval"]
 
 
 @pytest.fixture
@@ -130,7 +120,7 @@ def test_last_takes_the_pair_before_that_of_the_search(timed_csv, warehouse):
     )
     assert split["ProductCode"].to_pylist() == [user + 5 for user in range(30)]
     assert held_out["ProductCode"].to_pylist() == [user + 4 for user in range(30)] * 3
-    assert "the latest pair but that of the search" in metadata(result)["protocol"]
+    assert "the latest pair but that of the search" in metadata_of(result, "evaluation")["protocol"]
 
 
 def test_and_training_knows_neither(timed_csv, warehouse):
