@@ -14,6 +14,7 @@ from upath import UPath
 
 from recsys_pipeline.core.blending import Blend, History, by_blend
 from recsys_pipeline.core.lists import NOTHING, Scorer, best_lists
+from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.trials import Trial
 from recsys_pipeline.engines.local import trained_model
 from recsys_pipeline.storage.releases import Release, current_release, read_release
@@ -62,8 +63,8 @@ class Recommender:
         self.users, self.items = _index(release.users), _index(release.items)
         trained = release.weights > 0
         self.user_items = release.pattern.select(trained).user_items(release.weights[trained])
-        seen = release.pattern.select(release.seen)
-        self.seen = seen.user_items(np.ones(seen.n_pairs, dtype=np.float32))
+        self._hidden = release.pattern.select(release.seen)
+        self.seen = self._hidden.user_items(np.ones(self._hidden.n_pairs, dtype=np.float32))
         self._release = release
 
     def recommend(
@@ -110,14 +111,17 @@ class Recommender:
         return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
 
     def _recommend_blended(self, user: int, n: int, filter_seen: bool) -> pd.DataFrame:
-        release = self._release
-        pattern = release.pattern
-        seen = pattern.select(release.seen if filter_seen else np.zeros(pattern.n_pairs, dtype=bool))
+        seen = self._hidden if filter_seen else self._nothing
         (listed,) = best_lists(self._blended, np.array([user], np.int32), seen, _at_most(n, len(self.items)))
         ids = listed[listed != NOTHING]
         scores = self._blended(np.array([user], np.int32))[0, ids]
         already_liked = np.isin(ids, self.user_items[user].indices)
         return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
+
+    @cached_property
+    def _nothing(self) -> Pattern:
+        pattern = self._release.pattern
+        return pattern.select(np.zeros(pattern.n_pairs, dtype=bool))
 
     @cached_property
     def _blended(self) -> Scorer:

@@ -36,6 +36,7 @@ from recsys_pipeline.core.lists import (
     reach,
 )
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import require_finite
 from recsys_pipeline.core.search import Checkpoint, SplitData
 from recsys_pipeline.core.splitting import Strategy, held_out_pairs
 from recsys_pipeline.core.trials import DEFAULT_STRENGTHS, NO_WEIGHTING, Trial, fits_for
@@ -315,8 +316,7 @@ class _Models:
         trainer = self._notebook_trainer if trial == NOTEBOOK_TRIAL else self._trainer
         (fit,) = fits_for([trial])
         (state,) = trainer.train(data.user_items(trial), fit, seed)
-        if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
-            raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+        require_finite(state.user_factors, state.item_factors)
         return state
 
     def _popularity(self, holdout: Holdout) -> NDArray[np.int64]:
@@ -384,11 +384,8 @@ def _verdict(quality: Mapping[str, Quality]) -> str:
     tuned = quality[TUNED]
     others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
-    verdict = (
-        f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), the next"
-    )
-    if best.map > tuned.map:
-        verdict = verdict.replace(", the next", ", the best of the others")
+    place = "the best of the others" if best.map > tuned.map else "the next"
+    verdict = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
     if BLEND in quality:
         blend = quality[BLEND]
         verdict += f", and {_compared(blend)} its blend ({fixed(blend.map)})"

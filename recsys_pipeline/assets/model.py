@@ -8,6 +8,7 @@ from recsys_pipeline.assets.pairs import Pairs, Tables
 from recsys_pipeline.assets.results import Winner
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.metrics import K, hits_of_recommended, score
+from recsys_pipeline.core.ranking import require_finite
 from recsys_pipeline.core.trials import BM25, fits_for
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.local import top_items, trained_model
@@ -74,8 +75,7 @@ def best_model(
     user_items = pattern.user_items(weights[trained])
     (fit,) = fits_for([trial])
     (state,) = trainer.train(user_items, fit, seed)
-    if not (np.isfinite(state.user_factors).all() and np.isfinite(state.item_factors).all()):
-        raise FloatingPointError("the factors hold NaN or infinity: the fit diverged; nothing is published")
+    require_finite(state.user_factors, state.item_factors)
     model = trained_model(trial, seed, state.user_factors, state.item_factors)
     # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
     anyone = np.flatnonzero(pattern.pairs_per_user)

@@ -11,6 +11,16 @@ _ITEMS_PER_BLOCK = 512
 _ROUNDING = 1e-4
 
 
+def require_finite(user_factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> None:
+    """Refuse the factors of a fit that diverged.
+
+    Raises:
+        FloatingPointError: a factor is NaN or infinite.
+    """
+    if not (np.isfinite(user_factors).all() and np.isfinite(item_factors).all()):
+        raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+
+
 def held_out_ranks(
     user_factors: NDArray[np.float32],
     item_factors: NDArray[np.float32],
@@ -42,8 +52,7 @@ def held_out_ranks(
     Raises:
         FloatingPointError: a factor is NaN or infinite, so that nothing can be ranked.
     """
-    if not (np.isfinite(user_factors).all() and np.isfinite(item_factors).all()):
-        raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+    require_finite(user_factors, item_factors)
     known = (users < len(user_factors)) & (items >= 0)
     known[known] = user_factors[users[known]].any(axis=1)
     if not known.all():

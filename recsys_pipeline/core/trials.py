@@ -53,9 +53,14 @@ class Trial(NamedTuple):
         return self.strengths, self.weighting, self.bm25_k1, self.bm25_b
 
     @property
+    def width(self) -> int:
+        """Factors of all starts."""
+        return self.factors * self.starts
+
+    @property
     def cost(self) -> tuple[int, int]:
-        """What makes a model dear, first to serve, then to train: factors of all starts, iterations."""
-        return self.factors * self.starts, self.iterations
+        """What makes a model dear, first to serve, then to train: its width, its iterations."""
+        return self.width, self.iterations
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

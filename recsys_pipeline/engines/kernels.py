@@ -9,6 +9,8 @@ _compiled = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "arcp"
 
 # Where implicit's conjugate gradient stops: the squared residual is this small.
 _CONVERGED = 1e-20
+# Floats between the short arrays of a row and all else: over arrays that lie closer than its stride a vector
+# loop gives way to one that rounds otherwise, and where short arrays lie is chance.
 _APART = 256
 
 
@@ -28,8 +30,6 @@ def solve_rows(indptr, indices, confidence, fixed, spectrum, unobserved, ridge, 
         solved: (n_rows, n_factors) float32, in the same basis: the start, then the solution.
     """
     n_factors = solved.shape[1]
-    # Far apart from each other and from all else: over arrays that lie closer than its stride a vector loop
-    # gives way to one that rounds otherwise, and where short arrays lie is chance.
     scratch = np.empty((3, n_factors + 2 * _APART), np.float32)
     residual = scratch[0, _APART : _APART + n_factors]
     direction = scratch[1, _APART : _APART + n_factors]

@@ -50,7 +50,7 @@ class ImplicitTrainer:
 def new_model(trial: Trial, seed: int, num_threads: int = 0) -> AlternatingLeastSquares:
     """An untrained `implicit` model with these hyperparameters."""
     return AlternatingLeastSquares(
-        factors=trial.factors * trial.starts,
+        factors=trial.width,
         regularization=trial.regularization,
         alpha=trial.alpha,
         iterations=trial.iterations,

@@ -185,7 +185,7 @@ class WorkerPool:
 
 
 def _size(task: Task) -> int:
-    return task.fit.longest.factors * task.fit.longest.starts * len(task.fit.checkpoints)
+    return task.fit.longest.width * len(task.fit.checkpoints)
 
 
 def _failed(worker: _Worker, reason: str) -> Iterator[TrialResult]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from recsys_pipeline.core.trials import Trial
 from recsys_pipeline.storage.atomic import atomic_file
 
 FOLDER = "search_journal"
-_FORMAT = 2
+# Raised when entries look otherwise, or a solver's arithmetic changes within a version of this package.
+_FORMAT = 3
 # What may change a score; another version starts a new journal.
-_LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy")
+_LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba")
 
 
 class Journal:
@@ -92,11 +93,18 @@ def _digest(content: Any) -> str:
 
 def _key(data: SearchData, solver: str, seed: int) -> str:
     digest = hashlib.sha256()
-    versions = {library: version(library) for library in _LIBRARIES}
+    versions = {library: _version(library) for library in _LIBRARIES}
     facts = [_FORMAT, solver, seed, versions, platform.machine(), data.splits[0].seen.n_items]
     digest.update(json.dumps(facts).encode())
     digest.update(_digest_of_arrays(data.content).encode())
     return digest.hexdigest()[:32]
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # numba is an extra
+        return None
 
 
 def _digest_of_arrays(arrays: Sequence[NDArray[Any]]) -> str:

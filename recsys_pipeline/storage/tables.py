@@ -1,7 +1,7 @@
 """What all Parquet files of the pipeline have in common."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,14 +14,14 @@ COMPRESSION = "zstd"
 _NOTES = b"recsys_pipeline"
 
 
-def read_parquet(path: UPath, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(path: UPath, columns: list[str] | None = None) -> pa.Table:
     """The table of a Parquet file, or some columns of it."""
     if not is_local(path):
         return parse_parquet(path.read_bytes(), columns)
-    return pq.read_table(str(local_path(path)), columns=_list(columns), partitioning=None)
+    return pq.read_table(str(local_path(path)), columns=columns, partitioning=None)
 
 
-def parse_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
     """The table in the content of a Parquet file, or some columns of it.
 
     From a copy in Arrow's own memory: given an object of Python's, bytes or a file, Arrow's threads may still
@@ -29,11 +29,7 @@ def parse_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Ta
     """
     copy = pa.BufferOutputStream()
     copy.write(content)
-    return pq.read_table(pa.BufferReader(copy.getvalue()), columns=_list(columns))
-
-
-def _list(columns: Sequence[str] | None) -> list[str] | None:
-    return list(columns) if columns is not None else None
+    return pq.read_table(pa.BufferReader(copy.getvalue()), columns=columns)
 
 
 def with_notes(table: pa.Table, notes: Mapping[str, Any]) -> pa.Table:

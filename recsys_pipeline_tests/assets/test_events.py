@@ -8,7 +8,7 @@ from recsys_pipeline import load_model
 from recsys_pipeline.assets import splitting
 from recsys_pipeline.assets.pairs import Pairs
 from recsys_pipeline.assets.splitting import holdouts
-from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, metadata_of, run_graph
 
 STRENGTHS = {"view": 1.0, "buy": 3.0}
 PURCHASES = {"strengths": STRENGTHS, "target_events": ["buy"], "seen_events": ["buy"]}
@@ -129,10 +129,7 @@ def test_other_strengths_and_no_weighting_are_dimensions_of_the_search(shop_csv,
         (mapping, weighting) for mapping in ("default", "equal", "buy_only") for weighting in ("bm25", "none")
     }
     assert all((row["bm25_K1"] is None) == (row["weighting"] == "none") for row in rows)
-    (event,) = [
-        e for e in result.get_asset_materialization_events() if e.asset_key.path == ["grid_search_results"]
-    ]
-    table = event.materialization.metadata["worth_of_strengths"].md_str
+    table = metadata_of(result, "grid_search_results")["worth_of_strengths"]
     assert all(f"| {mapping} |" in table for mapping in ("default", "equal", "buy_only"))
 
 

@@ -141,6 +141,18 @@ INTERRUPTED = PARENT.replace(
 )
 
 
+def started(script):
+    """A process that searches, the folder of its search, and its workers."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script.format(root=str(PROJECT))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    folder, *workers = parent.stdout.readline().split()
+    assert len(workers) == 2
+    return parent, folder, workers
+
+
 def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
@@ -152,29 +164,17 @@ def is_running(pid):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at processes through /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_outlives_its_parent(how):
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT.format(root=str(PROJECT))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    _, *workers = parent.stdout.readline().split()
-    assert len(workers) == 2
+    parent, _, workers = started(PARENT)
     assert all(is_running(int(pid)) for pid in workers)
     parent.send_signal(how)
-    parent.wait()
+    parent.communicate(timeout=60)
 
     assert_gone(workers)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at processes through /proc")
 def test_a_signal_to_another_thread_ends_the_search_too():
-    parent = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(root=str(PROJECT))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    folder, *workers = parent.stdout.readline().split()
-    assert len(workers) == 2
+    parent, folder, workers = started(INTERRUPTED)
     _, errors = parent.communicate(timeout=60)
 
     assert b"KeyboardInterrupt" in errors

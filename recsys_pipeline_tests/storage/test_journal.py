@@ -74,9 +74,11 @@ def test_nothing_of_another_search_is_taken_up(root, journal, other):
     assert Journal(root, *other).finished([TRIAL]) == []
 
 
-def test_nor_of_another_version(root, journal, monkeypatch):
+@pytest.mark.parametrize("library", ["recsys_pipeline", "implicit", "numpy", "scipy", "numba"])
+def test_nor_of_another_version(root, journal, monkeypatch, library):
     assert journal.finished([TRIAL])
-    monkeypatch.setattr(module, "version", lambda library: "99" if library == "implicit" else "1")
+    installed = module.version
+    monkeypatch.setattr(module, "version", lambda name: "99" if name == library else installed(name))
 
     assert Journal(root, data(), "implicit", 42).finished([TRIAL]) == []
 
