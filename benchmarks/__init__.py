@@ -1,1 +1,1 @@
-"""Side-by-side measurements; run by hand, never part of the tests."""
+"""Measurements side by side, run by hand; no part of the tests."""

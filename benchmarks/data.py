@@ -1,11 +1,12 @@
-"""What the measurements start from, made by the project's own steps."""
+"""The data that the benchmarks start from, prepared by the project's own steps."""
 
 import numpy as np
 
-from recsys_pipeline.assets.pairs import Pairs
-from recsys_pipeline.core.splitting import held_out_pairs
-from recsys_pipeline.core.strengths import pair_strengths
-from recsys_pipeline.storage.feedback import Feedback, ingest
+from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.warehouse import Warehouse
 
 # The events of the public logs that the benchmarks are run on, besides the notebook's.
@@ -20,9 +21,10 @@ STRENGTHS = {
 }
 
 
-def held_out_and_pairs(feedback: str, warehouse: str) -> tuple[Pairs, np.ndarray]:
-    """All pairs of a feed, and the positions of the held-out ones."""
+def held_out_interactions(feedback: str, warehouse: str) -> tuple[Interactions, np.ndarray]:
+    """All interactions of a feed, and the positions of the held-out ones."""
     source, store = Feedback(path=feedback, strengths=STRENGTHS), Warehouse(path=warehouse)
     ingest(source, store, "raw_feedback", "rejected_feedback")
-    pairs = Pairs.from_strengths(pair_strengths(store.open_table("raw_feedback"), source.strengths))
-    return pairs, held_out_pairs(pairs.pattern, seed=42, min_interactions=3)
+    strengths = interaction_strengths(store.open_table("raw_feedback"), source.strengths)
+    interactions = Interactions.from_strengths(strengths)
+    return interactions, leave_one_out(interactions.pattern, seed=42, min_interactions=3)

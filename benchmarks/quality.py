@@ -1,10 +1,10 @@
-"""The project's own assets on public data sets, beside the published tables.
+"""The project's own assets on public data sets, compared with published results.
 
     python -m benchmarks.quality DATASETS [NAME ...] [--warehouse FOLDER]
 
-DATASETS is a folder with a folder a data set, each with events.csv.gz and test.csv.gz. The configuration of
-each is in benchmarks/published/NAME.yaml. Everything is tuned on pairs that are held out of events.csv.gz;
-the pairs of test.csv.gz are ranked once, at the end, by the published protocol.
+DATASETS has one folder per data set, with events.csv.gz and test.csv.gz. The configuration of each NAME is
+in benchmarks/published/NAME.yaml. Everything is tuned on interactions that are held out of events.csv.gz.
+Those of test.csv.gz are ranked once, at the end, by the published protocol.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from dagster import AssetSelection, DagsterInstance, materialize
 from recsys_pipeline.core.splitting import hash_long
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
+from recsys_pipeline.storage.warehouse import Warehouse
 
 CONFIGURATIONS = Path(__file__).parent / "published"
 
 
 class DataSet(NamedTuple):
-    """Where it is and what is published of it: by method the figures named in `metrics`."""
+    """A data set: its folder and, by method, the published figures of the metrics in `metrics`."""
 
     folder: str
     k: int
@@ -37,11 +38,11 @@ class DataSet(NamedTuple):
 
 
 DATA_SETS = {
-    "taobao_buy": DataSet("taobao_mbcgcn", 10, ("HitRate", "NDCG"), {"LightGCN": (0.0411, 0.0240)}),
+    "taobao_buy": DataSet("taobao_mbcgcn", 10, ("hit_rate", "ndcg"), {"LightGCN": (0.0411, 0.0240)}),
     "taobao_all": DataSet(
         "taobao_mbcgcn",
         10,
-        ("HitRate", "NDCG"),
+        ("hit_rate", "ndcg"),
         {
             "CRGCN": (0.0855, 0.0439),
             "MB-CGCN": (0.1233, 0.0677),
@@ -53,7 +54,7 @@ DATA_SETS = {
     "gowalla": DataSet(
         "gowalla_lightgcn",
         20,
-        ("Recall", "NDCG"),
+        ("recall", "ndcg"),
         {
             "MF-BPR": (0.1627, 0.1378),
             "EASE": (0.1765, 0.1467),
@@ -62,14 +63,14 @@ DATA_SETS = {
             "SimpleX": (0.1872, 0.1557),
         },
     ),
-    "retailrocket": DataSet("retailrocket", 10, ("HitRate", "NDCG"), {}),
+    "retailrocket": DataSet("retailrocket", 10, ("hit_rate", "ndcg"), {}),
 }
 # Each is tuned twice: by `implicit` alone, and by `batched` with what only that has.
 NAMES = [f"{name}{solver}" for name in DATA_SETS for solver in ("_implicit", "")]
 
 
-def write_validation_pairs(events: Path, file: Path) -> None:
-    """A fifth of the pairs of the training events, by a hash."""
+def write_validation_interactions(events: Path, file: Path) -> None:
+    """Write a fifth of the interactions of the training events to a file, chosen by a hash."""
     table = pa_csv.read_csv(events)
     users, items = (table[name].to_numpy().astype(np.int64) for name in ("UserID", "ProductCode"))
     mixed = hash_long(items, hash_long(users, np.full(1, 42, dtype=np.uint64)))
@@ -87,7 +88,7 @@ def run(name: str, datasets: Path, folder: Path) -> None:
     if ops["leave_one_out_split"]["config"].get("strategy") == "file":
         folder.mkdir(parents=True, exist_ok=True)
         validation = folder / f"{name}_validation.csv"
-        write_validation_pairs(source / "events.csv.gz", validation)
+        write_validation_interactions(source / "events.csv.gz", validation)
         ops["leave_one_out_split"]["config"]["file"] = str(validation)
     warehouse = Warehouse(path=str(folder / name))
     feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
@@ -116,11 +117,12 @@ def run(name: str, datasets: Path, folder: Path) -> None:
         "weighting",
         "nu",
         "unobserved_weight",
-        "starts",
+        "ensemble_size",
     )
     print(f"\n## {name}: {len(results)} trials, {seconds:.0f} s\n")
     print(", ".join(f"{key} {best[key]}" for key in tuned), end="; ")
-    print(f"MAP@10 on the validation pairs {best['MAP@10']:.4f} +- {best['MAP@10 standard error']:.4f}\n")
+    error = best["map_at_10_standard_error"]
+    print(f"MAP@10 on the validation interactions {best['MAP@10']:.4f} +- {error:.4f}\n")
     print("| | " + " | ".join(f"{metric}@{data_set.k}" for metric in data_set.metrics) + " |")
     print("|---" * (1 + len(data_set.metrics)) + "|")
     rows = [

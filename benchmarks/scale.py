@@ -1,11 +1,11 @@
-"""Wall and CPU seconds and peak memory of each asset as the feedback grows.
+"""Wall seconds, CPU seconds and peak memory of each asset as the feedback grows.
 
     python -m benchmarks.scale [--pairs 1 5 20] [--solver implicit] [--folder FOLDER]
 
-Makes synthetic feedback of so many million pairs (power-law users and items, with tastes to learn; a user for
-every 20 pairs and an item for every 100), then materializes one asset after the other, each in a process of
-its own, with one trial of 64 factors and 10 iterations; the evaluation with one seed and 5,000 users. Peak
-memory is that of the largest single process.
+`--pairs` is the size of the synthetic feedback in million interactions: power-law users and items, with
+tastes to learn, a user for every 20 interactions and an item for every 100. The assets are materialized one
+after the other, each in a process of its own. The search is one trial of 64 factors and 10 iterations; the
+evaluation has one seed and 5,000 users. Peak memory is that of the largest single process.
 """
 
 import argparse
@@ -41,20 +41,20 @@ TRIAL = {
 _EVENTS_AT_ONCE = 1_000_000
 
 
-def make_feedback(n_pairs: int, path: Path, seed: int = 0) -> None:
-    """Write about `n_pairs` distinct pairs as events to a Parquet file, in blocks.
+def make_feedback(n_interactions: int, path: Path, seed: int = 0) -> None:
+    """Write the events of about `n_interactions` interactions to a Parquet file, in blocks.
 
-    An item belongs to one of `n_items / 100` tastes and a user to one; 7 of 10 events follow the taste. Both
-    the activity of users and the popularity of items follow a power law.
+    Each item and each user belongs to one of `n_items / 100` tastes, and 7 of 10 events follow the taste.
+    Both the activity of users and the popularity of items follow a power law.
     """
-    n_users, n_items = n_pairs // 20, n_pairs // 100
+    n_users, n_items = n_interactions // 20, n_interactions // 100
     n_tastes = n_items // 100
     rng = np.random.default_rng(seed)
     codes = rng.permutation(10**12 + np.arange(n_items) * 7)
     schema = pa.schema([("UserID", pa.int64()), ("ProductCode", pa.string()), ("Event", pa.string())])
     events = np.array(["view", "click", "query_search", "compare"])
-    # About a fifth of the events repeat a pair.
-    remaining = int(n_pairs * 1.25)
+    # About a fifth of the events repeat an interaction.
+    remaining = int(n_interactions * 1.25)
     with pq.ParquetWriter(path, schema) as writer:
         while remaining:
             n = min(remaining, _EVENTS_AT_ONCE)
@@ -101,14 +101,14 @@ def materialize(asset: str, environment: dict[str, str], solver: str) -> tuple[f
 
 
 def main() -> None:
-    """Measure and print a row an asset and size."""
+    """Measure, and print a row per asset and size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--pairs", type=float, nargs="+", default=[1, 5, 20], help="million pairs")
+    parser.add_argument("--pairs", type=float, nargs="+", default=[1, 5, 20], help="million interactions")
     parser.add_argument("--solver", default="implicit")
     parser.add_argument("--folder", default=None, help="for feedback and warehouse; default a temporary one")
     arguments = parser.parse_args()
 
-    print("| million pairs | asset | wall s | CPU s | peak GB |\n|---|---|---|---|---|")
+    print("| million interactions | asset | wall s | CPU s | peak GB |\n|---|---|---|---|---|")
     for millions in arguments.pairs:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             feedback = Path(folder) / "feedback.parquet"
@@ -123,7 +123,7 @@ def main() -> None:
                 wall, cpu, peak = materialize(asset, environment, arguments.solver)
                 print(f"| {millions:g} | `{asset}` | {wall:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
             pairs = pq.read_metadata(Path(folder) / "warehouse" / "bm25_matrix" / "pairs.parquet").num_rows
-            print(f"| {millions:g} | distinct pairs: {pairs:,} | | | |", flush=True)
+            print(f"| {millions:g} | distinct interactions: {pairs:,} | | | |", flush=True)
 
 
 if __name__ == "__main__":

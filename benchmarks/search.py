@@ -1,10 +1,10 @@
-"""The notebook's way of searching its grid beside the project's, in one run.
+"""The notebook's way of searching its grid compared with the project's, in one run.
 
     python -m benchmarks.search [--feedback FILE] [--repeats N]
 
-The notebook's way: 64 separate fits with all threads, and one Python loop over users per evaluation. It is
-given the project's held-out pairs, since its own differ from trial to trial. Prints wall and CPU seconds of
-each way, their ratios, and the largest difference in MAP@10. Medians over the repeats.
+The notebook's way is 64 separate fits with all threads, and one Python loop over users per evaluation. It is
+given the project's held-out interactions, because its own differ from trial to trial. Prints the wall and CPU
+seconds of each way (medians over the repeats), their ratios, and the largest difference in MAP@10.
 """
 
 import argparse
@@ -19,24 +19,25 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from benchmarks.data import held_out_and_pairs
-from recsys_pipeline.assets.pairs import Pairs
-from recsys_pipeline.assets.search import GridConfig
-from recsys_pipeline.core.holdout import hold_out_pairs
-from recsys_pipeline.core.search import SearchData
-from recsys_pipeline.core.strategies import Task
-from recsys_pipeline.core.trials import Trial, fits_for
-from recsys_pipeline.engines.pool import WorkerPool, usable_cores
-from recsys_pipeline.engines.solvers import Solver
+from benchmarks.data import held_out_interactions
+from recsys_pipeline.assets.grid_config import GridConfig
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.methods import Task
+from recsys_pipeline.engines.local.pool import WorkerPool
+from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline_tests import notebook
 
 SEED = 42
 
-MapOf = dict[Trial, float]
+MapOf = dict[Hyperparameters, float]
 
 
 class Measurement(NamedTuple):
-    """What a way of searching took, and what it found."""
+    """How long a search took, and what it found."""
 
     wall: float
     cpu: float
@@ -54,24 +55,24 @@ def measured(search: Callable[[], MapOf]) -> Measurement:
     return Measurement(time.perf_counter() - wall, cpu() - before, maps)
 
 
-def notebooks_way(pairs: Pairs, held_out: np.ndarray, trials: list[Trial]) -> MapOf:
-    """Trial by trial."""
-    pattern = pairs.pattern
-    strengths = csr_matrix((pairs.strengths, pattern.indices, pattern.indptr), shape=pattern.shape)
-    users, items = pattern.user_of_pair[held_out].tolist(), pattern.indices[held_out].tolist()
+def notebooks_way(interactions: Interactions, held_out: np.ndarray, trials: list[Hyperparameters]) -> MapOf:
+    """MAP@10 by trial."""
+    pattern = interactions.pattern
+    strengths = csr_matrix((interactions.strengths, pattern.indices, pattern.indptr), shape=pattern.shape)
+    users, items = pattern.user_of_interaction[held_out].tolist(), pattern.indices[held_out].tolist()
     out = dict(zip(users, items, strict=True))
     with threadpool_limits(1, "blas"):
         return {trial: notebook.map_at_10(strengths, out, trial, SEED, num_threads=0)[0] for trial in trials}
 
 
-def our_way(pairs: Pairs, held_out: np.ndarray, trials: list[Trial], solver: Solver) -> MapOf:
-    """As the asset does, worker processes and their start included."""
-    data = SearchData.prepare(
-        pairs.pattern, [hold_out_pairs(pairs.pattern, pairs.strengths, held_out)], trials
-    )
-    with WorkerPool(data, solver, SEED, usable_cores()) as pool:
+def our_way(
+    interactions: Interactions, held_out: np.ndarray, trials: list[Hyperparameters], solver: Solver
+) -> MapOf:
+    """MAP@10 by trial, as the asset computes it, including the start of the worker processes."""
+    split = Split.leaving_out(interactions.pattern, interactions.strengths, held_out)
+    with WorkerPool([split], solver, SEED, usable_cores()) as pool:
         results = list(pool.run([Task(fit) for fit in fits_for(trials)]))
-    return {result.trial: result.scores.map for result in results if result.scores}
+    return {result.hyperparameters: result.scores.map for result in results if result.scores}
 
 
 def main() -> None:
@@ -82,14 +83,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as warehouse:
-        pairs, held_out = held_out_and_pairs(arguments.feedback, warehouse)
+        interactions, held_out = held_out_interactions(arguments.feedback, warehouse)
     trials = GridConfig().trials()
-    print(f"{pairs.pattern.shape} users x items, {pairs.pattern.n_pairs:,} pairs, {len(trials)} trials")
+    pattern = interactions.pattern
+    print(f"{pattern.shape} users x items, {pattern.n_interactions:,} interactions, {len(trials)} trials")
 
     ways: dict[str, Callable[[], MapOf]] = {
-        "notebook": lambda: notebooks_way(pairs, held_out, trials),
+        "notebook": lambda: notebooks_way(interactions, held_out, trials),
         **{
-            solver.value: lambda solver=solver: our_way(pairs, held_out, trials, solver)  # type: ignore[misc]
+            solver.value: lambda solver=solver: our_way(interactions, held_out, trials, solver)  # type: ignore[misc]
             for solver in Solver
         },
     }

@@ -1,10 +1,10 @@
-"""The batched solver beside `implicit`, each on one thread: CPU seconds, ranks and MAP@10.
+"""The batched solver compared with `implicit`, each on one thread: CPU seconds, ranks and MAP@10.
 
     python -m benchmarks.solvers FEEDBACK [--factors 32 64 128 256] [--iterations 10 20]
 
-Both start alike and are scored on the same held-out pairs. Ranks are those that the metrics see: 1 to 10, or
-beyond. The last two columns are what rounding does: the ranks of either that differ from those of `implicit`
-when it computes with 64 bits instead of 32.
+Both have the same random start and are scored on the same held-out interactions. Ranks are those that the
+metrics see: 1 to 10, or beyond. The last two columns show the effect of rounding: the share of each solver's
+ranks that differ from those of `implicit` when it computes with 64 bits instead of 32.
 """
 
 import argparse
@@ -17,21 +17,21 @@ from implicit.utils import check_random_state
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from benchmarks.data import held_out_and_pairs
-from recsys_pipeline.core.holdout import hold_out_pairs
+from benchmarks.data import held_out_interactions
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import K, hits_of_ranks, score
 from recsys_pipeline.core.ranking import held_out_ranks
-from recsys_pipeline.core.search import Checkpoint, SearchData
-from recsys_pipeline.core.trials import Fit, Trial
-from recsys_pipeline.engines.batched import BatchedTrainer
-from recsys_pipeline.engines.local import ImplicitTrainer
+from recsys_pipeline.engines.local.batched import BatchedTrainer
+from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
+from recsys_pipeline.engines.local.training import Checkpoint, Fit
 
 
 class WideTrainer:
-    """`implicit` with 64 bits, from the start that it has with 32; not timed."""
+    """`implicit` with 64 bits, from the same random start as with 32; not timed."""
 
     def train(self, user_items: csr_matrix, fit: Fit, seed: int) -> Iterator[Checkpoint]:
-        """See `recsys_pipeline.core.search.Trainer`."""
+        """See `recsys_pipeline.engines.local.training.Trainer`."""
         trial, rng = fit.longest, check_random_state(seed)
         user_items = user_items.astype(np.float64)
         model = AlternatingLeastSquares(
@@ -58,32 +58,28 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as warehouse:
-        pairs, held_out = held_out_and_pairs(arguments.feedback, warehouse)
-    trial = Trial(0, 0.01, 10.0, max(arguments.iterations), 100.0, 0.6)
-    data = SearchData.prepare(
-        pairs.pattern, [hold_out_pairs(pairs.pattern, pairs.strengths, held_out)], [trial]
-    ).splits[0]
-    user_items = data.user_items(trial)
+        interactions, held_out = held_out_interactions(arguments.feedback, warehouse)
+    trial = Hyperparameters(1, 0.01, 10.0, max(arguments.iterations), 100.0, 0.6)
+    split = Split.leaving_out(interactions.pattern, interactions.strengths, held_out)
+    user_items = split.user_items(trial)
     ones = np.ones(len(held_out), dtype=np.int64)
 
     # The loops are compiled, or read from numba's cache, before anything is timed.
-    list(BatchedTrainer().train(user_items[:100], Fit(trial._replace(factors=4, iterations=1), (1,)), 0))
+    list(BatchedTrainer().train(user_items[:100], Fit(trial.replace(factors=4, iterations=1), (1,)), 0))
     print(
         "| factors | iterations | implicit s | batched s | ratio | MAP@10 | batched's | differs "
         "| ranks that differ | implicit's from 64 bits | batched's from 64 bits |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for factors in arguments.factors:
-        fit = Fit(trial._replace(factors=factors), tuple(sorted(arguments.iterations)))
+        fit = Fit(trial.replace(factors=factors), tuple(sorted(arguments.iterations)))
         found = []
         for trainer in (ImplicitTrainer(num_threads=1), BatchedTrainer(), WideTrainer()):
             states = []
             # On one thread wall seconds of the fit are its CPU seconds, but for what else the machine does.
             with threadpool_limits(1, "blas"):
                 for state in trainer.train(user_items, fit, seed=42):
-                    ranks = held_out_ranks(
-                        state.user_factors, state.item_factors, data.seen, data.users, data.items, k=K
-                    )
+                    ranks = held_out_ranks(state.factors, split.exclusions, split.users, split.items, k=K)
                     states.append((state.iterations, state.seconds, ranks))
             found.append(states)
         for (iterations, theirs, ranks), (_, ours, our_ranks), (_, _, wide_ranks) in zip(*found, strict=True):

@@ -1,6 +1,12 @@
 """Turns a file of shopping events into a tuned ALS recommender, every step a Dagster asset."""
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "recsys_pipeline runs on Linux and macOS: its locks and links are theirs. On Windows use WSL 2."
+    )
 
 if TYPE_CHECKING:
     from recsys_pipeline.recommender import Recommender, load_model

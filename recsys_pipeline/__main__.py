@@ -1,10 +1,9 @@
 """`python -m recsys_pipeline`: a few lines on the current model, for a terminal."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
-
-from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.columns import (
@@ -17,8 +16,12 @@ from recsys_pipeline.core.columns import (
     NDCG_AT_10,
 )
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.lineage import Lineage
+from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.storage.releases import current_release, read_manifest
-from recsys_pipeline.storage.tables import notes_of, read_parquet
+from recsys_pipeline.storage.warehouse import Warehouse
 
 
 def summary(warehouse: str) -> str:
@@ -30,19 +33,16 @@ def summary(warehouse: str) -> str:
     release = current_release(warehouse)
     manifest = read_manifest(release)
     metrics, counts = manifest["metrics"], manifest["counts"]
-    hyperparameters = ", ".join(
-        f"{name} {value if isinstance(value, str) else f'{value:g}'}"
-        for name, value in manifest["hyperparameters"].items()
-    )
+    hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [
-            *_evaluated(warehouse, manifest),
+            *_evaluated(Warehouse(path=warehouse), manifest),
             f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
             f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
-            f"hyperparameters  {hyperparameters}",
-            f"trained on       {counts['pairs']:,} pairs of {counts['users']:,} users "
+            f"hyperparameters  {told_hyperparameters(hyperparameters)}",
+            f"trained on       {counts['interactions']:,} interactions of {counts['users']:,} users "
             f"and {counts['items']:,} items",
-            f"model            {release}",
+            f"model            {release.path}",
             f"artefacts        {warehouse}",
             "to recommend     recsys_pipeline.load_model(...).recommend(user_id)",
             "to look at it    make dev, then open http://127.0.0.1:3000",
@@ -50,27 +50,30 @@ def summary(warehouse: str) -> str:
     )
 
 
-def _evaluated(warehouse: str, manifest: Mapping[str, Any]) -> list[str]:
+def _evaluated(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
     """The figure of the evaluation, where there is one of the search that chose this model."""
-    path = UPath(warehouse) / "evaluation" / "models.parquet"
-    if not path.exists():
+    if not warehouse.has("evaluation"):
         return []
-    models = read_parquet(path)
-    notes = notes_of(models)
-    if notes["inputs"]["grid_search_results"] != manifest["inputs"]["grid_search_results"]:
+    models = warehouse.read_table("evaluation", "models")
+    stored, lineage = stored_metadata(models), Lineage.of(models)
+    of_search = lineage.ancestors.get("grid_search_results") if lineage else None
+    if of_search != manifest["inputs"].get("grid_search_results"):
         return []
     tuned = models.slice(0, 1).to_pylist()[0]
     return [
-        f"on unseen pairs  MAP@{notes['k']} {tuned[MAP]:.4f}, 95 % interval {tuned[MAP_LOW]:.4f} to "
+        f"on unseen data   MAP@{stored['k']} {tuned[MAP]:.4f}, 95 % interval {tuned[MAP_LOW]:.4f} to "
         f"{tuned[MAP_HIGH]:.4f}",
-        f"verdict          {notes['verdict']}",
+        f"verdict          {stored['verdict']}",
     ]
 
 
 def main() -> int:
     """Print the summary of the current model."""
     try:
-        print(summary(settings.WAREHOUSE))
+        print(summary(settings.WAREHOUSE), flush=True)
+    except BrokenPipeError:
+        # Whoever reads, such as `head`, has seen enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from dagster import (
     AssetSelection,
+    DagsterInvalidDefinitionError,
     DefaultScheduleStatus,
     ExecutorDefinition,
     ScheduleDefinition,
@@ -35,16 +36,9 @@ def run_config(path: str) -> dict[str, Any] | None:
 
 
 def executor(name: str) -> ExecutorDefinition:
-    """The executor of that name: `in_process` or `multiprocess`.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
+    """The executor of that name: `in_process` or `multiprocess`."""
     # In one process by default: a process a step costs more than the steps.
-    executors = {"in_process": in_process_executor, "multiprocess": multiprocess_executor}
-    if name not in executors:
-        raise ValueError(f"RECSYS_EXECUTOR is {name!r}; it must be one of {', '.join(executors)}")
-    return executors[name]
+    return {"in_process": in_process_executor, "multiprocess": multiprocess_executor}[name]
 
 
 retrain = define_asset_job(
@@ -52,13 +46,27 @@ retrain = define_asset_job(
     selection=AssetSelection.all(),
     description="Everything, from the feed of events to the published model.",
     config=run_config(settings.RUN_CONFIG),
+    tags={"dagster/max_runtime": str(round(settings.MAX_RUN_HOURS * 3600))},
 )
 
-nightly = ScheduleDefinition(
-    name="nightly",
-    job=retrain,
-    cron_schedule=settings.SCHEDULE,
-    execution_timezone="UTC",
-    default_status=DefaultScheduleStatus.RUNNING,
-    description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
-)
+
+def schedule(cron: str) -> ScheduleDefinition:
+    """The schedule `nightly` at these times.
+
+    Raises:
+        ValueError: `cron` is no cron expression.
+    """
+    try:
+        return ScheduleDefinition(
+            name="nightly",
+            job=retrain,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=DefaultScheduleStatus.RUNNING,
+            description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
+        )
+    except DagsterInvalidDefinitionError:
+        raise ValueError(f"RECSYS_SCHEDULE: {cron!r} is no cron expression; write it as 0 3 * * *") from None
+
+
+nightly = schedule(settings.SCHEDULE)

@@ -4,8 +4,10 @@ from dagster import Definitions, load_asset_checks_from_modules, load_assets_fro
 
 from recsys_pipeline import assets, checks, settings
 from recsys_pipeline.automation import executor, nightly, retrain
+from recsys_pipeline.reporting.console import readable_console
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
+from recsys_pipeline.storage.warehouse import Warehouse
 
 _warehouse = Warehouse.configure_at_launch()
 
@@ -21,4 +23,5 @@ defs = Definitions(
         "io_manager": WarehouseIOManager(warehouse=_warehouse),
     },
     executor=executor(settings.EXECUTOR),
+    loggers={"console": readable_console},
 )

@@ -13,10 +13,10 @@ from scipy.sparse import csr_matrix
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend, History, by_blend
-from recsys_pipeline.core.lists import NOTHING, Scorer, best_lists
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.trials import Trial
-from recsys_pipeline.engines.local import trained_model
+from recsys_pipeline.core.ranking import NOTHING, Scorer, best_lists
+from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.storage.releases import Release, current_release, read_release
 
 
@@ -41,7 +41,7 @@ class Recommender:
         users: raw id of each user index.
         items: raw id of each item index.
         user_items: the weighted users x items matrix that it was trained on.
-        seen: users x items, what is hidden from the recommendations to each user.
+        excluded: users x items, what is not recommended to each user.
     """
 
     model: AlternatingLeastSquares
@@ -49,22 +49,23 @@ class Recommender:
     users: pd.Index
     items: pd.Index
     user_items: csr_matrix
-    seen: csr_matrix
+    excluded: csr_matrix
 
     def __init__(self, release: Release) -> None:
-        hyperparameters = release.manifest["hyperparameters"]
         self.model = trained_model(
-            Trial.from_mapping(hyperparameters),
+            Hyperparameters.from_mapping(release.manifest["hyperparameters"]),
             release.manifest["seed"],
-            release.user_factors,
-            release.item_factors,
+            release.factors,
         )
         self.manifest = release.manifest
         self.users, self.items = _index(release.users), _index(release.items)
-        trained = release.weights > 0
-        self.user_items = release.pattern.select(trained).user_items(release.weights[trained])
-        self._hidden = release.pattern.select(release.seen)
-        self.seen = self._hidden.user_items(np.ones(self._hidden.n_pairs, dtype=np.float32))
+        contents = release.contents
+        trained = contents.weights > 0
+        self.user_items = contents.pattern.select(trained).user_items(contents.weights[trained])
+        self._exclusions = contents.pattern.select(contents.excluded)
+        self.excluded = self._exclusions.user_items(
+            np.ones(self._exclusions.n_interactions, dtype=np.float32)
+        )
         self._release = release
 
     def recommend(
@@ -75,14 +76,14 @@ class Recommender:
         filter_already_liked_items: bool = True,
         blend: bool = False,
     ) -> pd.DataFrame:
-        """The best items for a user, best first.
+        """The best items for a user, best first; among equal scores in the order of `items`.
 
         Args:
             user_id: raw id.
             n: at most so many; fewer come back when the user has not that many items left, and none when
                 the model was trained on nothing of this user.
-            filter_already_liked_items: leave out what the user's seen events hide (`seen_events` in the
-                manifest; by default all that the user touched).
+            filter_already_liked_items: leave out what the user's seen events exclude (`seen_events` in
+                the manifest; by default all that the user touched).
             blend: score by the blend of ALS score, own history and popularity that the search has fitted.
 
         Returns:
@@ -92,36 +93,24 @@ class Recommender:
             KeyError: the model does not know the user.
             ValueError: `n` is below 1, or there is no blend.
         """
-        user = _position(self.users, user_id, "user")
-        if blend:
-            return self._recommend_blended(user, n, filter_already_liked_items)
-        liked, seen = self.user_items[user].indices, self.seen[user]
-        ids, scores = self.model.recommend(
-            user,
-            seen,
-            N=_at_most(n, len(self.items)),
-            filter_already_liked_items=filter_already_liked_items,
-        )
-        offered = np.full(len(ids), len(liked) > 0)
-        if filter_already_liked_items:
-            # implicit fills a list that runs short with hidden items at the lowest float.
-            offered &= ~np.isin(ids, seen.indices)
-        ids, scores = ids[offered], scores[offered]
-        already_liked = np.isin(ids, liked)
-        return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
-
-    def _recommend_blended(self, user: int, n: int, filter_seen: bool) -> pd.DataFrame:
-        seen = self._hidden if filter_seen else self._nothing
-        (listed,) = best_lists(self._blended, np.array([user], np.int32), seen, _at_most(n, len(self.items)))
+        user = np.array([_position(self.users, user_id, "user")], dtype=np.int32)
+        scorer = self._blended if blend else self._by_factors
+        exclusions = self._exclusions if filter_already_liked_items else self._nothing
+        (listed,) = best_lists(scorer, user, exclusions, _at_most(n, len(self.items)))
         ids = listed[listed != NOTHING]
-        scores = self._blended(np.array([user], np.int32))[0, ids]
-        already_liked = np.isin(ids, self.user_items[user].indices)
-        return pd.DataFrame({"item": self.items[ids], "score": scores, "already_liked": already_liked})
+        already_liked = np.isin(ids, self.user_items[user[0]].indices)
+        return pd.DataFrame(
+            {"item": self.items[ids], "score": scorer(user)[0, ids], "already_liked": already_liked}
+        )
+
+    @cached_property
+    def _by_factors(self) -> Scorer:
+        return self._release.factors.scorer()
 
     @cached_property
     def _nothing(self) -> Pattern:
-        pattern = self._release.pattern
-        return pattern.select(np.zeros(pattern.n_pairs, dtype=bool))
+        pattern = self._release.contents.pattern
+        return pattern.select(np.zeros(pattern.n_interactions, dtype=bool))
 
     @cached_property
     def _blended(self) -> Scorer:
@@ -131,12 +120,11 @@ class Recommender:
                 "this model has no blend: set `blend` of grid_search_results to true and materialize it and "
                 "best_model again"
             )
-        events = {event: counts > 0 for event, counts in release.counts.items()}
+        events = {event: counts > 0 for event, counts in release.contents.counts.items()}
         return by_blend(
             Blend.from_mapping(release.manifest["blend"]),
-            release.user_factors,
-            release.item_factors,
-            History(release.pattern, events, release.manifest["target_events"]),
+            release.factors,
+            History(release.contents.pattern, events, release.manifest["target_events"]),
         )
 
     def similar_items(self, product_code: int | str, n: int = 10) -> pd.DataFrame:

@@ -1,13 +1,17 @@
 """What a deployment sets, by environment variable or in a `.env` file; one default each.
 
 Read once, when the code location is loaded. Relative paths that a person gives are relative to the
-working directory; the defaults lie in the project.
+working directory; the defaults lie in the project. A value that cannot be read is a `ValueError` that names
+the variable and shows a good value.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from dotenv import load_dotenv
+
+from recsys_pipeline.core.locations import checked_location
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -18,6 +22,15 @@ load_dotenv(PROJECT / ".env", override=False)
 
 def _setting(name: str, default: str) -> str:
     return os.environ.get(name, "").strip() or default
+
+
+def _location(name: str, default: str) -> str:
+    """A path or URL; one that carries a secret is refused and not shown."""
+    text = _setting(name, default)
+    try:
+        return checked_location(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -36,24 +49,50 @@ def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
     return strengths
 
 
-def _names(name: str) -> list[str]:
-    return [part.strip() for part in _setting(name, "").split(",") if part.strip()]
+def _names(name: str, default: str = "") -> list[str]:
+    return [part.strip() for part in _setting(name, default).split(",") if part.strip()]
 
 
-FEEDBACK = _setting("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+def _number(name: str, default: float, low: float, high: float) -> float:
+    text = _setting(name, "")
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        raise ValueError(f"{name}: {text!r} is no number from {low:g} to {high:g}; write it as {default:g}")
+    return number
+
+
+def _choice(name: str, choices: Sequence[str]) -> str:
+    text = _setting(name, choices[0])
+    if text not in choices:
+        raise ValueError(f"{name}: {text!r} is none of {', '.join(choices)}; write it as {choices[0]}")
+    return text
+
+
+FEEDBACK = _location("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
 ITEM_COLUMN = _setting("RECSYS_ITEM_COLUMN", "ProductCode")
 EVENT_COLUMN = _setting("RECSYS_EVENT_COLUMN", "Event")
 TIMESTAMP_COLUMN = _setting("RECSYS_TIMESTAMP_COLUMN", "")
+BLANK_IDS = _names("RECSYS_BLANK_IDS", r"null,nan,none,na,\N")
+USER_ID_TYPE = _choice("RECSYS_USER_ID_TYPE", ("auto", "integer", "string"))
+ITEM_ID_TYPE = _choice("RECSYS_ITEM_ID_TYPE", ("auto", "integer", "string"))
 # The notebook's events and their strengths.
 STRENGTHS = _strengths("RECSYS_STRENGTHS", {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0})
+IGNORED_EVENTS = _names("RECSYS_IGNORED_EVENTS")
 TARGET_EVENTS = _names("RECSYS_TARGET_EVENTS")
 SEEN_EVENTS = _names("RECSYS_SEEN_EVENTS")
-MAX_REJECTED_SHARE = float(_setting("RECSYS_MAX_REJECTED_SHARE", "0.01"))
+MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
-WAREHOUSE = _setting("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
+WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
 # The hour of the nightly retrain, UTC: at 02:00 local time the clock change would skip or repeat it.
 SCHEDULE = _setting("RECSYS_SCHEDULE", "0 3 * * *")
 RUN_CONFIG = _setting("RECSYS_RUN_CONFIG", "")
-EXECUTOR = _setting("RECSYS_EXECUTOR", "in_process")
+EXECUTOR = _choice("RECSYS_EXECUTOR", ("in_process", "multiprocess"))
+# A retrain that takes longer hangs: the daemon ends it, and the next night is not lost too.
+MAX_RUN_HOURS = _number("RECSYS_MAX_RUN_HOURS", 12.0, 0.1, 1000)

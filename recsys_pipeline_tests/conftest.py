@@ -1,6 +1,8 @@
 """Small worlds in which the right answer is known."""
 
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +17,13 @@ settings.register_profile("project", derandomize=True, deadline=None)
 settings.load_profile("project")
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+class MaterializedGraph(NamedTuple):
+    """The whole graph on the feed of `parity_csv`, and where it lies."""
+
+    result: ExecuteInProcessResult
+    warehouse: Warehouse
 
 
 @pytest.fixture
@@ -33,12 +42,33 @@ def parity_csv(tmp_path: Path) -> Path:
     return write_parity_feedback(tmp_path / "feedback.csv")
 
 
-@pytest.fixture
-def result(parity_csv: Path, warehouse: Warehouse) -> ExecuteInProcessResult:
-    """The whole graph, materialized."""
-    result = run_graph(parity_csv, warehouse, evaluate=True)
+@pytest.fixture(scope="session")
+def materialized_graph(tmp_path_factory: pytest.TempPathFactory) -> MaterializedGraph:
+    """Made once a process; a test that changes anything takes a copy (`own_warehouse`)."""
+    folder = tmp_path_factory.mktemp("materialized")
+    warehouse = Warehouse(path=str(folder / "warehouse"))
+    result = run_graph(write_parity_feedback(folder / "feedback.csv"), warehouse, evaluate=True)
     assert result.success
-    return result
+    return MaterializedGraph(result, warehouse)
+
+
+@pytest.fixture(scope="session")
+def shared_result(materialized_graph: MaterializedGraph) -> ExecuteInProcessResult:
+    """What the materialized graph said."""
+    return materialized_graph.result
+
+
+@pytest.fixture(scope="session")
+def shared_warehouse(materialized_graph: MaterializedGraph) -> Warehouse:
+    """The warehouse of the materialized graph, for reading."""
+    return materialized_graph.warehouse
+
+
+@pytest.fixture
+def own_warehouse(shared_warehouse: Warehouse, warehouse: Warehouse) -> Warehouse:
+    """A copy of the warehouse of the materialized graph, for a test that changes it."""
+    shutil.copytree(shared_warehouse.path, warehouse.path, symlinks=True)
+    return warehouse
 
 
 @pytest.fixture(scope="session")

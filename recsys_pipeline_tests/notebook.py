@@ -1,6 +1,6 @@
 """The notebook's procedure, plain and slow: the oracle for the search.
 
-Two things differ from the notebook, because it is wrong there: the held-out pairs are given (its own
+Two things differ from the notebook, because it is wrong there: the held-out interactions are given (its own
 split ignores its seed), and both formulas of MAP@10 are computed.
 """
 
@@ -20,7 +20,7 @@ def map_at_10(strengths, held_out, trial, seed, num_threads=1):
         seed: of ALS.
         num_threads: of ALS; the notebook takes all cores, 0.
     """
-    weighted = csr_matrix(bm25_weight(strengths.T.tocsr(), K1=trial.bm25_k1, B=trial.bm25_b)).T.tocsr()
+    weighted = csr_matrix(bm25_weight(strengths.T.tocsr(), K1=trial.bm25_K1, B=trial.bm25_B)).T.tocsr()
     mask = csr_matrix(
         (np.ones(len(held_out)), (list(held_out), list(held_out.values()))), shape=weighted.shape
     )

@@ -9,45 +9,75 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from dagster import AssetSelection, DagsterInstance
+from dagster._core.remote_origin import RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+)
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from recsys_pipeline import load_model
+from recsys_pipeline import __main__ as command
+from recsys_pipeline import load_model, settings
+from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID
+from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID, run_graph, write_parity_feedback
 
 BIN = Path(sys.executable).parent
+
+# As the README shows them; `test_readme.py` compares.
+MATERIALIZE = "dagster asset materialize --select '*' -m recsys_pipeline.definitions"
+MATERIALIZE_CONFIGURED = (
+    f"{MATERIALIZE} --config-json "
+    """'{"ops": {"grid_search_results": {"config": {"factors": [64]}}}}'"""
+)
+LAUNCH = "dg launch --assets '*'"
+MAKE_CONFIGURED = "make materialize CONFIG=examples/retailrocket.yaml"
+MAKE_DEV = "make dev"
+DEV = "dagster dev -w workspace.yaml"
+COMMANDS = {MATERIALIZE, MATERIALIZE_CONFIGURED, LAUNCH, MAKE_CONFIGURED, MAKE_DEV, DEV}
+
 SMALL = {"ops": {"grid_search_results": {"config": SMALL_GRID}}}
 
 
-@pytest.fixture(scope="module")
-def new_instance(tmp_path_factory):
-    """A Dagster instance, initialised before two processes could do so at once."""
-    home = tmp_path_factory.mktemp("instance") / "dagster_home"
+def new_shop(folder):
+    """Feed, warehouse and Dagster instance, by the environment."""
+    home = folder / "dagster_home"
     home.mkdir()
-    (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
-    run({**os.environ, "DAGSTER_HOME": str(home)}, "dagster", "instance", "migrate")
-    return home
-
-
-@pytest.fixture
-def environment(tmp_path, parity_csv, new_instance):
-    """A shop of its own: feed, warehouse and Dagster instance."""
-    home = shutil.copytree(new_instance, tmp_path / "dagster_home")
+    shutil.copy(PROJECT / "dagster.yaml", home)
     return {
         **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "DAGSTER_HOME": str(home),
-        "RECSYS_FEEDBACK": str(parity_csv),
-        "RECSYS_WAREHOUSE": str(tmp_path / "warehouse"),
+        "RECSYS_FEEDBACK": str(write_parity_feedback(folder / "feedback.csv")),
+        "RECSYS_WAREHOUSE": str(folder / "warehouse"),
     }
 
 
-def run(environment, command, *arguments, check=True):
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """For commands that may follow upon each other: what one has searched, the next need not."""
+    return new_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """A shop of the test's own."""
+    return new_shop(tmp_path)
+
+
+def run(environment, text, check=True):
+    """Run a line as a shell does."""
     return subprocess.run(
-        [str(BIN / command), *arguments],
+        ["bash", "-c", f"set -o pipefail; {text}"],
         cwd=PROJECT,
         env=environment,
         capture_output=True,
@@ -56,158 +86,267 @@ def run(environment, command, *arguments, check=True):
     )
 
 
-def test_dagster_asset_materialize(environment):
-    config = ["--config-json", json.dumps(SMALL)]
-    run(
-        environment,
-        "dagster",
-        "asset",
-        "materialize",
-        "--select",
-        "*",
-        "-m",
-        "recsys_pipeline.definitions",
-        *config,
-    )
-    model = load_model(environment["RECSYS_WAREHOUSE"])
+def made(line, environment):
+    """A line that calls make, but in this virtual environment and without setting it up."""
+    done = f"-o {BIN.parent}/.installed -o {environment['DAGSTER_HOME']}/.initialised"
+    return line.replace("make ", f"make VENV={BIN.parent} {done} ", 1)
+
+
+# --- One run ---
+
+
+def test_a_plain_command_materializes_everything_and_prints_the_result(shop):
+    done = run(shop, MATERIALIZE)
+    model = load_model(shop["RECSYS_WAREHOUSE"])
+
     assert len(model.users) == N_USERS
-
-    summary = run(environment, "python", "-m", "recsys_pipeline").stdout
-    assert f"{model.manifest['metrics']['MAP@10']:.4f}" in summary
-    assert "factors 4" in summary
-    assert model.manifest["version"] in summary
+    assert f"published version {model.manifest['version']}" in done.stderr
+    assert f"MAP@10 of the search {model.manifest['metrics']['MAP@10']:.4f}" in done.stderr
+    assert "MAP@10: the tuned model (" in done.stderr
 
 
-def test_dagster_asset_materialize_with_a_configuration_file(environment, tmp_path):
+def test_a_run_is_configured_on_the_command_line(shop):
+    run(shop, MATERIALIZE_CONFIGURED)
+
+    results = pq.read_table(Path(shop["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet")
+    assert set(results["factors"].to_pylist()) == {64}
+
+
+def test_dg_launches_it_too(shop):
+    before = time.time()
+    run(shop, LAUNCH)
+
+    pointer = Path(shop["RECSYS_WAREHOUSE"]) / "best_model" / "current.json"
+    assert pointer.stat().st_mtime >= before
+
+
+def test_or_by_a_file_and_with_a_process_a_step_the_graph_is_the_same(
+    environment, tmp_path, shared_warehouse
+):
     config = tmp_path / "config.yaml"
-    other = tmp_path / "elsewhere"
-    config.write_text(yaml.safe_dump({**SMALL, "resources": {"warehouse": {"config": {"path": str(other)}}}}))
-    run(
-        environment,
-        *("dagster", "asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions"),
-        *("--config", str(config)),
-    )
+    warehouse = Warehouse(path=str(tmp_path / "elsewhere"))
+    # Only the executor `multiprocess` has a start method; this one takes the least time.
+    forkserver = {"forkserver": {"preload_modules": ["recsys_pipeline.definitions"]}}
+    content = {
+        **SMALL,
+        "resources": {"warehouse": {"config": {"path": warehouse.path}}},
+        "execution": {"config": {"start_method": forkserver, "max_concurrent": 2}},
+    }
+    config.write_text(yaml.safe_dump(content))
+    done = run({**environment, "RECSYS_EXECUTOR": "multiprocess"}, f"{MATERIALIZE} --config {config}")
 
-    assert load_model(other)
+    assert "MAP@10: the tuned model (" in done.stderr
+    assert not Path(environment["RECSYS_WAREHOUSE"]).exists()
+    for asset in ("raw_feedback", "feedback_strengths", "bm25_matrix", "leave_one_out_split"):
+        assert warehouse.write_id(asset) == shared_warehouse.write_id(asset)
+    lists = [load_model(each.root).recommend(7) for each in (warehouse, shared_warehouse)]
+    assert lists[0].equals(lists[1])
+
+
+def test_make_says_what_is_wrong_with_a_feed_and_no_more(environment):
+    """The sentence, without a stack trace, and no summary of a model that was not made."""
+    bad = {**environment, "RECSYS_FEEDBACK": "no/such/file.csv"}
+    done = run(bad, made(MAKE_CONFIGURED, bad), check=False)
+
+    assert done.returncode != 0
+    lines = done.stderr.splitlines()
+    assert (
+        "no/such/file.csv does not exist. Set RECSYS_FEEDBACK, or `path` of the `feedback` resource." in lines
+    )
+    assert not any(
+        "Traceback" in line or "Stack Trace" in line or line.startswith("  File") for line in lines
+    )
+    assert "on unseen data" not in done.stdout
+
+
+# --- A search that is killed ---
 
 
 # Long enough to be killed in the middle.
-SLOW_GRID = {**SMALL_GRID, "factors": [32], "alpha": [1.0, 2.0, 3.0, 4.0, 5.0], "iterations": [500, 1000]}
+SLOW_GRID = {
+    **SMALL_GRID,
+    "factors": [32],
+    "alpha": [1.0, 2.0, 3.0, 4.0, 5.0],
+    "iterations": [200, 400],
+    "n_trials": 20,
+    "workers": 1,
+}
 
 
-def test_a_search_that_is_killed_goes_on_where_it_stopped(environment, tmp_path):
-    config = {"ops": {"grid_search_results": {"config": {**SLOW_GRID, "workers": 2}}}}
-    command = (
-        *("dagster", "asset", "materialize", "--select", "*grid_search_results"),
-        *("-m", "recsys_pipeline.definitions", "--config-json", json.dumps(config)),
-    )
+@pytest.mark.parametrize(("strategy", "how"), [("grid", signal.SIGTERM), ("random", signal.SIGKILL)])
+def test_a_search_that_is_killed_goes_on_where_it_stopped(environment, tmp_path, capsys, strategy, how):
+    search = {"grid_search_results": {"config": {**SLOW_GRID, "strategy": strategy}}}
+    selection = AssetSelection.assets("grid_search_results").upstream()
     journal = Path(environment["RECSYS_WAREHOUSE"]) / "search_journal"
 
     def finished():
-        return len(list(journal.glob("*/*.json")))
+        return {entry: entry.stat().st_mtime_ns for entry in journal.glob("*/*.json")}
 
-    known = 0
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        with (tmp_path / "log").open("w") as log:
-            search = subprocess.Popen(
-                [str(BIN / command[0]), *command[1:]],
-                cwd=PROJECT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        while finished() < known + 3 and search.poll() is None:
-            time.sleep(0.02)
-        search.send_signal(how)
-        assert search.wait(timeout=60) != 0
-        assert f"; {known} are in the journal already" in (tmp_path / "log").read_text()
-        assert known + 3 <= finished() < 20
-        known = finished()
+    def searched(warehouse):
+        assert run_graph(environment["RECSYS_FEEDBACK"], warehouse, ops=search, selection=selection).success
+        return warehouse.read_table("grid_search_results").drop_columns("fit_seconds")
 
-    resumed = run(environment, *command)
-    assert f"; {known} are in the journal already" in resumed.stderr
-    whole = {**environment, "RECSYS_WAREHOUSE": str(tmp_path / "whole")}
-    run(whole, *command)
-    tables = [
-        pq.read_table(Path(each["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet").drop_columns(
-            "fit_seconds"
-        )
-        for each in (environment, whole)
-    ]
-    assert tables[0].equals(tables[1])
-
-
-def test_dg_launch_and_dg_check(environment, tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(SMALL))
-    run(environment, "dg", "check", "defs")
-    run(environment, "dg", "launch", "--assets", "*", "--config", str(config))
-
-    assert load_model(environment["RECSYS_WAREHOUSE"])
-
-
-def test_bad_feedback_fails_the_command_and_says_why(environment):
-    bad = {**environment, "RECSYS_FEEDBACK": "no/such/file.csv"}
-    arguments = ("asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions")
-    result = run(bad, "dagster", *arguments, check=False)
-
-    assert result.returncode != 0
-    assert "no/such/file.csv does not exist. Set RECSYS_FEEDBACK" in result.stderr
-
-
-def test_the_summary_of_an_empty_warehouse_says_what_to_do(environment):
-    result = run(environment, "python", "-m", "recsys_pipeline", check=False)
-
-    assert result.returncode == 1
-    assert "Materialize the asset best_model first" in result.stderr
-
-
-def test_dagster_dev_serves_the_ui_and_its_daemon_retrains_on_schedule(environment, tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(SMALL))
-    nightly = {**environment, "RECSYS_SCHEDULE": "* * * * *", "RECSYS_RUN_CONFIG": str(config)}
-    pointer = Path(environment["RECSYS_WAREHOUSE"]) / "best_model" / "current.json"
-    port = free_port()
-    with (tmp_path / "dev.log").open("w") as log:
-        dev = subprocess.Popen(
-            [str(BIN / "dagster"), "dev", "-w", "workspace.yaml", "--port", str(port)],
+    line = f"exec {MATERIALIZE} --config-json '{json.dumps({'ops': search})}'"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", line.replace("'*'", "'*grid_search_results'")],
             cwd=PROJECT,
-            env=nightly,
+            env=environment,
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
-    try:
-        # The next full minute, then the run; the limit is for a machine that hangs.
-        deadline = time.monotonic() + 240
-        while not pointer.exists() and time.monotonic() < deadline and dev.poll() is None:
-            time.sleep(0.5)
-        statuses = wait_for_a_finished_run(environment)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
-            served = json.load(answer)
-    finally:
-        os.killpg(dev.pid, signal.SIGTERM)
-        dev.wait(timeout=60)
+    while len(finished()) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(how)
+    assert process.wait(timeout=60) != 0, (tmp_path / "log").read_text()
+    known = finished()
+    assert 3 <= len(known) < 20
 
-    assert "SUCCESS" in statuses, (tmp_path / "dev.log").read_text()
+    resumed = searched(Warehouse(path=environment["RECSYS_WAREHOUSE"]))
+    assert f"; {len(known)} are in the journal already" in capsys.readouterr().err
+    assert finished().items() > known.items()
+    assert resumed.equals(searched(Warehouse(path=str(tmp_path / "whole"))))
+
+
+# --- The summary ---
+
+
+@pytest.fixture
+def summarized(monkeypatch, capsys):
+    """What the command prints of a warehouse, its errors, and its exit status."""
+
+    def summarize(warehouse):
+        monkeypatch.setattr(settings, "WAREHOUSE", warehouse.path)
+        status = command.main()
+        return *capsys.readouterr(), status
+
+    return summarize
+
+
+def test_the_summary_says_how_good_the_model_is_and_where(summarized, shared_warehouse):
+    manifest = load_model(shared_warehouse.root).manifest
+    printed, errors, status = summarized(shared_warehouse)
+    lines = {line[:17].strip(): line[17:] for line in printed.splitlines()}
+
+    assert (errors, status) == ("", 0)
+    tuned = shared_warehouse.read_table("evaluation", "models").to_pylist()[0]
+    assert lines["on unseen data"] == (
+        f"MAP@10 {tuned['map']:.4f}, 95 % interval {tuned['map_low']:.4f} to {tuned['map_high']:.4f}"
+    )
+    assert lines["verdict"].startswith("the tuned model (")
+    assert lines["in the search"].startswith(f"MAP@10 {manifest['metrics']['MAP@10']:.4f} +- ")
+    assert lines["hyperparameters"] == (
+        f"factors 4, regularization 0.01, alpha 10, iterations {manifest['hyperparameters']['iterations']}, "
+        "bm25_K1 100, bm25_B 0.8"
+    )
+    assert lines["trained on"] == "400 interactions of 40 users and 60 items"
+    assert lines["model"].endswith(manifest["version"])
+    assert lines["artefacts"] == shared_warehouse.path
+
+
+def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, own_warehouse):
+    search = {**SMALL_GRID, "weighting": ["none"], "iterations": [3], "regularization": [0.1]}
+    selection = AssetSelection.assets("grid_search_results", "best_model")
+    ops = {"grid_search_results": {"config": search}}
+    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=selection).success
+    printed, _, _ = summarized(own_warehouse)
+
+    (line,) = [line for line in printed.splitlines() if line.startswith("hyperparameters")]
+    assert line.split(maxsplit=1)[1] == (
+        "factors 4, regularization 0.1, alpha 10, iterations 3, weighting none"
+    )
+    # The evaluation that lies there is of another model.
+    assert "on unseen data" not in printed
+
+
+def test_of_an_empty_warehouse_it_says_what_to_do(summarized, warehouse):
+    printed, errors, status = summarized(warehouse)
+
+    assert (printed, status) == ("", 1)
+    assert "Materialize the asset best_model first" in errors
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(environment, shared_warehouse):
+    """As `head` does; here the reader is gone before the first line, whatever the timing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys_pipeline"],
+        env={**environment, "RECSYS_WAREHOUSE": shared_warehouse.path},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- Every night ---
+
+
+def test_make_dev_serves_the_ui_and_its_daemon_makes_up_for_a_night_that_it_missed(environment, tmp_path):
+    """No wait for 3 o'clock: to the daemon it looks as if it had been off at that hour."""
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    port = free_port()
+    nightly = {**environment, "RECSYS_RUN_CONFIG": str(config), "RECSYS_UI_PORT": str(port)}
+    line = made(MAKE_DEV, nightly)
+    assert DEV in run(nightly, line.replace("make ", "make --dry-run ", 1)).stdout
+
+    with DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        see_the_schedule_first(instance, just_before_the_last_hour(3))
+        with (tmp_path / "dev.log").open("w") as log:
+            dev = subprocess.Popen(
+                ["bash", "-c", f"exec {line}"],
+                cwd=PROJECT,
+                env=nightly,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            # The limit is for a machine that hangs.
+            deadline = time.monotonic() + 240
+            while not finished_runs(instance) and time.monotonic() < deadline and dev.poll() is None:
+                time.sleep(0.2)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
+                served = json.load(answer)
+        finally:
+            os.killpg(dev.pid, signal.SIGTERM)
+            dev.wait(timeout=60)
+
+        (night,) = finished_runs(instance)
+    assert night.status.value == "SUCCESS", (tmp_path / "dev.log").read_text()
+    assert night.job_name == "retrain"
+    assert night.tags["dagster/schedule_name"] == "nightly"
     assert "dagster_webserver_version" in served
-    assert load_model(environment["RECSYS_WAREHOUSE"])
+    model = load_model(environment["RECSYS_WAREHOUSE"])
+    assert model.manifest["hyperparameters"]["factors"] in SMALL_GRID["factors"]
+
+
+def finished_runs(instance):
+    return [run for run in instance.get_runs() if run.is_finished]
+
+
+def just_before_the_last_hour(hour):
+    now = datetime.now(UTC)
+    last = now.replace(hour=hour, minute=0, second=0, microsecond=0)
+    return (last if last <= now else last - timedelta(days=1)) - timedelta(minutes=1)
+
+
+def see_the_schedule_first(instance, when):
+    """Note in the instance, as its daemon does, when it first saw the schedule that the code declares."""
+    (location,) = location_origins_from_yaml_paths([str(PROJECT / "workspace.yaml")])
+    schedule = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), "nightly")
+    seen = ScheduleInstigatorData(settings.SCHEDULE, when.timestamp())
+    instance.add_instigator_state(
+        InstigatorState(schedule, InstigatorType.SCHEDULE, InstigatorStatus.DECLARED_IN_CODE, seen)
+    )
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def wait_for_a_finished_run(environment):
-    code = (
-        "from dagster import DagsterInstance as I;"
-        "print(*(r.status.value for r in I.get().get_runs() if r.job_name == 'retrain'))"
-    )
-    for _ in range(60):
-        statuses = run(environment, "python", "-c", code).stdout.split()
-        if any(status in ("SUCCESS", "FAILURE") for status in statuses):
-            break
-        time.sleep(1)
-    return statuses

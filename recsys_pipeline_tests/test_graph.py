@@ -1,18 +1,22 @@
 """The whole graph in a temporary folder: what it makes, what it says, and how it fails."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from dagster import AssetSelection, DagsterInvalidConfigError
+from dagster import AssetKey, AssetSelection, DagsterInvalidConfigError
 
 from recsys_pipeline import load_model
+from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.warehouse import Warehouse
+from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.worlds import (
     N_ITEMS,
     N_USERS,
     SMALL_GRID,
+    failed_checks_of,
     failure_of,
     item_code,
     metadata_of,
@@ -34,32 +38,47 @@ COLUMNS = [
     "iterations",
     "bm25_K1",
     "bm25_B",
-    "MAP@10",
-    "MAP@10 standard error",
-    "NDCG@10",
-    "HitRate@10",
-    "MAP@10 (notebook)",
-    "fit_seconds",
-    "iterations_done",
     "nu",
     "unobserved_weight",
     "confidence",
     "weighting",
     "strengths",
-    "starts",
-    "Recall@10",
-    "difference low",
-    "difference high",
+    "ensemble_size",
+    "MAP@10",
+    "map_at_10_standard_error",
+    "ndcg_at_10",
+    "hit_rate_at_10",
+    "recall_at_10",
+    "notebook_map_at_10",
+    "difference_low",
+    "difference_high",
     "distinguishable",
     "chosen",
+    "iterations_done",
+    "fit_seconds",
     "failure",
 ]
 
 
-@pytest.mark.usefixtures("result")
-def test_makes_every_artefact(warehouse):
-    root = warehouse.root
-    assert sorted(path.name for path in root.iterdir()) == sorted(
+def searching(**config):
+    """A small grid with some of its configuration changed."""
+    return {"grid_search_results": {"config": {**SMALL_GRID, **config}}}
+
+
+def splitting(**config):
+    return {"leave_one_out_split": {"config": config}}
+
+
+def alone(*assets):
+    return AssetSelection.assets(*assets)
+
+
+# --- What it makes ---
+
+
+def test_makes_every_artefact(shared_warehouse):
+    root = shared_warehouse.root
+    assert sorted(path.name for path in root.iterdir() if not path.name.startswith(".")) == sorted(
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
@@ -69,30 +88,28 @@ def test_makes_every_artefact(warehouse):
             "search_journal",
         ]
     )
-    pairs = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
+    interactions = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
     users = pq.read_table(root / "bm25_matrix" / "users.parquet")
     items = pq.read_table(root / "bm25_matrix" / "items.parquet")
-    assert pairs.column_names == [
-        *("user_index", "item_index", "strength", "weight", "target", "seen"),
+    assert interactions.column_names == [
+        *("user_index", "item_index", "strength", "weight", "target", "excluded"),
         *(f"count_{event}" for event in ("view", "query_search", "click", "compare")),
     ]
     assert users["UserID"].to_pylist() == list(range(N_USERS))
     assert items["ProductCode"].to_pylist() == [item_code(item) for item in range(N_ITEMS)]
 
 
-@pytest.mark.usefixtures("result")
-def test_the_split_names_pairs_by_id_and_index(warehouse):
-    split = warehouse.read_table("leave_one_out_split")
-    items = warehouse.read_table("bm25_matrix", "items")["ProductCode"].to_pylist()
+def test_the_split_names_interactions_by_id_and_index(shared_warehouse):
+    split = shared_warehouse.read_table("leave_one_out_split")
+    items = shared_warehouse.read_table("bm25_matrix", "items")["ProductCode"].to_pylist()
 
     assert split.column_names == ["UserID", "ProductCode", "user_index", "item_index", "split"]
     assert split["UserID"].to_pylist() == list(range(N_USERS))
     assert split["ProductCode"].to_pylist() == [items[index] for index in split["item_index"].to_pylist()]
 
 
-@pytest.mark.usefixtures("result")
-def test_the_results_are_a_row_a_trial_best_first(warehouse):
-    results = warehouse.read_table("grid_search_results")
+def test_the_results_are_a_row_a_trial_best_first(shared_warehouse):
+    results = shared_warehouse.read_table("grid_search_results")
 
     assert results.column_names == COLUMNS
     assert results.num_rows == 4
@@ -100,38 +117,69 @@ def test_the_results_are_a_row_a_trial_best_first(warehouse):
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.usefixtures("result")
-def test_the_model_is_the_best_trial_and_recommends_to_everyones_taste(warehouse):
-    model = load_model(warehouse.root)
-    best = warehouse.read_table("grid_search_results").to_pylist()[0]
+def test_the_ranks_of_each_trial_give_its_scores(shared_warehouse):
+    results = shared_warehouse.read_table("grid_search_results").to_pylist()
+    ranks = shared_warehouse.read_table("grid_search_results", "trial_ranks").to_pylist()
+
+    assert len(ranks) == 4
+    for row, ranked in zip(results, ranks, strict=True):
+        assert len(ranked["ranks"]) == N_USERS
+        reciprocal = sum(1 / rank for rank in ranked["ranks"] if rank <= 10)
+        assert row["MAP@10"] == pytest.approx(reciprocal / N_USERS)
+        assert {name: row[name] for name in SMALL_GRID} == {name: ranked[name] for name in SMALL_GRID}
+
+
+def test_the_model_is_the_best_trial_and_recommends_to_everyones_taste(shared_warehouse):
+    model = load_model(shared_warehouse.root)
+    best = shared_warehouse.read_table("grid_search_results").to_pylist()[0]
 
     assert model.manifest["hyperparameters"]["iterations"] == best["iterations"]
     assert model.manifest["metrics"]["MAP@10"] == best["MAP@10"]
     assert model.manifest["seed"] == 42
-    assert model.manifest["inputs"]["raw_feedback"] == warehouse.fingerprint("raw_feedback")
     for user in range(N_USERS):
         assert {int(code) % 2 for code in model.recommend(user, n=5)["item"]} == {user % 2}
 
 
-def test_every_materialization_says_what_was_made(result):
+def ancestors(asset):
+    graph = defs.resolve_asset_graph()
+    return {key.path[-1] for key in graph.get_ancestor_asset_keys(AssetKey(asset))}
+
+
+@pytest.mark.parametrize("asset", [*SPINE[1:-1], "evaluation"])
+def test_every_table_names_the_states_of_all_that_it_was_made_from(shared_warehouse, asset):
+    for table in shared_warehouse.read_tables(asset).values():
+        lineage = Lineage.of(table)
+        assert lineage.ancestors == {name: shared_warehouse.write_id(name) for name in ancestors(asset)}
+        assert lineage.write_id == shared_warehouse.write_id(asset)
+
+
+def test_and_the_model_does_so_in_its_manifest(shared_warehouse):
+    assert load_model(shared_warehouse.root).manifest["inputs"] == {
+        name: shared_warehouse.write_id(name) for name in ancestors("best_model")
+    }
+
+
+# --- What it says ---
+
+
+def test_every_materialization_says_what_was_made(shared_result):
     for asset in SPINE:
-        assert "path" in metadata_of(result, asset), asset
+        assert "path" in metadata_of(shared_result, asset), asset
     for asset in SPINE[:-1]:
-        assert {"dagster/row_count", "dagster/column_schema"} <= set(metadata_of(result, asset)), asset
+        assert {"dagster/row_count", "dagster/column_schema"} <= set(metadata_of(shared_result, asset)), asset
     for asset in ("bm25_matrix", "grid_search_results", "best_model"):
-        assert (metadata_of(result, asset)["users"], metadata_of(result, asset)["items"]) == (
-            N_USERS,
-            N_ITEMS,
-        ), asset
+        metadata = metadata_of(shared_result, asset)
+        assert (metadata["users"], metadata["items"]) == (N_USERS, N_ITEMS), asset
     for asset in ("grid_search_results", "best_model"):
-        assert 0 < metadata_of(result, asset)["MAP@10"] < 1, asset
-    assert 0 < metadata_of(result, "best_model")["MAP@10 train"] <= 1
+        assert 0 < metadata_of(shared_result, asset)["MAP@10"] < 1, asset
+    assert 0 < metadata_of(shared_result, "best_model")["MAP@10 train"] <= 1
 
 
-def test_every_claim_is_checked_and_holds(result):
-    checks = result.get_asset_check_evaluations()
+def test_every_claim_is_checked_and_holds(shared_result):
+    checks = shared_result.get_asset_check_evaluations()
 
     assert {check.asset_key.path[-1] for check in checks} == {*SPINE[2:], "evaluation"}
+    assert {check.check_name for check in checks} == {check.check_key.name for check in defs.asset_checks}
     assert all(check.passed for check in checks)
 
 
@@ -142,82 +190,238 @@ def test_every_asset_has_a_description_a_kind_and_the_one_group():
         assert node.group_name == "recommender", node.key
 
 
-def test_two_runs_give_identical_tables_and_factors(parity_csv, tmp_path):
-    first, second = (Warehouse(path=str(tmp_path / name)) for name in ("first", "second"))
-    for warehouse in (first, second):
-        assert run_graph(parity_csv, warehouse).success
+# --- Again ---
 
-    for names in [("raw_feedback",), ("feedback_strengths",), ("leave_one_out_split",)]:
-        assert first.fingerprint(*names) == second.fingerprint(*names)
-    for name in ("pairs", "users", "items"):
-        assert first.fingerprint("bm25_matrix", name) == second.fingerprint("bm25_matrix", name)
-    results = [w.read_table("grid_search_results").drop_columns("fit_seconds") for w in (first, second)]
+
+def test_two_runs_give_identical_tables_and_factors(parity_csv, warehouse, shared_warehouse):
+    assert run_graph(parity_csv, warehouse).success
+
+    for name in SPINE[:4]:
+        assert warehouse.write_id(name) == shared_warehouse.write_id(name)
+    both = (warehouse, shared_warehouse)
+    results = [each.read_table("grid_search_results").drop_columns("fit_seconds") for each in both]
     assert results[0].equals(results[1])
-    models = [load_model(w.root).model for w in (first, second)]
+    models = [load_model(each.root).model for each in both]
     assert (models[0].user_factors == models[1].user_factors).all()
     assert (models[0].item_factors == models[1].item_factors).all()
 
 
-def test_a_second_run_keeps_the_first_version(parity_csv, warehouse):
+def test_a_second_run_keeps_the_first_version_and_computes_no_trial_again(parity_csv, own_warehouse):
+    first = load_model(own_warehouse.root).manifest["version"]
+    before = own_warehouse.read_table("grid_search_results")
+    assert run_graph(parity_csv, own_warehouse).success
+
+    assert load_model(own_warehouse.root).manifest["version"] != first
+    assert load_model(own_warehouse.root / "best_model" / first)
+    # Even the seconds are those of the first search.
+    assert own_warehouse.read_table("grid_search_results").equals(before)
+
+
+def test_so_many_versions_stay_as_the_configuration_says(parity_csv, own_warehouse):
+    ops = {"best_model": {"config": {"keep_versions": 2}}}
+    for _ in range(3):
+        assert run_graph(parity_csv, own_warehouse, selection=alone("best_model"), ops=ops).success
+
+    versions = sorted(path.name for path in (own_warehouse.root / "best_model").iterdir() if path.is_dir())
+    assert len(versions) == 2
+    assert load_model(own_warehouse.root).manifest["version"] == versions[-1]
+
+
+def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
+    warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
+    result = run_graph(parity_csv, warehouse, evaluate=True)
+    assert result.success
+    assert failed_checks_of(result) == {}
     assert run_graph(parity_csv, warehouse).success
-    first = load_model(warehouse.root).manifest["version"]
-    assert run_graph(parity_csv, warehouse).success
 
-    assert load_model(warehouse.root).manifest["version"] != first
-    assert load_model(warehouse.root / "best_model" / first)
+    for name in ("raw_feedback", "bm25_matrix", "leave_one_out_split"):
+        assert warehouse.write_id(name) == shared_warehouse.write_id(name)
+    in_bucket, on_disk = (load_model(each.root) for each in (warehouse, shared_warehouse))
+    assert in_bucket.recommend(7).equals(on_disk.recommend(7))
+    assert len({path.name for path in (warehouse.root / "best_model").iterdir()}) == 3
 
 
-def test_the_last_pair_can_be_held_out(tmp_path, warehouse):
+def test_the_last_interaction_can_be_held_out(tmp_path, warehouse):
     path = tmp_path / "timed.csv"
     events = [
         f"{user},{item},view,{1000 * item + user}" for user in range(20) for item in range(user, user + 5)
     ]
     path.write_text("UserID,ProductCode,Event,Timestamp\n" + "\n".join(events) + "\n")
-    last = {"leave_one_out_split": {"config": {"strategy": "last"}}}
+    through_split = alone("leave_one_out_split").upstream()
 
-    assert run_graph(path, warehouse, ops=last).success
-    assert warehouse.read_table("leave_one_out_split")["ProductCode"].to_pylist() == [
-        u + 4 for u in range(20)
-    ]
+    assert run_graph(path, warehouse, ops=splitting(strategy="last"), selection=through_split).success
+    split = warehouse.read_table("leave_one_out_split")
+    assert split["ProductCode"].to_pylist() == [user + 4 for user in range(20)]
+
+
+def test_so_many_users_at_most_are_held_out(parity_csv, own_warehouse):
+    selection = alone("leave_one_out_split", "grid_search_results")
+    ops = {**splitting(max_users=25), **searching()}
+    result = run_graph(parity_csv, own_warehouse, ops=ops, selection=selection)
+
+    assert result.success
+    assert own_warehouse.read_table("leave_one_out_split").num_rows == 25
+    assert metadata_of(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
+    assert metadata_of(result, "grid_search_results")["held_out_interactions"] == 25
+
+
+@pytest.mark.parametrize("strategy", ["halving", "random"])
+@pytest.mark.parametrize("solver", ["implicit", "batched"])
+def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, strategy, solver):
+    search = {"iterations": [3, 12], "strategy": strategy, "n_trials": 5, "solver": solver}
+    if solver == "batched":
+        search |= {"nu": [0.0, 0.5], "unobserved_weight": [0.1, 1.0], "confidence": ["1 + alpha * w"]}
+    if strategy == "halving":
+        search["ensemble_size"] = [2]
+    selection = alone("grid_search_results", "best_model")
+
+    assert run_graph(parity_csv, own_warehouse, ops=searching(**search), selection=selection).success
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    assert rows[0]["iterations_done"] == rows[0]["iterations"]
+    if strategy == "halving":
+        assert any(row["iterations_done"] < row["iterations"] for row in rows)
+    else:
+        assert len(rows) == 5
+    model = load_model(own_warehouse.root)
+    assert model.manifest["solver"] == solver
+    assert model.manifest["hyperparameters"]["nu"] == rows[0]["nu"]
+    assert model.model.user_factors.shape[1] == rows[0]["factors"] * rows[0]["ensemble_size"]
+    assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
+
+
+def test_the_former_name_of_ensemble_size_still_works(parity_csv, own_warehouse):
+    ops = searching(starts=[2], regularization=[0.1], iterations=[3])
+    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
+
+    assert own_warehouse.read_table("grid_search_results")["ensemble_size"].to_pylist() == [2]
+
+
+# --- What does not belong together ---
+
+
+@pytest.fixture
+def newer_csv(parity_csv, tmp_path):
+    """The feed and one more user."""
+    more = "".join(f"100,{item_code(item)},view\n" for item in (0, 2, 4, 6))
+    newer = tmp_path / "newer.csv"
+    newer.write_text(parity_csv.read_text() + more)
+    return newer
+
+
+@pytest.fixture
+def split_again(parity_csv, own_warehouse):
+    """Searched on the split of seed 42, then split on seed 43."""
+    ops = splitting(seed=43)
+    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("leave_one_out_split")).success
+    return own_warehouse
+
+
+@pytest.fixture
+def newer_matrix(newer_csv, own_warehouse):
+    """All assets of one feed but for the matrix, which is of a newer one."""
+    through_matrix = alone("bm25_matrix").upstream()
+    assert run_graph(newer_csv, own_warehouse, selection=through_matrix).success
+    return own_warehouse
+
+
+def test_a_stale_split_is_not_evaluated_upon(parity_csv, split_again):
+    """It would measure the model on interactions that have chosen it."""
+    before = split_again.write_id("evaluation")
+    result = run_graph(parity_csv, split_again, selection=alone("evaluation"))
+
+    assert failure_of(result) == (
+        "grid_search_results was made from another leave_one_out_split than the one at hand: "
+        "materialize grid_search_results again, then what follows it."
+    )
+    assert split_again.write_id("evaluation") == before
+
+
+def test_the_search_on_the_new_split_mends_it(parity_csv, split_again):
+    selection = alone("grid_search_results", "evaluation")
+    ops = {**searching(), "evaluation": {"config": {"seeds": 1}}}
+
+    assert run_graph(parity_csv, split_again, ops=ops, selection=selection).success
+
+
+@pytest.mark.parametrize(
+    ("asset", "stale"),
+    [
+        ("grid_search_results", "leave_one_out_split"),
+        ("best_model", "grid_search_results"),
+        ("evaluation", "grid_search_results"),
+    ],
+)
+def test_nothing_is_made_from_a_foreign_matrix(newer_csv, newer_matrix, asset, stale):
+    version = load_model(newer_matrix.root).manifest["version"]
+    result = run_graph(newer_csv, newer_matrix, selection=alone(asset))
+
+    assert failure_of(result) == (
+        f"{stale} was made from another bm25_matrix than the one at hand: "
+        f"materialize {stale} again, then what follows it."
+    )
+    assert load_model(newer_matrix.root).manifest["version"] == version
+
+
+def test_no_claim_holds_of_what_does_not_belong_together(parity_csv, split_again):
+    checks = AssetSelection.checks_for_assets("evaluation")
+    result = run_graph(parity_csv, split_again, selection=checks)
+
+    assert result.success
+    failed = failed_checks_of(result)
+    assert set(failed) == {"nothing_evaluated_was_scored_by_the_search"}
+    assert failed["nothing_evaluated_was_scored_by_the_search"].description == (
+        "evaluation was made from another leave_one_out_split than the one at hand: "
+        "materialize evaluation again, then what follows it."
+    )
+
+
+def test_a_newer_feed_is_not_taken_for_what_the_model_was_made_from(newer_csv, own_warehouse):
+    inputs = load_model(own_warehouse.root).manifest["inputs"]
+    assert run_graph(newer_csv, own_warehouse, selection=alone("raw_feedback")).success
+    assert own_warehouse.write_id("raw_feedback") != inputs["raw_feedback"]
+
+    assert run_graph(newer_csv, own_warehouse, selection=alone("best_model")).success
+    assert load_model(own_warehouse.root).manifest["inputs"] == inputs
+
+
+def test_a_feed_that_is_gone_keeps_no_model_from_being_published(parity_csv, own_warehouse):
+    published = load_model(own_warehouse.root).manifest
+    shutil.rmtree(own_warehouse.root / ".tables" / "raw_feedback")
+    assert not own_warehouse.has("raw_feedback")
+    assert run_graph(parity_csv, own_warehouse, selection=alone("best_model")).success
+
+    again = load_model(own_warehouse.root).manifest
+    assert again["version"] > published["version"]
+    assert again["inputs"] == published["inputs"]
 
 
 # --- Failures ---
 
 
-def test_bad_feedback_fails_with_one_clear_message_and_leaves_everything_as_it_was(
-    parity_csv, warehouse, tmp_path
-):
-    assert run_graph(parity_csv, warehouse).success
-    before = load_model(warehouse.root).manifest["version"]
+def test_bad_feedback_fails_with_one_clear_message_and_leaves_everything_as_it_was(own_warehouse, tmp_path):
+    version = load_model(own_warehouse.root).manifest["version"]
+    feed = own_warehouse.write_id("raw_feedback")
     broken = tmp_path / "broken.csv"
     broken.write_text("UserID,Event\n1,view\n")
 
-    failed = run_graph(broken, warehouse)
+    failed = run_graph(broken, own_warehouse)
     assert failure_of(failed).startswith(f"{broken}: no column 'ProductCode'")
-    assert load_model(warehouse.root).manifest["version"] == before
+    assert load_model(own_warehouse.root).manifest["version"] == version
+    assert own_warehouse.write_id("raw_feedback") == feed
 
 
-def test_so_many_users_at_most_are_held_out(parity_csv, warehouse):
-    ops = {"leave_one_out_split": {"config": {"max_users": 25}}}
-    result = run_graph(parity_csv, warehouse, ops=ops)
+def test_last_without_timestamps_says_so(parity_csv, own_warehouse):
+    selection = alone("leave_one_out_split")
+    result = run_graph(parity_csv, own_warehouse, ops=splitting(strategy="last"), selection=selection)
 
-    assert result.success
-    assert warehouse.read_table("leave_one_out_split").num_rows == 25
-    assert metadata_of(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
-    assert metadata_of(result, "grid_search_results")["held_out_pairs"] == 25
+    assert "needs timestamps" in failure_of(result)
 
 
-def test_last_without_timestamps_says_so(parity_csv, warehouse):
-    last = {"leave_one_out_split": {"config": {"strategy": "last"}}}
-
-    assert "needs timestamps" in failure_of(run_graph(parity_csv, warehouse, ops=last))
-
-
-def test_a_feed_in_which_nobody_has_enough_pairs_says_so(tmp_path, warehouse):
+def test_a_feed_in_which_nobody_has_enough_interactions_says_so(tmp_path, warehouse):
     path = tmp_path / "thin.csv"
     path.write_text("UserID,ProductCode,Event\n" + "".join(f"{u},{u % 3},view\n" for u in range(9)))
 
-    assert "no user has 3 pairs or more (the most is 1)" in failure_of(run_graph(path, warehouse))
+    assert "no user has 3 interactions or more (the most is 1)" in failure_of(run_graph(path, warehouse))
 
 
 def test_dislikes_are_reported_and_stop_the_search(tmp_path, warehouse):
@@ -231,8 +435,12 @@ def test_dislikes_are_reported_and_stop_the_search(tmp_path, warehouse):
     assert metadata_of(result, "bm25_matrix")["weights_at_or_below_zero"] == 12
     assert "1 users touched all 12 items" in failure_of(result)
     assert failure_of(result).count(": 7.") == 1
-    (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "every_weight_is_positive"]
-    assert not check.passed
+    assert set(failed_checks_of(result)) == {"every_weight_is_positive"}
+
+
+def entries_in(warehouse):
+    """The finished trials that the journal of a search knows."""
+    return sorted((warehouse.root / "search_journal").glob("*/*.json"))
 
 
 @pytest.mark.parametrize(
@@ -246,13 +454,14 @@ def test_dislikes_are_reported_and_stop_the_search(tmp_path, warehouse):
         pytest.param({"seed": 2**32}, "less than 4294967296", id="seed too large for implicit"),
     ],
 )
-def test_a_grid_that_makes_no_sense_fails_before_the_first_fit(parity_csv, warehouse, change, message):
-    ops = {"grid_search_results": {"config": {**SMALL_GRID, **change}}}
-    result = run_graph(parity_csv, warehouse, ops=ops)
+def test_a_grid_that_makes_no_sense_fails_before_the_first_fit(parity_csv, own_warehouse, change, message):
+    journal = entries_in(own_warehouse)
+    search = alone("grid_search_results")
+    result = run_graph(parity_csv, own_warehouse, ops=searching(**change), selection=search)
 
     (event,) = [event for event in result.all_events if event.is_step_failure]
     assert message in json.dumps(event.step_failure_data.error.to_string())
-    assert not warehouse.table_path("grid_search_results").exists()
+    assert entries_in(own_warehouse) == journal
 
 
 def test_a_typo_in_the_configuration_fails_before_anything_runs(parity_csv, warehouse):
@@ -261,72 +470,28 @@ def test_a_typo_in_the_configuration_fails_before_anything_runs(parity_csv, ware
     assert not warehouse.root.exists()
 
 
-def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(parity_csv, warehouse):
-    ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [10.0, 1e38]}}}
-    result = run_graph(parity_csv, warehouse, ops=ops)
+def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(parity_csv, own_warehouse):
+    ops = searching(alpha=[10.0, 1e38], reuse_finished_trials=False)
+    result = run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results"))
 
     assert result.success
+    assert failed_checks_of(result) == {}
     assert metadata_of(result, "grid_search_results")["failed_trials"] == 4
-    rows = warehouse.read_table("grid_search_results").to_pylist()
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
     assert [row["alpha"] for row in rows] == [10.0] * 4 + [1e38] * 4
     assert all("NaN" in row["failure"] and row["MAP@10"] is None for row in rows[4:])
     assert all(row["failure"] is None for row in rows[:4])
 
 
 def test_a_search_in_which_all_fails_fails(parity_csv, warehouse):
-    ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [1e38]}}}
+    ops = searching(alpha=[1e38], regularization=[0.1])
 
-    assert "all 4 trials failed; the first: " in failure_of(run_graph(parity_csv, warehouse, ops=ops))
-    assert not warehouse.table_path("grid_search_results").exists()
-
-
-@pytest.mark.parametrize("strategy", ["halving", "random"])
-@pytest.mark.parametrize("solver", ["implicit", "batched"])
-def test_every_strategy_and_solver_ends_in_a_model(parity_csv, warehouse, strategy, solver):
-    search = {**SMALL_GRID, "iterations": [3, 12], "strategy": strategy, "n_trials": 5, "solver": solver}
-    if solver == "batched":
-        search |= {"nu": [0.0, 0.5], "unobserved_weight": [0.1, 1.0], "confidence": ["1 + alpha * w"]}
-    if strategy == "halving":
-        search["starts"] = [2]
-    result = run_graph(parity_csv, warehouse, ops={"grid_search_results": {"config": search}})
-
-    assert result.success
-    rows = warehouse.read_table("grid_search_results").to_pylist()
-    assert rows[0]["iterations_done"] == rows[0]["iterations"]
-    if strategy == "halving":
-        assert any(row["iterations_done"] < row["iterations"] for row in rows)
-    else:
-        assert len(rows) == 5
-    manifest = load_model(warehouse.root).manifest
-    assert manifest["solver"] == solver
-    assert manifest["hyperparameters"]["nu"] == rows[0]["nu"]
-    model = load_model(warehouse.root)
-    assert model.model.user_factors.shape[1] == rows[0]["factors"] * rows[0]["starts"]
-    assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
+    assert "all 2 trials failed; the first: " in failure_of(run_graph(parity_csv, warehouse, ops=ops))
+    assert not warehouse.has("grid_search_results")
 
 
-def test_a_search_over_the_same_data_takes_up_what_is_finished(parity_csv, warehouse):
-    assert run_graph(parity_csv, warehouse).success
-    before = warehouse.read_table("grid_search_results")
-    assert run_graph(parity_csv, warehouse).success
+def test_implicit_is_not_asked_for_what_it_cannot_do(parity_csv, own_warehouse):
+    search = alone("grid_search_results")
+    result = run_graph(parity_csv, own_warehouse, ops=searching(nu=[0.5]), selection=search)
 
-    # Even the seconds are those of the first search.
-    assert warehouse.read_table("grid_search_results").equals(before)
-
-
-def test_implicit_is_not_asked_for_what_it_cannot_do(parity_csv, warehouse):
-    ops = {"grid_search_results": {"config": {**SMALL_GRID, "nu": [0.5]}}}
-
-    assert "Choose solver `batched`" in failure_of(run_graph(parity_csv, warehouse, ops=ops))
-
-
-def test_a_split_of_another_matrix_is_noticed(parity_csv, warehouse, tmp_path):
-    assert run_graph(parity_csv, warehouse).success
-    more = tmp_path / "more.csv"
-    more.write_text(parity_csv.read_text() + "-1,00000,view\n-1,00002,view\n-1,00004,view\n")
-    upstream = AssetSelection.assets("raw_feedback", "feedback_strengths", "bm25_matrix")
-    search_alone = AssetSelection.assets("grid_search_results")
-
-    assert run_graph(more, warehouse, selection=upstream).success
-    result = run_graph(more, warehouse, selection=search_alone)
-    assert "leave_one_out_split was made from another bm25_matrix" in failure_of(result)
+    assert "Choose solver `batched`" in failure_of(result)

@@ -1,6 +1,9 @@
 """What the README shows works as shown."""
 
 import re
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,51 +12,81 @@ from dagster import validate_run_config
 
 from recsys_pipeline import load_model
 from recsys_pipeline.definitions import defs
+from recsys_pipeline_tests import test_command_line
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import SMALL_GRID, run_graph
 
 README = (PROJECT / "README.md").read_text()
-DOCUMENTS = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "data/README.md",
-    "docs/notebook.md",
-    "docs/search.md",
-    "docs/evaluation.md",
-    "docs/quality.md",
-]
+DOCUMENTS = [path for pattern in ("*.md", "data/*.md", "docs/*.md") for path in sorted(PROJECT.glob(pattern))]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_python_example_runs(parity_csv, warehouse):
-    assert run_graph(parity_csv, warehouse).success
+def typed(text):
+    """The lines that a document asks people to type, without comments."""
+    lines = [line for block in blocks("console", text) for line in block.splitlines()]
+    return [re.sub(r"\s+# .*", "", line[2:]) for line in lines if line.startswith("$ ")]
+
+
+def test_the_python_example_runs(shared_warehouse):
     (example,) = blocks("python")
 
     names: dict[str, object] = {}
-    exec(example.replace('"data/warehouse"', repr(warehouse.path)), names)
+    exec(example.replace('"data/warehouse"', repr(shared_warehouse.path)), names)
     assert len(names["model"].recommend(names["user"], n=10)) == 10
 
 
-def test_every_command_is_one_that_ci_or_a_test_runs():
-    commands = {
-        line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")
-    }
-    known = (
-        r"make (materialize|test|check|dev)",
-        r"export RECSYS_(FEEDBACK|STRENGTHS)=.*",
-        r"(RECSYS_\w+=\S+ )*dagster asset materialize --select '\*' -m recsys_pipeline.definitions"
-        r"( --config\S* .*)?",
-        r"dg launch --assets '\*'",
-        r"dg check defs",
-        r"dagster dev -w workspace.yaml",
-    )
+# --- What people type ---
 
-    assert len(commands) >= 8
-    assert [command for command in commands if not any(re.fullmatch(form, command) for form in known)] == []
+
+SETTING = r"(export )?RECSYS_\w+=\S+"
+
+
+def commands_of_ci():
+    """The lines of .ci/run, and what make runs for those that call it."""
+    lines = (PROJECT / ".ci" / "run").read_text().splitlines()
+    targets = [line.removeprefix("make ") for line in lines if line.startswith("make ")]
+    dry_run = ["make", "--dry-run", *shlex.split(" ".join(targets))]
+    recipes = subprocess.run(dry_run, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    return {*lines, *recipes.replace(".venv/bin/", "").splitlines()}
+
+
+@pytest.fixture(scope="module")
+def known_commands():
+    return {"", "bash .ci/run", *commands_of_ci(), *test_command_line.COMMANDS}
+
+
+@pytest.mark.parametrize("line", sorted({*typed(README), *typed((PROJECT / "CONTRIBUTING.md").read_text())}))
+def test_every_command_is_one_that_ci_or_a_test_runs(line, known_commands):
+    assert re.sub(rf"^({SETTING} ?)+", "", line) in known_commands
+
+
+def test_nor_does_a_test_run_what_the_readme_has_dropped():
+    commands = {re.sub(rf"^({SETTING} )+", "", line) for line in typed(README)}
+
+    assert commands >= test_command_line.COMMANDS
+
+
+def test_every_setting_that_is_shown_can_be_read():
+    shown = [
+        word.split("=", 1) for line in typed(README) for word in shlex.split(line) if re.match(SETTING, word)
+    ]
+    code = "from recsys_pipeline import settings as s; print(s.FEEDBACK, s.STRENGTHS, s.IGNORED_EVENTS)"
+    read = subprocess.run(
+        [sys.executable, "-c", code], env=dict(shown), check=True, capture_output=True, text=True
+    ).stdout
+
+    assert read.split(" ", 1) == [
+        "path/to/events.csv.gz",
+        "{'view': 1.0, 'cart': 2.0, 'buy': 3.0} ['scroll', 'login']\n",
+    ]
+    example = (PROJECT / ".env.example").read_text()
+    assert all(f"\n{name}=" in example for name, _ in shown)
+
+
+# --- Configuration ---
 
 
 def test_the_example_configuration_is_one_that_dagster_accepts(tmp_path, warehouse):
@@ -89,27 +122,38 @@ def test_the_settings_for_shops_lead_to_a_blend(tmp_path, warehouse):
     assert len(model.recommend(model.users[0], n=5, blend=True)) == 5
 
 
-CONFIGURATIONS = sorted((PROJECT / "benchmarks" / "published").glob("*.yaml"))
+CONFIGURATIONS = [
+    *sorted((PROJECT / "examples").glob("*.yaml")),
+    *sorted((PROJECT / "benchmarks" / "published").glob("*.yaml")),
+]
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda path: path.stem)
-def test_the_configurations_of_the_benchmarks_are_ones_that_dagster_accepts(file):
+def test_the_configurations_of_examples_and_benchmarks_are_ones_that_dagster_accepts(file):
     job = defs.resolve_job_def("retrain")
 
     assert validate_run_config(job, yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document):
-    path = PROJECT / document
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert target.startswith("http") or (path.parent / target).exists(), target
-
-
 def test_the_schedule_is_as_the_readme_says():
-    schedule = defs.get_schedule_def("nightly")
+    schedule = defs.resolve_schedule_def("nightly")
 
     assert schedule.cron_schedule == "0 3 * * *"
     assert schedule.execution_timezone == "UTC"
     assert schedule.default_status.value == "RUNNING"
     assert schedule.job_name == "retrain"
+
+
+# --- Links ---
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        assert target.startswith("http") or (document.parent / target).exists(), target
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(([^)#]+)\)", README))
+
+    assert {str(path.relative_to(PROJECT)) for path in DOCUMENTS} <= linked | {"README.md"}

@@ -1,6 +1,5 @@
 """The published model: verified, by raw ids, and with nothing that does not belong in a list."""
 
-import json
 import pickle
 import shutil
 import uuid
@@ -14,38 +13,26 @@ from upath import UPath
 
 from recsys_pipeline import load_model
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.trials import Trial
-from recsys_pipeline.engines.local import trained_model
-from recsys_pipeline.storage.releases import Release, publish
-from recsys_pipeline_tests.worlds import pattern_of
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline_tests.worlds import publish_model
 
-TRIAL = Trial(factors=2, regularization=0.1, alpha=1.0, iterations=1, bm25_k1=100.0, bm25_b=0.8)
+USERS, ITEMS = [10, 20, 30], ["00a", "b", "c", "d"]
+# User 10 touched "00a" alone, user 20 all but "d", user 30 everything.
+TOUCHED = [[0], [0, 1, 2], [0, 1, 2, 3]]
 
 
-def release(seed=0):
-    """User 10 touched "00a" alone, user 20 all but "d", user 30 everything."""
+def random_factors(seed):
     rng = np.random.default_rng(seed)
-    pattern = pattern_of([[0], [0, 1, 2], [0, 1, 2, 3]], 4)
-    return Release(
-        users=pa.array([10, 20, 30]),
-        items=pa.array(["00a", "b", "c", "d"]),
-        user_factors=rng.random((3, 2), dtype=np.float32),
-        item_factors=rng.random((4, 2), dtype=np.float32),
-        pattern=pattern,
-        weights=np.ones(pattern.n_pairs, np.float32),
-        seen=np.ones(pattern.n_pairs, bool),
-        counts={"view": np.ones(pattern.n_pairs, np.int32)},
-        manifest={"hyperparameters": TRIAL._asdict(), "seed": 1, "metrics": {}, "counts": {}, "inputs": {}},
-    )
+    return Factors(rng.random((3, 2), dtype=np.float32), rng.random((4, 2), dtype=np.float32))
 
 
-def publish_to(warehouse, made):
-    return publish(warehouse, made, trained_model(TRIAL, 1, made.user_factors, made.item_factors))
+def publish_to(warehouse, factors=None, **options):
+    return publish_model(warehouse, TOUCHED, factors or random_factors(seed=0), USERS, ITEMS, **options)
 
 
 @pytest.fixture
 def store(tmp_path):
-    publish_to(UPath(tmp_path), release())
+    publish_to(UPath(tmp_path))
     return tmp_path
 
 
@@ -55,13 +42,13 @@ def model(store):
 
 
 def test_recommends_what_the_user_has_not_touched_best_first(model):
-    made = release()
-    scores = made.item_factors @ made.user_factors[0]
+    users, items = random_factors(seed=0)
+    scores = items @ users[0]
     table = model.recommend(10, n=2)
 
     expected = sorted([1, 2, 3], key=lambda item: -scores[item])[:2]
     assert list(table.columns) == ["item", "score", "already_liked"]
-    assert table["item"].tolist() == [made.items[item].as_py() for item in expected]
+    assert table["item"].tolist() == [ITEMS[item] for item in expected]
     assert table["score"].to_numpy() == pytest.approx(scores[expected])
     assert not table["already_liked"].any()
 
@@ -73,14 +60,54 @@ def test_or_everything_with_a_mark_on_what_is_liked(model):
     assert set(table["item"][table["already_liked"]]) == {"00a", "b", "c"}
 
 
+def test_among_equals_the_first_comes_first(tmp_path):
+    """Three items with the same factors, better than "d", as search and evaluation order them."""
+    users = np.ones((3, 2), np.float32)
+    items = np.array([[2, 2], [2, 2], [2, 2], [1, 1]], np.float32)
+    publish_to(UPath(tmp_path), Factors(users, items))
+    model = load_model(tmp_path)
+
+    assert model.recommend(30, n=4, filter_already_liked_items=False)["item"].tolist() == ITEMS
+    assert model.recommend(10, n=1)["item"].tolist() == ["b"]
+
+
+def test_nothing_is_recommended_to_a_user_without_training_interactions(tmp_path):
+    factors = random_factors(seed=0)
+    factors.users[0] = 0
+    publish_to(UPath(tmp_path), factors, weights=[0, 1, 1, 1, 1, 1, 1, 1])
+    model = load_model(tmp_path)
+
+    assert model.user_items.nnz == 7
+    assert model.recommend(10).empty
+    assert not model.recommend(20).empty
+
+
+def test_a_blend_adds_history_and_popularity_to_the_score(tmp_path):
+    """ALS counts nothing here: what the user viewed comes first, then the popular."""
+    blend = {"als": 0.0, "events": {"view": 10.0}, "target": 1.0, "any": 0.0}
+    publish_to(UPath(tmp_path), blend=blend)
+    table = load_model(tmp_path).recommend(20, n=4, filter_already_liked_items=False, blend=True)
+
+    assert table["item"].tolist() == ITEMS
+    assert table["score"].to_numpy() == pytest.approx(
+        [10 + np.log(4), 10 + np.log(3), 10 + np.log(3), np.log(2)]
+    )
+    assert table["already_liked"].tolist() == [True, True, True, False]
+
+
+def test_a_model_without_a_blend_says_how_to_get_one(model):
+    with pytest.raises(ValueError, match="set `blend` of grid_search_results to true"):
+        model.recommend(10, blend=True)
+
+
 @pytest.mark.parametrize(("user", "left"), [(20, ["d"]), (30, [])])
 def test_a_list_that_runs_short_is_short_and_not_filled_up(model, user, left):
     assert model.recommend(user, n=10)["item"].tolist() == left
 
 
 def test_similar_items_are_others_by_cosine(model):
-    made = release()
-    unit = made.item_factors / np.linalg.norm(made.item_factors, axis=1, keepdims=True)
+    items = random_factors(seed=0).items
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
     table = model.similar_items("b", n=10)
 
     assert sorted(table["item"]) == ["00a", "c", "d"]
@@ -108,7 +135,7 @@ def test_asking_for_nothing_is_an_error(model):
 def test_the_implicit_model_itself_is_there(model):
     assert isinstance(model.model, AlternatingLeastSquares)
     assert model.model.item_factors.shape == (4, 2)
-    assert model.model.alpha == TRIAL.alpha
+    assert model.model.alpha == 2.0
 
 
 # --- The release store ---
@@ -124,16 +151,15 @@ def test_factor_tables_carry_the_raw_ids(store):
 
 def test_the_notebooks_pickle_is_an_implicit_model(store):
     (file,) = store.glob("best_model/*/implicit_recommender_model.pkl")
-    made = release()
     # What the notebook's consumers do; the project itself never unpickles.
     theirs = pickle.loads(file.read_bytes())
 
-    assert (theirs.user_factors == made.user_factors).all()
+    assert (theirs.user_factors == random_factors(seed=0).users).all()
 
 
 def test_a_new_version_replaces_the_old_one_which_stays(store):
     before = load_model(store)
-    publish_to(UPath(store), release(seed=1))
+    publish_to(UPath(store), random_factors(seed=1))
     after = load_model(store)
 
     assert after.manifest["version"] > before.manifest["version"]
@@ -151,7 +177,7 @@ def test_loads_from_warehouse_store_or_version_alike(store):
 
 def test_an_object_store_is_as_good_as_a_disk():
     root = UPath(f"memory://{uuid.uuid4().hex}")
-    publish_to(root, release())
+    publish_to(root)
 
     assert len(load_model(root).recommend(10)) == 3
 
@@ -172,15 +198,20 @@ def test_an_altered_or_missing_file_is_refused(store, name):
         load_model(store)
 
 
-def test_a_manifest_of_another_format_or_no_json_is_refused(store):
-    (file,) = store.glob("best_model/*/manifest.json")
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(InputError, match="has format 99"):
-        load_model(store)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param('{"format": 99}', "has format 99, this version reads 3", id="of another version"),
+        pytest.param("{", "is not JSON", id="half"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_refused(store, content, message):
+    (version,) = store.glob("best_model/2*")
+    (version / "manifest.json").write_text(content)
 
-    file.write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match=message):
+        load_model(version)
+    with pytest.raises(InputError, match="is not the manifest that was published"):
         load_model(store)
 
 

@@ -23,14 +23,14 @@ def test_the_script_reproduces_it_byte_for_byte(sample_csv, tmp_path):
 
 
 def test_it_has_the_notebooks_counts(events, sample_csv):
-    pairs = events.drop_duplicates(["UserID", "ProductCode"])
+    interactions = events.drop_duplicates(["UserID", "ProductCode"])
 
-    assert pairs["UserID"].nunique() == 5_000
-    assert pairs["ProductCode"].nunique() == 34_797
-    assert len(pairs) == 94_895
-    assert pairs.groupby("UserID").size().min() == 3
+    assert interactions["UserID"].nunique() == 5_000
+    assert interactions["ProductCode"].nunique() == 34_797
+    assert len(interactions) == 94_895
+    assert interactions.groupby("UserID").size().min() == 3
     assert set(events["Event"]) == {"view", "query_search", "click", "compare"}
-    assert len(events) > 1.5 * len(pairs)
+    assert len(events) > 1.5 * len(interactions)
     assert sample_csv.stat().st_size < 6_000_000
 
 

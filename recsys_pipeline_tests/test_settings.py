@@ -1,61 +1,89 @@
-"""Settings come from the environment or a .env file, and are checked."""
+"""Settings come from the environment or a .env file; what cannot be read names the variable."""
 
+import ast
 import os
 import subprocess
 import sys
 
 import pytest
 
-from recsys_pipeline.automation import executor, run_config
-from recsys_pipeline.settings import _strengths
+from recsys_pipeline.automation import run_config
 from recsys_pipeline_tests.conftest import PROJECT
 
 
-def test_environment_variables_become_the_defaults_of_the_resources():
-    code = (
-        "from recsys_pipeline.definitions import defs; from recsys_pipeline.storage.feedback import Feedback;"
-        "from recsys_pipeline.storage.warehouse import Warehouse;"
-        "print(Feedback().path, Feedback().strengths, Feedback().max_rejected_share, Warehouse().path,"
-        " defs.get_schedule_def('nightly').cron_schedule)"
-    )
-    settings = {
-        "RECSYS_FEEDBACK": "feed/*.csv",
-        "RECSYS_STRENGTHS": "view=1, buy=5",
-        "RECSYS_MAX_REJECTED_SHARE": "0.2",
-        "RECSYS_WAREHOUSE": "s3://bucket/warehouse",
-        "RECSYS_SCHEDULE": "30 4 * * *",
-    }
-    printed = subprocess.run(
+def defined(settings, code="import recsys_pipeline.definitions", check=True):
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
     )
 
-    expected = "feed/*.csv {'view': 1.0, 'buy': 5.0} 0.2 s3://bucket/warehouse 30 4 * * *"
-    assert printed.stdout.strip() == expected
+
+def test_environment_variables_become_the_defaults_of_the_resources():
+    code = (
+        "from recsys_pipeline.definitions import defs\n"
+        "from recsys_pipeline.storage.feedback import Feedback\n"
+        "from recsys_pipeline.storage.warehouse import Warehouse\n"
+        "feed, retrain = Feedback(), defs.get_job_def('retrain')\n"
+        "print(feed.path, feed.strengths, feed.ignored_events, feed.max_rejected_share, Warehouse().path,"
+        " defs.get_schedule_def('nightly').cron_schedule, retrain.tags['dagster/max_runtime'])"
+    )
+    settings = {
+        "RECSYS_FEEDBACK": "feed/*.csv",
+        "RECSYS_STRENGTHS": "view=1, buy=5",
+        "RECSYS_IGNORED_EVENTS": "scroll, login",
+        "RECSYS_MAX_REJECTED_SHARE": "0.2",
+        "RECSYS_WAREHOUSE": "s3://bucket/warehouse",
+        "RECSYS_SCHEDULE": "30 4 * * *",
+        "RECSYS_MAX_RUN_HOURS": "2.5",
+    }
+    expected = (
+        "feed/*.csv {'view': 1.0, 'buy': 5.0} ['scroll', 'login'] 0.2 s3://bucket/warehouse 30 4 * * * 9000"
+    )
+    assert defined(settings, code).stdout.strip() == expected
 
 
-def test_the_example_names_every_setting():
-    example = (PROJECT / ".env.example").read_text()
-    source = (PROJECT / "recsys_pipeline" / "settings.py").read_text()
-    names = {part.split('"')[0] for part in source.split('"RECSYS_')[1:]}
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RECSYS_STRENGTHS", "view=many", "cannot read 'view=many'; write it as view=1,click=3"),
+        ("RECSYS_MAX_REJECTED_SHARE", "a lot", "'a lot' is no number from 0 to 1; write it as 0.01"),
+        ("RECSYS_MAX_REJECTED_SHARE", "7", "'7' is no number from 0 to 1; write it as 0.01"),
+        ("RECSYS_MAX_RUN_HOURS", "0", "'0' is no number from 0.1 to 1000; write it as 12"),
+        ("RECSYS_EXECUTOR", "celery", "is none of in_process, multiprocess; write it as in_process"),
+        ("RECSYS_USER_ID_TYPE", "int", "is none of auto, integer, string; write it as auto"),
+        ("RECSYS_SCHEDULE", "every night", "is no cron expression; write it as 0 3 * * *"),
+        ("RECSYS_WAREHOUSE", "memory://u:hunter2@h/w", "the URL holds a password or key"),
+        ("RECSYS_FEEDBACK", "simplecache::s3://u:hunter2@b/x", "the URL holds a password or key"),
+    ],
+)
+def test_a_value_that_cannot_be_read_names_the_variable_and_shows_a_good_one(name, value, message):
+    refused = defined({name: value}, check=False)
 
-    assert names
-    assert all(f"RECSYS_{name}=" in example for name in names)
+    last_line = refused.stderr.strip().splitlines()[-1]
+    assert last_line.startswith(f"ValueError: {name}: ")
+    assert message in last_line
+    assert "hunter2" not in refused.stderr
 
 
-@pytest.mark.parametrize("text", ["view", "view=many", "view=1,,click=2"])
-def test_strengths_that_cannot_be_read_say_how_to_write_them(monkeypatch, text):
-    monkeypatch.setenv("RECSYS_STRENGTHS", text)
-    with pytest.raises(ValueError, match="write it as view=1,click=3"):
-        _strengths("RECSYS_STRENGTHS", {})
+VALUES = (
+    "import recsys_pipeline.settings as s; print({n: str(getattr(s, n)) for n in dir(s) if n[0].isupper()})"
+)
 
 
-def test_an_unknown_executor_names_the_known_ones():
-    with pytest.raises(ValueError, match="in_process, multiprocess"):
-        executor("celery")
+def test_the_example_names_every_setting_and_shows_its_default():
+    lines = [line for line in (PROJECT / ".env.example").read_text().splitlines() if not line.startswith("#")]
+    shown = dict(line.split("=", 1) for line in lines if line)
+    defaults = ast.literal_eval(defined({}, VALUES).stdout)
+    # Paths are shown as a person would write them.
+    paths = {"RECSYS_FEEDBACK": "", "RECSYS_WAREHOUSE": ""}
+
+    assert {name.removeprefix("RECSYS_") for name in shown} == {n for n in defaults if n.isupper()} - {
+        "PROJECT"
+    }
+    assert ast.literal_eval(defined({**shown, **paths}, VALUES).stdout) == defaults
 
 
 def test_a_run_configuration_that_cannot_be_read_names_the_file(tmp_path):

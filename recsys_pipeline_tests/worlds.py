@@ -1,16 +1,32 @@
 """What several tests set up: a tiny shop, random matrices, a small run of the graph."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dagster import AssetKey, AssetSelection, ExecuteInProcessResult, materialize
+import pyarrow as pa
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    materialize,
+)
 from hypothesis import strategies as st
+from upath import UPath
 
+from recsys_pipeline.core.factors import FactorTables, factor_table
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.warehouse import Warehouse, WarehouseIOManager
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
+from recsys_pipeline.storage.releases import Contents, publish
+from recsys_pipeline.storage.warehouse import Warehouse
 
 N_USERS, N_ITEMS = 40, 60
 
@@ -49,7 +65,7 @@ def pattern_of(rows: list[list[int]], n_items: int) -> Pattern:
 
 @st.composite
 def patterns(draw: st.DrawFn, max_users: int = 8, max_items: int = 12) -> Pattern:
-    """Patterns of any shape, users without pairs included."""
+    """Patterns of any shape, users without interactions included."""
     n_items = draw(st.integers(2, max_items))
     rows = draw(
         st.lists(st.lists(st.integers(0, n_items - 1), max_size=n_items), min_size=1, max_size=max_users)
@@ -64,6 +80,7 @@ def run_graph(
     ops: dict[str, Any] | None = None,
     selection: AssetSelection | None = None,
     evaluate: bool = False,
+    instance: DagsterInstance | None = None,
     **feedback_config: Any,
 ) -> ExecuteInProcessResult:
     """Materialize the spine, or all of the graph, checks included, with a small grid."""
@@ -80,8 +97,57 @@ def run_graph(
             "io_manager": WarehouseIOManager(warehouse=warehouse),
         },
         run_config={"ops": {**config, **(ops or {})}},
+        instance=instance,
         raise_on_error=False,
     )
+
+
+def publish_model(
+    warehouse: UPath,
+    rows: list[list[int]],
+    factors: Factors,
+    users: Sequence[Any],
+    items: Sequence[Any],
+    *,
+    weights: Sequence[float] | None = None,
+    blend: dict[str, Any] | None = None,
+) -> UPath:
+    """A model with these factors, of users who viewed the given items; each view excludes its item."""
+    pattern = pattern_of(rows, len(items))
+    everywhere = np.ones(pattern.n_interactions)
+    contents = Contents(
+        pattern,
+        weights=np.asarray(everywhere if weights is None else weights, np.float32),
+        excluded=everywhere.astype(bool),
+        counts={"view": everywhere.astype(np.int32)},
+    )
+    hyperparameters = Hyperparameters(
+        factors=factors.items.shape[1],
+        regularization=0.1,
+        alpha=2.0,
+        iterations=1,
+        bm25_K1=100.0,
+        bm25_B=0.8,
+    )
+    manifest = {
+        "hyperparameters": hyperparameters.as_dict(),
+        "seed": 1,
+        "solver": "implicit",
+        "strengths": {"view": 1.0},
+        "target_events": ["view"],
+        "seen_events": ["view"],
+        "blend": blend,
+        "metrics": {},
+        "counts": {},
+        "inputs": {},
+    }
+    tables = FactorTables(
+        factor_table("UserID", pa.array(users), factors.users),
+        factor_table("ProductCode", pa.array(items), factors.items),
+        fit_seconds=0.0,
+    )
+    model = trained_model(hyperparameters, 1, factors)
+    return publish(warehouse, tables, contents, manifest, model, keep_versions=7)
 
 
 def failure_of(result: ExecuteInProcessResult) -> str:
@@ -90,6 +156,11 @@ def failure_of(result: ExecuteInProcessResult) -> str:
     (event,) = [event for event in result.all_events if event.is_step_failure]
     data = event.step_failure_data
     return data.user_failure_data.description if data.user_failure_data else data.error.message
+
+
+def failed_checks_of(result: ExecuteInProcessResult) -> dict[str, AssetCheckEvaluation]:
+    """The claims that do not hold, by name."""
+    return {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
 
 
 def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:

@@ -1,31 +1,35 @@
-"""From raw events to one strength per (user, item) pair."""
+"""From raw events to one strength per interaction."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.assets.pairs import EventRules
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
-from recsys_pipeline.core.strengths import Aggregate, pair_strengths
-from recsys_pipeline.failures import sorted_failures
+from recsys_pipeline.core.interactions import EventRules
+from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.strengths import Aggregate
+from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.reporting.metadata import (
     counts_table,
     distribution_table,
     markdown_table,
     rounded,
     shape_metadata,
-    table_metadata,
 )
-from recsys_pipeline.storage.feedback import Feedback, ingest
-from recsys_pipeline.storage.tables import with_notes
+from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.ingest import ingest
+from recsys_pipeline.storage.io_manager import table_metadata
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
 @asset(kinds={"parquet", "pyarrow"})
-@sorted_failures()
-def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[None]:
+@asset_step
+def raw_feedback(
+    context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
+) -> MaterializeResult[None]:
     """The events as they came, typed and validated, one row an event.
 
     Rows that are no events (a blank id, an unknown event, a line that does not parse) are kept with file,
@@ -34,9 +38,20 @@ def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[
     """
     report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
     assert report.schema is not None
+    for remark in report.remarks:
+        context.log.warning(remark)
+    if report.skipped:
+        context.log.warning(
+            f"{feedback.path}: {len(report.skipped):,} entries are not read: they are no files but folders "
+            f"or links that lead nowhere: {', '.join(report.skipped[:5])}"
+        )
+    context.log.info(
+        f"{report.n_accepted:,} events from {len(report.files):,} files; {report.n_rejected:,} rows "
+        f"rejected, {report.n_ignored:,} ignored"
+    )
     return MaterializeResult(
         metadata={
-            **table_metadata(report.schema, report.n_accepted, warehouse.table_path("raw_feedback")),
+            **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
             "source": feedback.path,
             "files": len(report.files),
             "rejected": report.n_rejected,
@@ -50,41 +65,35 @@ def raw_feedback(feedback: Feedback, warehouse: Warehouse) -> MaterializeResult[
 
 
 class StrengthsConfig(Config):
-    """How the events of one pair become its strength."""
+    """How the events of one interaction become its strength."""
 
     aggregate: Aggregate = Field(
         default=Aggregate.sum,
-        description="`sum` of the strengths of a pair's events, or their `max`.",
+        description="`sum` of the strengths of an interaction's events, or their `max`.",
     )
 
 
 @asset(kinds={"parquet", "pyarrow"})
-@sorted_failures()
+@asset_step
 def feedback_strengths(
     config: StrengthsConfig, raw_feedback: ds.Dataset, feedback: Feedback
 ) -> MaterializeResult[pa.Table]:
-    """One row a (user, item) pair: the summed strength of its events, and its latest timestamp."""
-    pairs = pair_strengths(
-        raw_feedback,
-        feedback.strengths,
-        config.aggregate,
-        feedback.target_events,
-        feedback.seen_events,
-    )
+    """One row an interaction of a user and an item: the summed strength of its events, the latest time."""
     rules = EventRules(
         feedback.strengths,
         config.aggregate,
         feedback.target_events or list(feedback.strengths),
         feedback.seen_events or list(feedback.strengths),
     )
-    per_user = pc.value_counts(pairs[USER]).field("counts").to_numpy()
-    per_item = pc.value_counts(pairs[ITEM]).field("counts").to_numpy()
+    table = interaction_strengths(raw_feedback, *rules)
+    per_user = pc.value_counts(table[USER]).field("counts").to_numpy()
+    per_item = pc.value_counts(table[ITEM]).field("counts").to_numpy()
     return MaterializeResult(
-        value=with_notes(pairs, rules.to_notes()),
+        value=with_metadata(table, rules.to_metadata()),
         metadata={
-            **shape_metadata(len(per_user), len(per_item), pairs.num_rows),
+            **shape_metadata(len(per_user), len(per_item), table.num_rows),
             "strengths": markdown_table(
-                ["event", "strength", "may be held out", "hides the item"],
+                ["event", "strength", "may be held out", "excludes the item"],
                 [
                     [event, strength, event in rules.target_events, event in rules.seen_events]
                     for event, strength in rules.strengths.items()
@@ -92,9 +101,9 @@ def feedback_strengths(
             ),
             "distributions": distribution_table(
                 {
-                    "pairs per user": per_user,
-                    "pairs per item": per_item,
-                    "strength of a pair": pairs[STRENGTH].to_numpy(),
+                    "interactions per user": per_user,
+                    "interactions per item": per_item,
+                    "strength of an interaction": table[STRENGTH].to_numpy(),
                 }
             ),
         },

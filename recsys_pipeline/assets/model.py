@@ -2,21 +2,24 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
+from implicit.cpu.als import AlternatingLeastSquares
+from pydantic import Field
 
-from recsys_pipeline.assets.pairs import Pairs, Tables
-from recsys_pipeline.assets.results import Winner
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.metrics import K, hits_of_recommended, score
-from recsys_pipeline.core.ranking import require_finite
-from recsys_pipeline.core.trials import BM25, fits_for
-from recsys_pipeline.core.weighting import bm25_weights, weigh
-from recsys_pipeline.engines.local import top_items, trained_model
-from recsys_pipeline.engines.solvers import trainer_for
-from recsys_pipeline.failures import sorted_failures
+from recsys_pipeline.core.factors import factors_in
+from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.lineage import ancestors_of
+from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.weighting import weigh
+from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.engines.local.implicit_als import top_items, trained_model
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
-from recsys_pipeline.storage.releases import Release, publish
-from recsys_pipeline.storage.tables import notes_of
+from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.releases import Contents, publish
 from recsys_pipeline.storage.warehouse import Warehouse
 
 TRAIN_MAP_AT_10 = "MAP@10 train"
@@ -31,106 +34,98 @@ _SEARCH_METRICS = (
     columns.NOTEBOOK_MAP_AT_10,
 )
 
-# What the manifest fingerprints: by these files the model can be made again.
-_INPUTS = (
-    ("raw_feedback",),
-    ("feedback_strengths",),
-    ("bm25_matrix", "pairs"),
-    ("bm25_matrix", "users"),
-    ("bm25_matrix", "items"),
-    ("leave_one_out_split",),
-    ("grid_search_results",),
-)
+
+class ModelConfig(Config):
+    """What becomes of the versions of the model."""
+
+    keep_versions: int = Field(
+        default=7, ge=1, description="So many of the newest versions stay, the current one among them."
+    )
 
 
 @asset(kinds={"parquet", "python"})
-@sorted_failures()
+@asset_step
 def best_model(
     context: AssetExecutionContext,
+    config: ModelConfig,
     warehouse: Warehouse,
     bm25_matrix: Tables,
     grid_search_results: pa.Table,
 ) -> MaterializeResult[None]:
-    """The winning configuration refitted on all pairs: a new version, to which `current.json` points.
+    """The winning configuration refitted on all interactions: a new version, to which `current.json` points.
 
-    MAP@10 is that of the search on the held-out pairs; MAP@10 train scores the refitted model on the pairs
-    it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, and says
-    nothing of its quality.
+    MAP@10 is that of the search on the held-out interactions; MAP@10 train scores the refitted model on those
+    it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, and says nothing
+    of its quality.
     """
     winner = Winner.of(grid_search_results)
-    trial, seed = winner.trial, winner.seed
-    pairs = Pairs.from_tables(bm25_matrix)
-    inputs = {"/".join(names): warehouse.fingerprint(*names) for names in _INPUTS}
-    if notes_of(grid_search_results)["inputs"]["bm25_matrix"] != inputs["bm25_matrix/pairs"]:
-        context.log.warning("grid_search_results was made from another bm25_matrix than this model is")
-    strengths = pairs.strengths_by(winner.strengths)
-    trainer = trainer_for(winner.solver)
-    if trial.weighting == BM25:
-        pairs.require_no_dislikes(bm25_weights(pairs.pattern, pairs.strengths, k1=1.0, b=0.0))
-    # Of what is not trained on the weight is 0: events that the chosen strengths leave out.
-    trained = strengths > 0
-    pattern = pairs.pattern.select(trained)
-    weights = np.zeros(pairs.pattern.n_pairs, dtype=np.float32)
-    weights[trained] = weigh(pattern, strengths[trained], trial)
-    user_items = pattern.user_items(weights[trained])
-    (fit,) = fits_for([trial])
-    (state,) = trainer.train(user_items, fit, seed)
-    require_finite(state.user_factors, state.item_factors)
-    model = trained_model(trial, seed, state.user_factors, state.item_factors)
-    # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
-    anyone = np.flatnonzero(pattern.pairs_per_user)
-    scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
-    train = score(
-        hits_of_recommended(top_items(model, user_items, scored, K), pattern, scored),
-        pattern.pairs_per_user[scored],
-    )
-
+    hyperparameters = winner.hyperparameters
+    fitted = LocalEngine().refit(bm25_matrix, winner)
+    interactions = Interactions.from_tables(bm25_matrix)
+    factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
+    model = trained_model(hyperparameters, winner.seed, factors)
+    contents = _contents(interactions, winner)
+    train, n_scored = _train_scores(model, contents)
     quality = {
         **{name: winner.row[name] for name in _SEARCH_METRICS},
         TRAIN_MAP_AT_10: train.map,
         TRAIN_NOTEBOOK_MAP_AT_10: train.notebook_map,
     }
-    n_users, n_items = pairs.pattern.shape
-    folder = publish(
-        warehouse.root,
-        Release(
-            users=pairs.users,
-            items=pairs.items,
-            user_factors=state.user_factors,
-            item_factors=state.item_factors,
-            pattern=pairs.pattern,
-            weights=weights,
-            seen=pairs.seen,
-            counts=pairs.counts,
-            manifest={
-                "hyperparameters": trial._asdict(),
-                "seed": seed,
-                "solver": winner.solver.value,
-                "strengths": dict(winner.strengths or pairs.rules.strengths),
-                "target_events": list(pairs.rules.target_events),
-                "seen_events": list(pairs.rules.seen_events),
-                "blend": winner.blend._asdict() if winner.blend else None,
-                "metrics": quality,
-                "counts": {"users": n_users, "items": n_items, "pairs": pairs.pattern.n_pairs},
-                "inputs": inputs,
-            },
-        ),
-        model,
+    n_users, n_items = interactions.pattern.shape
+    n_interactions = interactions.pattern.n_interactions
+    manifest = {
+        "hyperparameters": hyperparameters.as_dict(),
+        "seed": winner.seed,
+        "solver": winner.solver,
+        "strengths": dict(winner.strengths or interactions.rules.strengths),
+        "target_events": list(interactions.rules.target_events),
+        "seen_events": list(interactions.rules.seen_events),
+        "blend": winner.blend._asdict() if winner.blend else None,
+        "metrics": quality,
+        "counts": {"users": n_users, "items": n_items, "interactions": n_interactions},
+        "inputs": ancestors_of([bm25_matrix, grid_search_results]),
+    }
+    folder = publish(warehouse.root, fitted, contents, manifest, model, config.keep_versions)
+    context.log.info(
+        f"published version {folder.name}: {told_hyperparameters(hyperparameters)}; MAP@10 of the search "
+        f"{winner.row[columns.MAP_AT_10]:.4f}; {n_interactions:,} interactions of {n_users:,} users and "
+        f"{n_items:,} items"
     )
     return MaterializeResult(
         metadata={
             **{name: rounded(value) for name, value in quality.items()},
-            **shape_metadata(n_users, n_items, pairs.pattern.n_pairs),
-            **trial._asdict(),
-            "users_scored_for_train": len(scored),
+            **shape_metadata(n_users, n_items, n_interactions),
+            **hyperparameters.told(),
+            "users_scored_for_train": n_scored,
             "version": folder.name,
             "path": MetadataValue.path(str(folder)),
-            "fit_seconds": rounded(state.seconds),
+            "fit_seconds": rounded(fitted.fit_seconds),
             "distributions": distribution_table(
                 {
-                    "length of user factors": np.linalg.norm(state.user_factors, axis=1),
-                    "length of item factors": np.linalg.norm(state.item_factors, axis=1),
+                    "length of user factors": np.linalg.norm(factors.users, axis=1),
+                    "length of item factors": np.linalg.norm(factors.items, axis=1),
                 }
             ),
         }
     )
+
+
+def _contents(interactions: Interactions, winner: Winner) -> Contents:
+    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
+    strengths = interactions.strengths_by(winner.strengths)
+    trained = strengths > 0
+    weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
+    weights[trained] = weigh(interactions.pattern.select(trained), strengths[trained], winner.hyperparameters)
+    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
+
+
+def _train_scores(model: AlternatingLeastSquares, contents: Contents) -> tuple[Scores, int]:
+    """The scores on the model's own training data, and of how many users."""
+    trained = contents.weights > 0
+    pattern = contents.pattern.select(trained)
+    # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
+    anyone = np.flatnonzero(pattern.interactions_per_user)
+    scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
+    recommended = top_items(model, pattern.user_items(contents.weights[trained]), scored, K)
+    hits = hits_of_recommended(recommended, pattern, scored)
+    return score(hits, pattern.interactions_per_user[scored]), len(scored)

@@ -5,44 +5,54 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.assets.pairs import Pairs, Tables
+from recsys_pipeline.core.interactions import Interactions, Tables
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline.failures import sorted_failures
 from recsys_pipeline.reporting.metadata import distribution_table, shape_metadata
+from recsys_pipeline.steps import asset_step
 
 
 class Bm25Config(Config):
-    """How strengths become weights."""
+    """The weighting that the matrix shows; the search tries those of its own lists."""
 
     K1: float = Field(
-        default=100.0, gt=0, description="In strengths; the larger, the longer repeats keep counting."
+        default=100.0,
+        gt=0,
+        description="Of the column `weight`, in strengths: the larger, the longer repeats keep counting. "
+        "What the search tries is `bm25_K1` of grid_search_results; this value changes no model.",
     )
-    B: float = Field(default=0.8, ge=0, le=1, description="0 ignores an item's length, 1 discounts it fully.")
+    B: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Of the column `weight`: 0 ignores an item's popularity, 1 discounts it fully. What the "
+        "search tries is `bm25_B` of grid_search_results; this value changes no model.",
+    )
 
 
 @asset(kinds={"parquet", "numpy"})
-@sorted_failures()
+@asset_step
 def bm25_matrix(
     context: AssetExecutionContext, config: Bm25Config, feedback_strengths: pa.Table
 ) -> MaterializeResult[Tables]:
-    """The pairs as integer coordinates with strength and BM25 weight, and the two id indexes.
+    """The interactions as integer coordinates with strength and BM25 weight, and the two id indexes.
 
-    Items are the documents and users the terms. Row i of `users` and `items` is the raw id of index i.
+    Items are the documents and users the terms. Row i of `users` and `items` is the raw id of index i. The
+    weights are those of one K1 and B, to look at; the search weighs the same strengths by its own lists.
     """
-    pairs = Pairs.from_strengths(feedback_strengths)
-    weights = bm25_weights(pairs.pattern, pairs.strengths, k1=config.K1, b=config.B)
-    n_dislikes = int(np.count_nonzero(weights <= 0))
-    if n_dislikes:
+    interactions = Interactions.from_strengths(feedback_strengths)
+    weights = bm25_weights(interactions.pattern, interactions.strengths, k1=config.K1, b=config.B)
+    n_not_positive = int(np.count_nonzero(weights <= 0))
+    if n_not_positive:
         context.log.warning(
-            f"{n_dislikes:,} weights are at or below zero; the search will refuse them as dislikes"
+            f"{n_not_positive:,} weights are at or below zero; the search will refuse them as dislikes"
         )
     return MaterializeResult(
-        value=pairs.to_tables(weights),
+        value=interactions.to_tables(weights),
         metadata={
-            **shape_metadata(*pairs.pattern.shape, pairs.pattern.n_pairs),
+            **shape_metadata(*interactions.pattern.shape, interactions.pattern.n_interactions),
             "bm25_K1": config.K1,
             "bm25_B": config.B,
-            "weights_at_or_below_zero": n_dislikes,
-            "distributions": distribution_table({"strength": pairs.strengths, "weight": weights}),
+            "weights_at_or_below_zero": n_not_positive,
+            "distributions": distribution_table({"strength": interactions.strengths, "weight": weights}),
         },
     )

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from recsys_pipeline.core.lists import NOTHING, Scorer, best_lists
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import NOTHING, Factors, Scorer, best_lists
+from recsys_pipeline.core.splitting import hash_long, hash_with_seed
 
 # Candidates of a user beside the own history: so many of the best by ALS.
 _BEST_BY_ALS = 100
-_MAX_USERS = 10_000
+_MAX_HELD_OUT = 10_000
 _USERS_AT_ONCE = 256
 # Keeps the weight of a feature that says nothing at 0.
 _RIDGE = 1e-3
@@ -57,8 +58,8 @@ class History(NamedTuple):
     """What the blend knows beside the factors.
 
     Attributes:
-        pattern: all pairs.
-        events: by event, (n_pairs,) whether the user had it with the item.
+        pattern: all interactions.
+        events: by event, (n_interactions,) whether the user had it with the item.
         target_events: events that count for the popularity by target events.
     """
 
@@ -68,7 +69,7 @@ class History(NamedTuple):
 
     def matrix(self, weights: Mapping[str, float]) -> csr_matrix:
         """Users x items, the summed weights of the events."""
-        total = np.zeros(self.pattern.n_pairs, dtype=np.float32)
+        total = np.zeros(self.pattern.n_interactions, dtype=np.float32)
         for event, weight in weights.items():
             total += self.events[event] * np.float32(weight)
         return self.pattern.user_items(total)
@@ -83,20 +84,18 @@ class History(NamedTuple):
         return np.log1p(users).astype(np.float32)
 
 
-def by_blend(
-    blend: Blend, user_factors: NDArray[np.float32], item_factors: NDArray[np.float32], history: History
-) -> Scorer:
+def by_blend(blend: Blend, factors: Factors, history: History) -> Scorer:
     """The blended score; an item that nobody touched is not recommended."""
     own = history.matrix(blend.events)
     target, anything = history.popularities()
     of_item = np.float32(blend.target) * target + np.float32(blend.any) * anything
     of_item = np.where(anything > 0, of_item, -np.inf).astype(np.float32)
-    scaled = np.float32(blend.als) * item_factors.T
+    scaled = np.float32(blend.als) * factors.items.T
 
     def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = user_factors[users] @ scaled
+        scores: NDArray[np.float32] = factors.users[users] @ scaled
         scores += of_item
-        rows, positions = history.pattern.pairs_of(users)
+        rows, positions = history.pattern.interactions_of(users)
         scores[rows, own.indices[positions]] += own.data[positions]
         return scores
 
@@ -106,24 +105,30 @@ def by_blend(
 def fit_blend(
     als: Scorer,
     history: History,
-    seen: Pattern,
+    exclusions: Pattern,
     users: NDArray[np.int32],
     items: NDArray[np.int32],
+    seed: int,
 ) -> Blend | None:
     """The weights under which users most likely pick their held-out items; None where nothing can be learned.
 
-    The candidates of a user are the items of the own history that are not hidden and the best by ALS; a
-    held-out item that is none of them teaches nothing.
+    The candidates of a user are the items of the own history that are not excluded and the best by ALS; a
+    held-out item that is none of them teaches nothing. Of more than 10,000 held-out interactions so many are
+    drawn, by a hash of seed, user and item.
 
     Args:
         als: the factors' product.
         history: what is left for training.
-        seen: the pairs that hide their item.
-        users: (n,) user index of each held-out pair; known to the model.
+        exclusions: the interactions that exclude their item.
+        users: (n,) user index of each held-out interaction; known to the model.
         items: (n,) its item index.
+        seed: of the draw.
     """
-    users, items = users[:_MAX_USERS], items[:_MAX_USERS]
-    rows, features = _candidates(als, history, seen, users)
+    if len(users) > _MAX_HELD_OUT:
+        hashes = hash_long(items.astype(np.int64), hash_with_seed(users.astype(np.int64), seed))
+        drawn = np.sort(np.argsort(hashes, kind="stable")[:_MAX_HELD_OUT])
+        users, items = users[drawn], items[drawn]
+    rows, features = _candidates(als, history, exclusions, users)
     cols = features.pop("item").astype(np.int32)
     picked = cols == items[rows]
     answered = np.bincount(rows[picked], minlength=len(users)) > 0
@@ -145,16 +150,16 @@ def fit_blend(
 
 
 def _candidates(
-    als: Scorer, history: History, seen: Pattern, users: NDArray[np.int32]
+    als: Scorer, history: History, exclusions: Pattern, users: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
     """Row among `users` of each candidate, and its item and features."""
     pattern = history.pattern
-    best = best_lists(als, users, seen, min(_BEST_BY_ALS, pattern.n_items))
+    best = best_lists(als, users, exclusions, min(_BEST_BY_ALS, pattern.n_items))
     listed_rows, ranks = np.nonzero(best != NOTHING)
-    own_rows, positions = pattern.pairs_of(users)
+    own_rows, positions = pattern.interactions_of(users)
     left = np.logical_or.reduce(list(history.events.values()))[positions]
-    hidden = seen.positions_of(users[own_rows].astype(np.int32), pattern.indices[positions]) >= 0
-    offered = left & ~hidden
+    of_users = users[own_rows].astype(np.int32)
+    offered = left & (exclusions.positions_of(of_users, pattern.indices[positions]) < 0)
     rows = np.concatenate([listed_rows, own_rows[offered]]).astype(np.int64)
     cols = np.concatenate([best[listed_rows, ranks], pattern.indices[positions][offered]]).astype(np.int64)
     keys = np.unique(rows * pattern.n_items + cols)

@@ -58,11 +58,11 @@ def intervals(means: NDArray[np.float64]) -> list[Interval]:
 def compare_with_best(
     ranking: Sequence[TrialResult], group: NDArray[np.int64], user: NDArray[np.int64], seed: int
 ) -> list[Interval | None]:
-    """The interval of each trial's MAP@10 minus that of the first, on the same pairs; None where it failed.
+    """The interval of each trial's MAP@10 minus that of the first, paired; None for a trial that failed.
 
     Args:
         ranking: best first, the first with ranks.
-        group: group of each held-out pair, see `group_pairs`.
+        group: group of each held-out interaction, see `group_by_user`.
         user: user of each group.
         seed: of the bootstrap.
     """
@@ -82,7 +82,7 @@ def compare_with_best(
 
 
 class Prefer(Enum):
-    """Which of the trials that chance alone tells apart is chosen."""
+    """Which trial is chosen: the best, or the cheapest that is not significantly worse."""
 
     best = "best"
     simplest = "simplest"
@@ -91,8 +91,8 @@ class Prefer(Enum):
 def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:
     """Place of the chosen trial: the first, or of those not distinguishable from it the cheapest.
 
-    Cheapest is: fewest factors (of all starts), then fewest iterations, then the better MAP@10. A trial that
-    halving stopped early is not chosen.
+    Cheapest is: fewest factors (of the whole ensemble), then fewest iterations, then the better MAP@10.
+    A trial that halving stopped early is not chosen.
     """
     if prefer is Prefer.best:
         return 0
@@ -101,4 +101,4 @@ def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None
         for place, (result, difference) in enumerate(zip(ranking, differences, strict=True))
         if difference and difference.high >= 0 and result.iterations_done is None
     ]
-    return min(equals, key=lambda place: (*ranking[place].trial.cost, place))
+    return min(equals, key=lambda place: (*ranking[place].hyperparameters.cost, place))

@@ -1,16 +1,16 @@
-"""What a model is worth on held-out pairs, averaged over seeds, beside others on the same pairs."""
+"""What a model is worth on held-out interactions, averaged over seeds, beside others on the same ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.comparison import Interval, bootstrap_means, intervals
-from recsys_pipeline.core.lists import Reach
 from recsys_pipeline.core.metrics import (
+    Metric,
     average_precision,
-    group_pairs,
+    group_by_user,
     hit_rate,
     hits_of_groups,
     mean_of_users,
@@ -19,25 +19,42 @@ from recsys_pipeline.core.metrics import (
     standard_error,
 )
 
+# Names of the models that a verdict speaks of.
+TUNED = "tuned ALS"
+BLEND = "blend"
+LEAKING = "tuned ALS, weights of all interactions"
+POPULARITY = "popularity"
 
-class Trials(NamedTuple):
-    """The held-out pairs of all seeds, and where each model ranked them.
+
+class HeldOutRanks(NamedTuple):
+    """The held-out interactions of all seeds, and where each model ranked them.
 
     Attributes:
-        seed: (n_pairs,) number of the seed of each pair.
-        users: (n_pairs,) its user index.
-        items: (n_pairs,) its item index.
-        pairs_of_user: (n_pairs,) training pairs of its user.
-        popularity_of_item: (n_pairs,) training pairs of its item.
-        ranks: by model, (n_pairs,) the 1-based rank; k + 1 is beyond k.
+        seed: (n,) number of the seed.
+        users: (n,) user index.
+        items: (n,) item index.
+        interactions_of_user: (n,) training interactions of the user.
+        popularity_of_item: (n,) training interactions of the item.
+        ranks: by model, (n,) the 1-based rank; k + 1 is beyond k.
     """
 
     seed: NDArray[np.int64]
     users: NDArray[np.int32]
     items: NDArray[np.int32]
-    pairs_of_user: NDArray[np.int64]
+    interactions_of_user: NDArray[np.int64]
     popularity_of_item: NDArray[np.int64]
     ranks: Mapping[str, NDArray[np.int64]]
+
+    def select(self, chosen: NDArray[np.bool_]) -> "HeldOutRanks":
+        """Some of the held-out interactions."""
+        return HeldOutRanks(
+            self.seed[chosen],
+            self.users[chosen],
+            self.items[chosen],
+            self.interactions_of_user[chosen],
+            self.popularity_of_item[chosen],
+            {name: ranks[chosen] for name, ranks in self.ranks.items()},
+        )
 
 
 class Quality(NamedTuple):
@@ -62,45 +79,57 @@ class Quality(NamedTuple):
     recall: float
 
 
-def qualities(trials: Trials, k: int, seed: int) -> dict[str, Quality]:
+class _PerUser:
+    """The metrics of each user, the mean over the user's seeds: the one way from ranks to figures."""
+
+    def __init__(self, held_out: HeldOutRanks, k: int) -> None:
+        self._group, self._user = group_by_user(held_out.seed, held_out.users)
+        self._n_relevant = np.bincount(self._group)
+        self._k = k
+
+    def of(self, metric: Metric, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n_users,)."""
+        hits = hits_of_groups(ranks, self._group, self._k)
+        return mean_of_users(metric(hits, self._n_relevant), self._user)
+
+
+def qualities(held_out: HeldOutRanks, k: int, seed: int) -> dict[str, Quality]:
     """The quality of each model; differences are to the first.
 
     Every figure is the mean over users of the mean over each user's seeds.
 
     Args:
-        trials: at least one model.
+        held_out: with at least one model.
         k: length of the lists.
         seed: of the bootstrap.
     """
-    group, user = group_pairs(trials.seed, trials.users)
-    n_relevant = np.bincount(group)
-    hits = {name: hits_of_groups(ranks, group, k) for name, ranks in trials.ranks.items()}
+    per_user = _PerUser(held_out, k)
     precisions = np.stack(
-        [mean_of_users(average_precision(each, n_relevant), user) for each in hits.values()], axis=1
+        [per_user.of(average_precision, ranks) for ranks in held_out.ranks.values()], axis=1
     )
     means = bootstrap_means(precisions, seed)
     own, differences = intervals(means), intervals(means - means[:, :1])
-    found = {}
-    for number, (name, each) in enumerate(hits.items()):
-        found[name] = Quality(
+    return {
+        name: Quality(
             map=float(precisions[:, number].mean()),
             standard_error=standard_error(precisions[:, number]),
             interval=own[number],
             difference=differences[number],
-            ndcg=float(mean_of_users(ndcg(each, n_relevant), user).mean()),
-            hit_rate=float(mean_of_users(hit_rate(each), user).mean()),
-            recall=float(mean_of_users(recall(each, n_relevant), user).mean()),
+            ndcg=float(per_user.of(ndcg, ranks).mean()),
+            hit_rate=float(per_user.of(hit_rate, ranks).mean()),
+            recall=float(per_user.of(recall, ranks).mean()),
         )
-    return found
+        for number, (name, ranks) in enumerate(held_out.ranks.items())
+    }
 
 
 class Segment(NamedTuple):
-    """Some of the held-out pairs.
+    """Some of the held-out interactions.
 
     Attributes:
-        kind: what the pairs are parted by.
-        name: which part.
-        chosen: (n_pairs,) the pairs of the part.
+        kind: what they are segmented by.
+        name: which segment.
+        chosen: (n,) the held-out interactions of the segment.
     """
 
     kind: str
@@ -108,38 +137,41 @@ class Segment(NamedTuple):
     chosen: NDArray[np.bool_]
 
 
-def segments(trials: Trials, popularity: NDArray[np.int64]) -> list[Segment]:
-    """The pairs by how many training pairs the user has, in thirds, and by head and tail of the items.
+def segments(held_out: HeldOutRanks, popularity: NDArray[np.int64]) -> list[Segment]:
+    """By how many training interactions the user has, in thirds, and by head and tail of the items.
 
-    The head are the most popular items that together have half of all training pairs.
+    The head are the most popular items that together have half of all training interactions.
 
     Args:
-        trials: the held-out pairs.
-        popularity: (n_items,) training pairs of each item.
+        held_out: what was ranked.
+        popularity: (n_items,) training interactions of each item.
     """
-    few, many = np.quantile(trials.pairs_of_user, [1 / 3, 2 / 3]).astype(np.int64).tolist()
+    of_user = held_out.interactions_of_user
+    few, many = np.quantile(of_user, [1 / 3, 2 / 3]).astype(np.int64).tolist()
     descending = np.sort(popularity)[::-1]
     head = int(descending[np.searchsorted(np.cumsum(descending), descending.sum() / 2)])
-    parts = [
-        Segment("user", f"few pairs (up to {few})", trials.pairs_of_user <= few),
-        Segment(
-            "user",
-            f"some pairs ({few + 1} to {many})",
-            (trials.pairs_of_user > few) & (trials.pairs_of_user <= many),
-        ),
-        Segment("user", f"many pairs (over {many})", trials.pairs_of_user > many),
-        Segment("item", f"head ({head} pairs or more)", trials.popularity_of_item >= head),
-        Segment("item", f"tail (below {head})", trials.popularity_of_item < head),
+    found = [
+        Segment("user", f"few interactions (up to {few})", of_user <= few),
+        Segment("user", f"some interactions ({few + 1} to {many})", (of_user > few) & (of_user <= many)),
+        Segment("user", f"many interactions (over {many})", of_user > many),
+        Segment("item", f"head ({head} interactions or more)", held_out.popularity_of_item >= head),
+        Segment("item", f"tail (below {head})", held_out.popularity_of_item < head),
     ]
-    return [part for part in parts if part.chosen.any()]
+    return [segment for segment in found if segment.chosen.any()]
 
 
-def quality_of_pairs(ranks: NDArray[np.int64], k: int) -> tuple[float, float, float]:
-    """Mean of 1/rank, 0 beyond k, its standard error, and the share of pairs within k."""
-    reciprocal = np.where(ranks <= k, 1.0 / ranks, 0.0)
-    return float(reciprocal.mean()), standard_error(reciprocal), float((ranks <= k).mean())
+def segment_quality(
+    held_out: HeldOutRanks, segment: Segment, k: int
+) -> dict[str, tuple[float, float, float]]:
+    """By model: mean average precision over the segment's users, its standard error, hit rate.
 
-
-def mean_reach(found: Sequence[Reach]) -> Reach:
-    """The mean over seeds."""
-    return Reach(*np.mean(np.array(found), axis=0).tolist())
+    As `qualities`, with the segment's held-out interactions as all that is relevant.
+    """
+    chosen = held_out.select(segment.chosen)
+    per_user = _PerUser(chosen, k)
+    found = {}
+    for name, ranks in chosen.ranks.items():
+        precisions = per_user.of(average_precision, ranks)
+        hit = float(per_user.of(hit_rate, ranks).mean())
+        found[name] = float(precisions.mean()), standard_error(precisions), hit
+    return found

@@ -1,43 +1,129 @@
-"""What is held out and what that leaves for training."""
+"""One split of the interactions: what is held out, what is left to train on, what is not recommended."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.trials import DEFAULT_STRENGTHS
+from recsys_pipeline.core.weighting import bm25_weights
 
 
-class Holdout(NamedTuple):
-    """One split of the pairs.
+@dataclass(frozen=True)
+class Split:
+    """One split, made once and used by search, blend, evaluation and checks alike.
 
     Attributes:
+        pattern: all interactions.
         users: (n_held_out,) user index; from the number of users on for users who are not known.
         items: (n_held_out,) item index; -1 for an item that is not known. A user may have several.
-        strengths: by the name of a mapping, (n_pairs,) strengths of all events; one is the default.
-        left: by the same names, (n_pairs,) strengths without the held-out events; 0 leaves the pair.
-        seen: (n_pairs,) pairs that hide their item from recommendation; no held-out pair does.
-        events: by event, (n_pairs,) whether it is left for training.
+        strengths: by the name of a mapping, (n_interactions,) strengths of all events.
+        training_strengths: by the same names, the strengths without the held-out events; 0 leaves an
+            interaction out.
+        training: by the same names, the interactions that are left for training.
+        exclusions: interactions whose item is not recommended to their user; no held-out one is.
+        events: by event, (n_interactions,) whether it is left for training; empty where nobody asks.
+        weigh_all: take idf and lengths of BM25 from all interactions, as the notebook does, and not from
+            those left for training.
     """
 
+    pattern: Pattern
     users: NDArray[np.int32]
     items: NDArray[np.int32]
-    strengths: dict[str, NDArray[np.float64]]
-    left: dict[str, NDArray[np.float64]]
-    seen: NDArray[np.bool_]
-    events: dict[str, NDArray[np.bool_]]
+    strengths: Mapping[str, NDArray[np.float64]]
+    training_strengths: Mapping[str, NDArray[np.float64]]
+    training: Mapping[str, Pattern]
+    exclusions: Pattern
+    events: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    weigh_all: bool = True
 
+    @classmethod
+    def make(
+        cls,
+        pattern: Pattern,
+        users: NDArray[np.int32],
+        items: NDArray[np.int32],
+        strengths: Mapping[str, NDArray[np.float64]],
+        training_strengths: Mapping[str, NDArray[np.float64]],
+        excluded: NDArray[np.bool_],
+        events: Mapping[str, NDArray[np.bool_]] | None = None,
+        *,
+        weigh_all: bool = True,
+    ) -> Self:
+        """The split; `excluded` is (n_interactions,), the rest as above."""
+        training: dict[str, Pattern] = {}
+        kept: dict[str, NDArray[np.bool_]] = {}
+        for name, left in training_strengths.items():
+            kept[name] = left > 0
+            same = next((other for other in training if np.array_equal(kept[name], kept[other])), None)
+            training[name] = training[same] if same else pattern.select(kept[name])
+        return cls(
+            pattern,
+            users,
+            items,
+            strengths,
+            training_strengths,
+            training,
+            pattern.select(excluded),
+            events or {},
+            weigh_all,
+        )
 
-def hold_out_pairs(pattern: Pattern, strengths: NDArray[np.float64], positions: NDArray[np.int64]) -> Holdout:
-    """The split that takes whole pairs out and in which every pair of the rest hides its item."""
-    kept = np.ones(pattern.n_pairs, dtype=bool)
-    kept[positions] = False
-    return Holdout(
-        pattern.user_of_pair[positions],
-        pattern.indices[positions],
-        {DEFAULT_STRENGTHS: strengths},
-        {DEFAULT_STRENGTHS: np.where(kept, strengths, 0.0)},
-        kept,
-        {},
-    )
+    @classmethod
+    def leaving_out(
+        cls, pattern: Pattern, strengths: NDArray[np.float64], positions: NDArray[np.int64]
+    ) -> Self:
+        """Whole interactions are held out, and every other one excludes its item."""
+        kept = np.ones(pattern.n_interactions, dtype=bool)
+        kept[positions] = False
+        return cls.make(
+            pattern,
+            pattern.user_of_interaction[positions],
+            pattern.indices[positions],
+            {DEFAULT_STRENGTHS: strengths},
+            {DEFAULT_STRENGTHS: np.where(kept, strengths, 0.0)},
+            kept,
+        )
+
+    @property
+    def can_be_hit(self) -> NDArray[np.bool_]:
+        """(n_held_out,) whether user and item are known."""
+        known: NDArray[np.bool_] = (self.users < self.pattern.n_users) & (self.items >= 0)
+        return known
+
+    def weights(self, hyperparameters: Hyperparameters) -> NDArray[np.float32]:
+        """(n_training_interactions,) the weights that these hyperparameters give; made anew at each call.
+
+        Not kept: a wide search has a vector for every K1 and B, and to make one takes far less than a fit.
+        """
+        name = hyperparameters.strengths
+        left = self.training_strengths[name]
+        kept = left > 0
+        k1, b = hyperparameters.bm25_K1, hyperparameters.bm25_B
+        if hyperparameters.weighting == NO_WEIGHTING:
+            weights = left[kept]
+        elif not self.weigh_all:
+            weights = bm25_weights(self.training[name], left[kept], k1=k1, b=b)
+        else:
+            strengths = self.strengths[name]
+            known = strengths > 0
+            corpus = self.pattern if known.all() else self.pattern.select(known)
+            weighed = bm25_weights(corpus, strengths[known], k1=k1, b=b, weighed=left[known])
+            weights = weighed[kept[known]]
+        return weights.astype(np.float32)
+
+    def user_items(self, hyperparameters: Hyperparameters) -> csr_matrix:
+        """The weighted users x items matrix to train on."""
+        return self.training[hyperparameters.strengths].user_items(self.weights(hyperparameters))
+
+    def content(self, mapping: str) -> Sequence[NDArray[Any]]:
+        """What the scores of trials with this mapping depend on, to tell searches apart."""
+        return [
+            *(self.pattern.indptr, self.pattern.indices, self.users, self.items),
+            *(self.exclusions.indptr, self.exclusions.indices),
+            *(self.strengths[mapping], self.training_strengths[mapping]),
+        ]

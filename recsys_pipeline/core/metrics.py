@@ -5,6 +5,7 @@
 users is the figure that is reported.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from recsys_pipeline.core.pattern import Pattern
 
 Hits = NDArray[np.bool_]
 PerUser = NDArray[np.float64]
+# From hits and the number of relevant items to one number a user.
+Metric = Callable[[Hits, NDArray[np.integer]], PerUser]
 
 K = 10
 
@@ -24,13 +27,13 @@ def hits_of_ranks(ranks: NDArray[np.integer], k: int = K) -> Hits:
     return hits
 
 
-def group_pairs(
+def group_by_user(
     splits: NDArray[np.integer], users: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which held-out pairs belong together: those of one user in one split.
+    """Which held-out interactions belong together: those of one user in one split.
 
     Returns:
-        group: (n_pairs,) number of the group of each pair.
+        group: (n,) number of the group of each held-out interaction.
         user: (n_groups,) the user of each group.
     """
     stacked = np.stack([splits.astype(np.int64), users.astype(np.int64)])
@@ -39,7 +42,7 @@ def group_pairs(
 
 
 def hits_of_groups(ranks: NDArray[np.integer], group: NDArray[np.int64], k: int = K) -> Hits:
-    """(n_groups, k) hits of groups of held-out pairs at the given 1-based ranks; beyond k no hit."""
+    """(n_groups, k) hits of groups of held-out interactions at the given 1-based ranks; beyond k no hit."""
     hits: Hits = np.zeros((int(group.max(initial=-1)) + 1, k), dtype=bool)
     within = ranks <= k
     hits[group[within], ranks[within] - 1] = True
@@ -93,7 +96,7 @@ def ndcg(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:
     return share
 
 
-def hit_rate(hits: Hits) -> PerUser:
+def hit_rate(hits: Hits, n_relevant: NDArray[np.integer]) -> PerUser:  # noqa: ARG001 - as every metric
     """1 for a user with at least one hit, else 0."""
     return np.asarray(hits.any(axis=1), dtype=np.float64)
 
@@ -139,7 +142,7 @@ def score(hits: Hits, n_relevant: NDArray[np.integer], user: NDArray[np.int64] |
         map=float(precisions.mean()),
         standard_error=standard_error(precisions),
         ndcg=float(mean_of_users(ndcg(hits, n_relevant), user).mean()),
-        hit_rate=float(mean_of_users(hit_rate(hits), user).mean()),
+        hit_rate=float(mean_of_users(hit_rate(hits, n_relevant), user).mean()),
         recall=float(mean_of_users(recall(hits, n_relevant), user).mean()),
         notebook_map=float(mean_of_users(notebook_average_precision(hits, n_relevant), user).mean()),
     )

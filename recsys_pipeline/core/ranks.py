@@ -1,4 +1,4 @@
-"""Ranks of held-out pairs as text, for messages and journals."""
+"""Ranks of held-out interactions as text, for messages and journals."""
 
 import base64
 import zlib

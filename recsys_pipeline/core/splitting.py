@@ -1,4 +1,4 @@
-"""Which pair of each user is held out."""
+"""Which interaction of each user is held out."""
 
 from enum import Enum
 
@@ -17,8 +17,8 @@ _PRIME_5 = np.uint64(0x27D4EB2F165667C5)
 _CHAIN_START = 42
 
 
-class Strategy(Enum):
-    """How the held-out pair of a user is chosen."""
+class HoldOutMethod(Enum):
+    """How the held-out interaction of a user is chosen."""
 
     random = "random"
     last = "last"
@@ -44,56 +44,58 @@ def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[n
     return mixed
 
 
-def pair_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:
-    """(n_pairs,) hash of (seed, user index, item index): Spark's `xxhash64` over three longs."""
-    return hash_long(pattern.indices.astype(np.int64), _seeded(pattern.user_of_pair.astype(np.int64), seed))
+def interaction_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:
+    """(n_interactions,) hash of (seed, user index, item index): Spark's `xxhash64` over three longs."""
+    return hash_long(
+        pattern.indices.astype(np.int64), hash_with_seed(pattern.user_of_interaction.astype(np.int64), seed)
+    )
 
 
-def _seeded(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+def hash_with_seed(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     """Hash of (seed, value)."""
     start = np.full(1, _CHAIN_START, dtype=np.uint64)
     return hash_long(values, hash_long(np.full(1, seed, dtype=np.int64), start))
 
 
-def held_out_pairs(
+def leave_one_out(
     pattern: Pattern,
     *,
     seed: int,
     min_interactions: int,
-    strategy: Strategy = Strategy.random,
+    method: HoldOutMethod = HoldOutMethod.random,
     timestamps: NDArray[np.int64] | None = None,
     max_users: int | None = None,
     allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Leave one out: the position of one pair of each eligible user; a function of data and seed alone.
+    """The position of one interaction of each eligible user; a function of data and seed alone.
 
-    `random` takes the pair with the smallest hash, `last` the latest one and among equally late ones
+    `random` takes the interaction with the smallest hash, `last` the latest one and among equally late ones
     that with the smallest hash.
 
     Args:
-        pattern: the pairs.
+        pattern: the interactions.
         seed: any 64-bit integer.
-        min_interactions: a user with fewer pairs is not eligible and stays whole in training.
-        strategy: `random` or `last`.
-        timestamps: (n_pairs,), needed for `last`; the larger, the later.
-        max_users: hold out pairs of so many users at most, those with the smallest hash of seed and user.
-        allowed: (n_pairs,) pairs that may be held out; by default all.
+        min_interactions: a user with fewer interactions is not eligible and stays whole in training.
+        method: `random` or `last`.
+        timestamps: (n_interactions,), needed for `last`; the larger, the later.
+        max_users: hold out of so many users at most, those with the smallest hash of seed and user.
+        allowed: (n_interactions,) which may be held out; by default all.
 
     Returns:
-        (n_held_out,) positions among the pattern's pairs, ascending.
+        (n_held_out,) positions among the pattern's interactions, ascending.
 
     Raises:
         InputError: `last` without timestamps.
     """
-    hashes = pair_hashes(pattern, seed)
-    candidates = np.repeat(pattern.pairs_per_user >= min_interactions, pattern.pairs_per_user)
+    hashes = interaction_hashes(pattern, seed)
+    candidates = np.repeat(pattern.interactions_per_user >= min_interactions, pattern.interactions_per_user)
     if allowed is not None:
         candidates &= allowed
-    starts = pattern.indptr[:-1][pattern.pairs_per_user > 0]
-    lengths = pattern.pairs_per_user[pattern.pairs_per_user > 0]
+    starts = pattern.indptr[:-1][pattern.interactions_per_user > 0]
+    lengths = pattern.interactions_per_user[pattern.interactions_per_user > 0]
     if not len(starts):
         return np.empty(0, dtype=np.int64)
-    if strategy is Strategy.last:
+    if method is HoldOutMethod.last:
         if timestamps is None:
             raise InputError(
                 "leave_one_out_split: strategy `last` needs timestamps, and the feedback has none. "
@@ -104,11 +106,11 @@ def held_out_pairs(
     contenders = np.where(candidates, hashes, np.iinfo(np.uint64).max)
     smallest = np.repeat(np.minimum.reduceat(contenders, starts), lengths)
     winners = np.flatnonzero(candidates & (hashes == smallest))
-    # Two pairs of a user with one hash: the first counts.
-    users, first = np.unique(pattern.user_of_pair[winners], return_index=True)
+    # Two interactions of a user with one hash: the first counts.
+    users, first = np.unique(pattern.user_of_interaction[winners], return_index=True)
     winners = winners[first]
     if max_users is not None and len(winners) > max_users:
-        # Not by the hashes of the pairs: the smallest of many is small, which would favour active users.
-        chosen = np.argsort(_seeded(users.astype(np.int64), seed), kind="stable")[:max_users]
+        # Not by the hashes of interactions: the smallest of many is small, which would favour active users.
+        chosen = np.argsort(hash_with_seed(users.astype(np.int64), seed), kind="stable")[:max_users]
         winners = winners[np.sort(chosen)]
     return winners

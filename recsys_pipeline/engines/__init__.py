@@ -1,1 +1,1 @@
-"""Who trains: each engine solves ALS in its own way behind `recsys_pipeline.core.search.Trainer`."""
+"""Who computes: an engine answers the stages of the graph, from tables to ranks and factor tables."""

@@ -1,12 +1,23 @@
 """What the UI shows of an evaluation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
-from recsys_pipeline.reporting.metadata import fixed, interval, markdown_table, with_error
+from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
+from recsys_pipeline.core.evaluation import BLEND, LEAKING, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.reporting.figures import bars_with_intervals
+from recsys_pipeline.reporting.metadata import (
+    Metadata,
+    fixed,
+    interval,
+    markdown_table,
+    rounded,
+    with_error,
+)
 
 
 def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
@@ -49,7 +60,76 @@ def segments_markdown(table: pa.Table) -> MarkdownMetadataValue:
     models = list(dict.fromkeys(row[columns.MODEL] for row in rows))
     lines: dict[str, list[Any]] = {}
     for row in rows:
-        head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT_PAIRS]]
+        head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT]]
         line = lines.setdefault(row[columns.SEGMENT], head)
         line.append(with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]))
-    return markdown_table(["of", "segment", "held-out pairs", *models], list(lines.values()))
+    return markdown_table(["of", "segment", "held-out interactions", *models], list(lines.values()))
+
+
+def evaluation_metadata(
+    quality: Mapping[str, Quality],
+    lists: Mapping[str, BeyondAccuracy],
+    models: pa.Table,
+    segments: pa.Table,
+    held_out: HeldOutRanks,
+    k: int,
+    n_seeds: int,
+    protocol: str,
+) -> Metadata:
+    """What an evaluation says: the tuned model's figures, the verdict, the comparison."""
+    name, tuned = next(iter(quality.items()))
+    at_k = f"@{k}"
+    return {
+        f"MAP{at_k}": rounded(tuned.map),
+        f"MAP{at_k} standard error": rounded(tuned.standard_error),
+        f"MAP{at_k} low": rounded(tuned.interval.low),
+        f"MAP{at_k} high": rounded(tuned.interval.high),
+        f"NDCG{at_k}": rounded(tuned.ndcg),
+        f"HitRate{at_k}": rounded(tuned.hit_rate),
+        f"Recall{at_k}": rounded(tuned.recall),
+        "coverage": rounded(lists[name].coverage),
+        "novelty": rounded(lists[name].novelty),
+        "users_reached": rounded(lists[name].users_reached),
+        "users": len(set(held_out.users.tolist())),
+        "held_out_interactions": len(held_out.users),
+        "seeds": n_seeds,
+        "protocol": protocol,
+        "verdict": verdict(quality),
+        "models": models_markdown(models, k),
+        "picture": bars_with_intervals(
+            f"MAP{at_k}, 95 % interval",
+            {name: (each.map, *each.interval) for name, each in quality.items()},
+        ),
+        "segments": segments_markdown(segments),
+        **_leak(quality),
+    }
+
+
+def verdict(quality: Mapping[str, Quality]) -> str:
+    """Is the tuned model worth having, and the blend on top of it?"""
+    tuned = quality[TUNED]
+    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
+    name, best = max(others.items(), key=lambda entry: entry[1].map)
+    place = "the best of the others" if best.map > tuned.map else "the next"
+    told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
+    if BLEND in quality:
+        blend = quality[BLEND]
+        told += f", and {_compared(blend)} its blend ({fixed(blend.map)})"
+    return told
+
+
+def _compared(other: Quality) -> str:
+    if other.difference.high < 0:
+        return "better than"
+    return "worse than" if other.difference.low > 0 else "not distinguishable from"
+
+
+def _leak(quality: Mapping[str, Quality]) -> Metadata:
+    """What weights of all interactions add to the figure, with its interval."""
+    if LEAKING not in quality:
+        return {}
+    leaking, tuned = quality[LEAKING], quality[TUNED]
+    return {
+        "leak_of_weights": rounded(leaking.map - tuned.map),
+        "leak_of_weights_interval": interval(leaking.difference.low, leaking.difference.high),
+    }

@@ -1,17 +1,19 @@
 """What the Dagster UI shows of a materialization."""
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from dagster import MarkdownMetadataValue, MetadataValue, TableColumn, TableSchema
+from dagster import MarkdownMetadataValue, MetadataValue
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.columns import DESCRIPTIONS
-
 Metadata = dict[str, Any]
+
+# Of a name, and of a table of names: what a person can read.
+_MOST_LETTERS = 80
+_MOST_ROWS = 50
+_MEANINGFUL = re.compile(r"([\\`*_\[\]|!~#>])")
 
 _QUANTILES = {"min": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
 
@@ -36,49 +38,45 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None else f"{low:+.4f} to {high:+.4f}"
 
 
-def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> Metadata:
-    """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
-    columns = [
-        TableColumn(field.name, str(field.type), description=DESCRIPTIONS.get(field.name)) for field in schema
-    ]
-    return {
-        "dagster/row_count": n_rows,
-        "dagster/column_schema": TableSchema(columns=columns),
-        "path": MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
-    }
-
-
-def shape_metadata(n_users: int, n_items: int, n_pairs: int) -> Metadata:
-    """The shape as two integers, which plot over time, the pairs, and the filled share."""
+def shape_metadata(n_users: int, n_items: int, n_interactions: int) -> Metadata:
+    """The shape as two integers, which plot over time, the interactions, and the filled share."""
     return {
         "users": n_users,
         "items": n_items,
-        "pairs": n_pairs,
-        "density": rounded(n_pairs / (n_users * n_items)),
+        "interactions": n_interactions,
+        "density": rounded(n_interactions / (n_users * n_items)),
     }
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> MarkdownMetadataValue:
     """A table that the UI shows."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = (
-        [
-            f"{cell:.6g}"
-            if isinstance(cell, float)
-            else ""
-            if cell is None
-            else str(cell).replace("|", "\\|")
-            for cell in line
-        ]
-        for line in lines
-    )
-    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in cells))
+    lines = [[_cell(cell) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.6g}" if isinstance(cell, float) else shown(str(cell))
+
+
+def shown(text: str) -> str:
+    """A name as data: cut, on one line, and with nothing in it that means something in Markdown or HTML.
+
+    Names of events come from the feed, and the UI's browser would follow an image link in one of them.
+    """
+    cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+    on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def counts_table(label: str, counts: Mapping[str, int]) -> MarkdownMetadataValue:
     """How often each value occurs, most frequent first."""
     most_frequent = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return markdown_table([label, "count"], most_frequent)
+    rest = most_frequent[_MOST_ROWS:]
+    more = [(f"{len(rest):,} more", sum(count for _, count in rest))] if rest else []
+    return markdown_table([label, "count"], [*most_frequent[:_MOST_ROWS], *more])
 
 
 def distribution_table(samples: Mapping[str, NDArray[Any]]) -> MarkdownMetadataValue:

@@ -7,19 +7,21 @@ from typing import Self
 
 from tqdm import tqdm
 
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
 from recsys_pipeline.core.search import TrialResult, best_first
-from recsys_pipeline.core.trials import Trial
 
 
 class Progress:
     """Counts finished trials; a context manager."""
 
-    def __init__(self, log: Callable[[str], None], trials: Sequence[Trial], in_journal: int) -> None:
+    def __init__(
+        self, log: Callable[[str], None], trials: Sequence[Hyperparameters], in_journal: int
+    ) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left."""
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
         self._varying = [
-            name for name in Trial._fields if len({getattr(trial, name) for trial in trials}) > 1
-        ] or ["factors"]
+            d.name for d in DIMENSIONS if len({getattr(trial, d.name) for trial in trials}) > 1
+        ] or [DIMENSIONS[0].name]
         self._results: list[TrialResult] = []
         self._begin = time.monotonic()
         self._bar = tqdm(total=len(trials), unit="trial", disable=not sys.stderr.isatty())
@@ -40,7 +42,7 @@ class Progress:
         per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
         left = per_trial * (self._n_trials - done)
         best = best_first(self._results)[0].scores
-        trial = result.trial
+        trial = result.hyperparameters
         told = ", ".join(
             f"{name} {value if isinstance(value, str) else f'{value:g}'}"
             for name in self._varying

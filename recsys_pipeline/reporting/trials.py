@@ -1,47 +1,57 @@
 """What the UI shows of a search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
-from recsys_pipeline.reporting.metadata import fixed, interval, markdown_table, rounded, with_error
+from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.hyperparameters import DIMENSIONS
+from recsys_pipeline.reporting.metadata import (
+    Metadata,
+    fixed,
+    interval,
+    markdown_table,
+    rounded,
+    with_error,
+)
 
 _SHOWN = 10
-_DIMENSIONS = (
-    columns.FACTORS,
-    columns.REGULARIZATION,
-    columns.ALPHA,
-    columns.ITERATIONS,
-    columns.WEIGHTING,
-    columns.BM25_K1,
-    columns.BM25_B,
-    columns.STRENGTHS,
-    columns.STARTS,
-    columns.NU,
-    columns.UNOBSERVED_WEIGHT,
-    columns.CONFIDENCE,
-)
+
+
+def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
+    """What a search found: the chosen trial's scores, the best trials, what dimensions are worth."""
+    chosen = table.filter(table[columns.CHOSEN]).to_pylist()[0]
+    blend_shown = {"blend": blend_table(blend)} if blend else {}
+    return {
+        columns.MAP_AT_10: rounded(chosen[columns.MAP_AT_10]),
+        "MAP@10 standard error": rounded(chosen[columns.MAP_AT_10_STANDARD_ERROR]),
+        "NDCG@10": rounded(chosen[columns.NDCG_AT_10]),
+        "HitRate@10": rounded(chosen[columns.HIT_RATE_AT_10]),
+        "MAP@10 (notebook)": rounded(chosen[columns.NOTEBOOK_MAP_AT_10]),
+        "trials": table.num_rows,
+        "failed_trials": table[columns.MAP_AT_10].null_count,
+        "not_distinguishable_from_best": table[columns.DISTINGUISHABLE].to_pylist().count(False),
+        "best_trials": best_trials_table(table),
+        **worth_tables(table, ["strengths", "weighting"]),
+        **blend_shown,
+    }
 
 
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()
-    varying = [
-        name
-        for name in _DIMENSIONS
-        if len({row[name] for row in table.select([name]).to_pylist()}) > 1 or name == columns.FACTORS
-    ]
+    varying = [d.name for d in DIMENSIONS if len(set(table[d.name].to_pylist())) > 1] or [DIMENSIONS[0].name]
     header = [
         "",
         *varying,
         columns.MAP_AT_10,
         "95 % interval of the difference to the best",
         "distinguishable",
-        columns.NDCG_AT_10,
-        columns.HIT_RATE_AT_10,
+        "NDCG@10",
+        "HitRate@10",
     ]
     lines = [
         [
@@ -58,15 +68,15 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     return markdown_table(header, lines)
 
 
-def blend_table(blend: Mapping[str, Any]) -> MarkdownMetadataValue:
+def blend_table(blend: Blend) -> MarkdownMetadataValue:
     """The weights of the blend."""
     return markdown_table(
         ["weight of", ""],
         [
-            ["ALS score", rounded(blend["als"])],
-            *([f"own {event}", rounded(weight)] for event, weight in blend["events"].items()),
-            ["log popularity, target events", rounded(blend["target"])],
-            ["log popularity, any event", rounded(blend["any"])],
+            ["ALS score", rounded(blend.als)],
+            *([f"own {event}", rounded(weight)] for event, weight in blend.events.items()),
+            ["log popularity, target events", rounded(blend.target)],
+            ["log popularity, any event", rounded(blend.any)],
         ],
     )
 

@@ -1,18 +1,28 @@
-"""Writing so that a reader sees the old file or the new one, never half."""
+"""Writing so that a reader sees the old file or the new one, never half, and a power cut loses neither.
 
+On a local file system: written to a temporary name beside the target, flushed, renamed, and the folder
+flushed too, without which the rename itself may be lost with the power. On an object store an object appears
+whole or not at all.
+"""
+
+import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from upath import UPath
 from upath.implementations.local import FilePath, PosixUPath, WindowsUPath
 
-# What a killed process left behind is swept away once nobody can still be writing it.
-_ABANDONED_AFTER_SECONDS = 24 * 3600
+_TEMPORARY = ".tmp"
+# As `tempfile` makes them; other hidden files are none of ours.
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+# What is to go to an object store is staged in the temporary folder, which others use too.
+_OURS_AMONG_OTHERS = ".recsys_pipeline."
 
 
 def is_local(path: UPath) -> bool:
@@ -26,72 +36,157 @@ def local_path(path: UPath) -> Path:
 
 
 @contextmanager
-def atomic_file(target: UPath) -> Iterator[Path]:
-    """Yield a local path to write to; it becomes `target` when the block ends without an error.
-
-    On an object store, where an object appears whole or not at all, the finished file is uploaded.
-    """
-    with _staged(target, is_folder=False) as staged:
-        yield staged
-        if is_local(target):
-            _flush(staged)
-            os.replace(staged, local_path(target))
-        else:
-            target.fs.put_file(str(staged), target.path)
+def naming(path: object) -> Iterator[None]:
+    """Let an error of the file system name the path, where the library that met it names none."""
+    try:
+        yield
+    except OSError as error:
+        # The name in an error of `symlink` is where the link would lead, relative to it.
+        named = str(error.filename)
+        if error.errno is None or os.path.isabs(named) or "://" in named:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager
-def new_folder(target: UPath) -> Iterator[Path]:
-    """Yield a local folder to fill; it becomes `target`, which must not exist yet, when the block ends."""
+def atomic_file(target: UPath) -> Iterator[Path]:
+    """Yield a local path to write to; it becomes `target` when the block ends without an error."""
+    with _staged(target, is_folder=False) as staged:
+        yield staged
+        try:
+            if is_local(target):
+                flush(staged)
+                os.replace(staged, local_path(target))
+                flush(local_path(target).parent)
+            else:
+                target.fs.put_file(str(staged), target.path)
+        except IsADirectoryError:
+            # The error itself names the temporary file.
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target)) from None
+
+
+@contextmanager
+def staging_folder(target: UPath) -> Iterator[Path]:
+    """Yield a local folder to fill, beside `target` where that is local; `put_folder` makes it `target`."""
     with _staged(target, is_folder=True) as staged:
         yield staged
-        if is_local(target):
-            for file in staged.iterdir():
-                _flush(file)
-            os.rename(staged, local_path(target))
-        else:
-            for file in sorted(staged.iterdir()):
-                target.fs.put_file(str(file), f"{target.path}/{file.name}")
+
+
+def put_folder(staged: Path, target: UPath) -> None:
+    """Make a filled staging folder `target`, which must not exist yet."""
+    if is_local(target):
+        for path in sorted(staged.rglob("*"), reverse=True):
+            flush(path)
+        flush(staged)
+        os.rename(staged, local_path(target))
+        flush(local_path(target).parent)
+        return
+    for file in sorted(staged.rglob("*")):
+        if file.is_file():
+            target.fs.put_file(str(file), f"{target.path}/{file.relative_to(staged).as_posix()}")
+
+
+def replace_link(link: Path, leads_to: str) -> None:
+    """Let the symbolic link `link` lead to the relative path `leads_to`, from one moment to the next."""
+    if link.is_symlink() and os.readlink(link) == leads_to:
+        return
+    # In a folder of its own, whose name is sure to be free.
+    with _staged(UPath(link), is_folder=True) as aside:
+        os.symlink(leads_to, aside / link.name)
+        if link.is_dir() and not link.is_symlink():
+            # A folder that an earlier version of this package wrote: nothing replaces a folder at once.
+            os.rename(link, aside / "before")
+        os.replace(aside / link.name, link)
+    flush(link.parent)
+
+
+def flush(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on the disk before anything points to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path, prefix: str = ".") -> None:
+    """Remove what killed processes left in a folder; never what a live one still writes."""
+    for leftover in folder.glob(f"{prefix}*{_TEMPORARY}"):
+        # What cannot be removed, such as another user's, fails nobody's work.
+        with suppress(OSError):
+            if _LEFTOVER.fullmatch(leftover.name) and (owned := _own(leftover)) is not None:
+                try:
+                    _remove(leftover)
+                finally:
+                    os.close(owned)
 
 
 @contextmanager
 def _staged(target: UPath, *, is_folder: bool) -> Iterator[Path]:
-    prefix = f".{target.name}."
     if is_local(target):
-        parent = local_path(target).parent
+        parent, prefix = local_path(target).parent, "."
         parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent, prefix)
     else:
-        parent = None
-    if is_folder:
-        staged = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=parent))
-    else:
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=parent)
-        os.close(descriptor)
-        staged = Path(name)
+        parent, prefix = Path(tempfile.gettempdir()), _OURS_AMONG_OTHERS
+    sweep(parent, prefix)
+    prefix = f"{prefix}{target.name}."
+    staged, owned = _make(prefix, parent, is_folder=is_folder)
     try:
-        # mkstemp and mkdtemp let only the owner in; an artefact is as open as any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        staged.chmod((0o777 if is_folder else 0o666) & ~umask)
-        yield staged
+        with naming(target):
+            # mkstemp and mkdtemp let only the owner in; an artefact is as open as any new file.
+            umask = os.umask(0)
+            os.umask(umask)
+            staged.chmod((0o777 if is_folder else 0o666) & ~umask)
+            yield staged
     finally:
-        if staged.is_dir():
-            shutil.rmtree(staged)
+        os.close(owned)
+        _remove(staged)
+
+
+def _make(prefix: str, parent: Path, *, is_folder: bool) -> tuple[Path, int]:
+    """A temporary file or folder and the descriptor by which this process owns it."""
+    while True:
+        if is_folder:
+            made = Path(tempfile.mkdtemp(prefix=prefix, suffix=_TEMPORARY, dir=parent))
         else:
-            staged.unlink(missing_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=_TEMPORARY, dir=parent)
+            os.close(descriptor)
+            made = Path(name)
+        try:
+            owned = _own(made)
+        except OSError:
+            _remove(made)
+            raise
+        # Another process may have swept it before it was owned.
+        if owned is not None and made.exists():
+            return made, owned
 
 
-def _sweep(parent: Path, prefix: str) -> None:
-    for leftover in parent.glob(f"{prefix}*.tmp"):
-        if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+def _own(path: Path) -> int | None:
+    """The descriptor of a lock on `path`, which the kernel drops when its owner dies; None if it is taken.
+
+    Raises:
+        OSError: it cannot be locked.
+    """
+    # NFS grants a lock on a file only to those who may write it; a folder can only be read.
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return descriptor
 
 
-def _flush(file: Path) -> None:
-    """Have the content on the disk before the name points to it, or a power cut leaves an empty file."""
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

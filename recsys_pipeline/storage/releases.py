@@ -1,26 +1,32 @@
-"""The release store: one folder a version of the model, and a pointer to the current one."""
+"""The release store: one folder a version of the model, and a pointer to the current one.
+
+The pointer holds the SHA-256 of the version's manifest and the manifest that of every file, so that what is
+loaded is what was published. Both are input like any other: names are plain, files regular, fields checked.
+"""
 
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from upath import UPath
 
 from recsys_pipeline.core.columns import (
+    EXCLUDED,
     ITEM,
     ITEM_INDEX,
-    SEEN,
     USER,
     USER_INDEX,
     WEIGHT,
@@ -28,163 +34,317 @@ from recsys_pipeline.core.columns import (
     counted_events,
 )
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import FactorTables, factors_in
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.storage.atomic import atomic_file, new_folder
-from recsys_pipeline.storage.tables import COMPRESSION, parse_parquet
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.storage.atomic import (
+    atomic_file,
+    is_local,
+    local_path,
+    naming,
+    put_folder,
+    staging_folder,
+    sweep,
+)
+from recsys_pipeline.storage.lock import exclusive
+from recsys_pipeline.storage.tables import parse_parquet, write_table
 
 FOLDER = "best_model"
 POINTER = "current.json"
 MANIFEST = "manifest.json"
-FACTORS = "factors"
 _USER_FACTORS = "user_factors.parquet"
 _ITEM_FACTORS = "item_factors.parquet"
 _USER_ITEMS = "user_items.parquet"
 _PICKLE = "implicit_recommender_model.pkl"
-_FORMAT = 2
+_FORMAT = 3
+_TIME = "%Y%m%dT%H%M%S%fZ"
+_VERSION = re.compile(r"\d{8}T\d{12}Z")
+_FILE = re.compile(r"[A-Za-z0-9_]+\.(parquet|pkl)")
+_SHA256 = re.compile("[0-9a-f]{64}")
+# A manifest is some kilobytes; nothing of the size of a model is read as JSON.
+_MOST_JSON_BYTES = 1 << 20
+_FIELDS = {
+    "version": str,
+    "created": str,
+    "hyperparameters": dict,
+    "seed": int,
+    "solver": str,
+    "strengths": dict,
+    "target_events": list,
+    "seen_events": list,
+    "metrics": dict,
+    "counts": dict,
+    "inputs": dict,
+    "versions": dict,
+    "files": dict,
+}
+
+
+class Contents(NamedTuple):
+    """What recommending takes beside the factors.
+
+    Attributes:
+        pattern: all interactions, so what each user already knows.
+        weights: (n_interactions,) float32 weight in training; 0 for what the model was not trained on.
+        excluded: (n_interactions,) whether it excludes its item from recommendation.
+        counts: by event, (n_interactions,) how often it occurred.
+    """
+
+    pattern: Pattern
+    weights: NDArray[np.float32]
+    excluded: NDArray[np.bool_]
+    counts: Mapping[str, NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
 class Release:
-    """A trained model with all that recommending takes.
+    """A trained model with all that recommending takes, as it was published.
 
     Attributes:
-        users: raw id of each row of `user_factors`.
-        items: raw id of each row of `item_factors`.
-        user_factors: (n_users, factors) float32.
-        item_factors: (n_items, factors) float32.
-        pattern: all pairs, so what each user already knows.
-        weights: (n_pairs,) float32, what each pair weighs in training; 0 for one it was not trained on.
-        seen: (n_pairs,) pairs that hide their item from recommendation.
-        counts: by event, (n_pairs,) how often it occurred.
+        users: raw id of each row of the users' factors.
+        items: raw id of each row of the items' factors.
+        factors: of the model.
+        contents: the interactions.
         manifest: how it was made and how good it is.
     """
 
     users: pa.Array
     items: pa.Array
-    user_factors: NDArray[np.float32]
-    item_factors: NDArray[np.float32]
-    pattern: Pattern
-    weights: NDArray[np.float32]
-    seen: NDArray[np.bool_]
-    counts: Mapping[str, NDArray[np.int32]]
+    factors: Factors
+    contents: Contents
     manifest: Mapping[str, Any]
 
 
-def publish(warehouse: UPath, release: Release, model: AlternatingLeastSquares) -> UPath:
+class ReleaseFolder(NamedTuple):
+    """Where a version lies.
+
+    Attributes:
+        path: its folder.
+        manifest_sha256: of its manifest, where the pointer says so; None for a folder that was named by hand.
+    """
+
+    path: UPath
+    manifest_sha256: str | None
+
+
+def publish(
+    warehouse: UPath,
+    factors: FactorTables,
+    contents: Contents,
+    manifest: Mapping[str, Any],
+    model: AlternatingLeastSquares,
+    keep_versions: int,
+) -> UPath:
     """Write a new version, then point to it; a reader sees the last version until the new one is whole.
 
     Args:
         warehouse: its root.
-        release: what to write; its manifest gets version, time, library versions and files.
+        factors: of the model, beside the raw ids.
+        contents: the interactions.
+        manifest: how the model was made; version, time, library versions and files are added.
         model: the same model, pickled as the notebook did for those who read that file.
+        keep_versions: so many of the newest versions stay, this one among them.
 
     Returns:
         The folder of the version.
     """
-    now = datetime.now(UTC)
     store = warehouse / FOLDER
-    name = now.strftime("%Y%m%dT%H%M%S%fZ")
-    with new_folder(store / name) as folder:
-        _write_factors(folder / _USER_FACTORS, USER, release.users, release.user_factors)
-        _write_factors(folder / _ITEM_FACTORS, ITEM, release.items, release.item_factors)
-        pairs = {
-            USER_INDEX: release.pattern.user_of_pair,
-            ITEM_INDEX: release.pattern.indices,
-            WEIGHT: release.weights,
-            SEEN: release.seen,
-            **{count_column(event): counts for event, counts in release.counts.items()},
+    with staging_folder(store / "new") as folder:
+        write_table(factors.users, folder / _USER_FACTORS)
+        write_table(factors.items, folder / _ITEM_FACTORS)
+        interactions = {
+            USER_INDEX: contents.pattern.user_of_interaction,
+            ITEM_INDEX: contents.pattern.indices,
+            WEIGHT: contents.weights,
+            EXCLUDED: contents.excluded,
+            **{count_column(event): counts for event, counts in contents.counts.items()},
         }
-        pq.write_table(pa.table(pairs), folder / _USER_ITEMS, compression=COMPRESSION)
+        write_table(pa.table(interactions), folder / _USER_ITEMS)
         # Written for the notebook's consumers, and read nowhere in this project.
         with (folder / _PICKLE).open("wb") as file:
             pickle.dump(model, file)
-        manifest = {
-            "format": _FORMAT,
-            "version": name,
-            "created": now.isoformat(timespec="seconds"),
-            **release.manifest,
-            "versions": {
-                library: version(library)
-                for library in ("recsys_pipeline", "implicit", "numpy", "scipy", "pyarrow", "dagster")
-            },
-            "files": {file.name: _sha256(file.read_bytes()) for file in sorted(folder.iterdir())},
-        }
-        _write_json(folder / MANIFEST, manifest)
-    with atomic_file(store / POINTER) as pointer:
-        _write_json(pointer, {"version": name})
+        files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        with exclusive(store):
+            published = _published(store)
+            now = datetime.now(UTC)
+            name = _later_than(_versions(store), now)
+            content = _json(
+                {
+                    "format": _FORMAT,
+                    "version": name,
+                    "created": now.isoformat(timespec="seconds"),
+                    **manifest,
+                    "versions": {
+                        library: version(library)
+                        for library in ("recsys_pipeline", "implicit", "numpy", "scipy", "pyarrow", "dagster")
+                    },
+                    "files": files,
+                }
+            )
+            (folder / MANIFEST).write_bytes(content)
+            put_folder(folder, store / name)
+            kept = [*published, name][-keep_versions:]
+            told = {"version": name, "manifest_sha256": _digest(content), "published": kept}
+            with atomic_file(store / POINTER) as pointer:
+                pointer.write_bytes(_json(told))
+            _remove_all_but(store, kept)
     return store / name
 
 
-def current_release(path: str | Path | UPath) -> UPath:
+def _versions(store: UPath) -> list[str]:
+    """The versions that are there, oldest first."""
+    there = store.iterdir() if store.exists() else ()
+    return sorted(path.name for path in there if _VERSION.fullmatch(path.name))
+
+
+def _published(store: UPath) -> list[str]:
+    """The versions that readers were pointed to and that are still there, oldest first."""
+    there = _versions(store)
+    pointer = store / POINTER
+    try:
+        told = _parse(pointer, _read_small(pointer)).get("published")
+    except InputError:
+        told = None
+    # Nothing is removed on the word of a pointer that is missing, damaged or of another format.
+    return [name for name in there if name in told] if isinstance(told, list) else there
+
+
+def _later_than(versions: list[str], now: datetime) -> str:
+    """The name of a version: the time, or just after the last version should the clock have gone back."""
+    name = now.strftime(_TIME)
+    if versions and name <= versions[-1]:
+        last = datetime.strptime(versions[-1], _TIME).replace(tzinfo=UTC)
+        name = (last + timedelta(microseconds=1)).strftime(_TIME)
+    return name
+
+
+def _remove_all_but(store: UPath, kept: list[str]) -> None:
+    """Remove old versions, and those that an interrupted publish never pointed to."""
+    if is_local(store):
+        sweep(local_path(store))
+    for path in list(store.iterdir()):
+        if _VERSION.fullmatch(path.name) and path.name not in kept:
+            # What cannot be removed now goes another time.
+            with suppress(Exception):
+                path.fs.rm(path.path, recursive=True)
+
+
+def current_release(path: str | Path | UPath) -> ReleaseFolder:
     """The folder of a release: `path` itself, or the current one of a release store or warehouse.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the pointer is damaged.
     """
     start = UPath(path)
-    if (start / MANIFEST).exists():
-        return start
+    # Another process may have published what an object store's list of yesterday does not show.
+    start.fs.invalidate_cache()
+    if (start / MANIFEST).exists() and not (start / POINTER).exists():
+        return ReleaseFolder(start, None)
     for store in (start, start / FOLDER):
         if (store / POINTER).exists():
-            return store / str(_read_json(store / POINTER)["version"])
+            pointer = store / POINTER
+            told = _parse(pointer, _read_small(pointer))
+            name, digest = told.get("version"), told.get("manifest_sha256")
+            if not (isinstance(name, str) and _VERSION.fullmatch(name)):
+                raise _damaged(pointer, f"names no version: {_shown(name)}")
+            if not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+                raise _damaged(pointer, "holds no SHA-256 of the manifest")
+            return ReleaseFolder(store / name, digest)
     raise InputError(
         f"{start} holds no model: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
         "Materialize the asset best_model first, or give the path of the warehouse."
     )
 
 
-def read_manifest(release: UPath) -> dict[str, Any]:
-    """The manifest of a release.
+def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
+    """The manifest of a release, verified against the pointer.
 
     Raises:
-        InputError: it is missing, unreadable, or of a later format.
+        InputError: it is missing, damaged, or of another format.
     """
-    manifest = _read_json(release / MANIFEST)
+    path = release.path / MANIFEST
+    content = _read_small(path)
+    if release.manifest_sha256 not in (None, _digest(content)):
+        raise _damaged(path, "is not the manifest that was published: its SHA-256 differs")
+    manifest = _parse(path, content)
     if manifest.get("format") != _FORMAT:
         raise InputError(
-            f"{release / MANIFEST} has format {manifest.get('format')!r}, this version reads {_FORMAT}. "
+            f"{path} has format {_shown(manifest.get('format'))}, this version reads {_FORMAT}. "
             "Upgrade recsys_pipeline, or materialize best_model again."
         )
+    for name, kind in _FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise _damaged(path, f"has no valid field {name!r}")
+    try:
+        Hyperparameters.from_mapping(manifest["hyperparameters"])
+    except (TypeError, ValueError):
+        raise _damaged(path, "has no valid field 'hyperparameters'") from None
+    if not isinstance(manifest.get("blend"), (dict, NoneType)):
+        raise _damaged(path, "has no valid field 'blend'")
+    for name, digest in manifest["files"].items():
+        if not (_FILE.fullmatch(name) and isinstance(digest, str) and _SHA256.fullmatch(digest)):
+            raise _damaged(path, f"lists a file under no plain name: {_shown(name)}")
+    if missing := {_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS} - set(manifest["files"]):
+        raise _damaged(path, f"does not list {', '.join(sorted(missing))}")
     return manifest
 
 
-def read_release(release: UPath) -> Release:
+def read_release(release: ReleaseFolder) -> Release:
     """Read a release, verified: every file has the SHA-256 that the manifest states.
 
     Raises:
         InputError: a file is missing or differs.
     """
     manifest = read_manifest(release)
-    contents = {}
-    for name, expected in manifest["files"].items():
-        try:
-            contents[name] = (release / name).read_bytes()
-        except FileNotFoundError:
-            raise _damaged(release / name, "is missing") from None
-        if _sha256(contents[name]) != expected:
-            raise _damaged(release / name, "is not the file that was published: its SHA-256 differs")
-    users, user_factors = _read_factors(contents[_USER_FACTORS], USER)
-    items, item_factors = _read_factors(contents[_ITEM_FACTORS], ITEM)
-    pairs = parse_parquet(contents[_USER_ITEMS])
-    pattern = Pattern.from_coordinates(
-        pairs[USER_INDEX].to_numpy(), pairs[ITEM_INDEX].to_numpy(), (len(users), len(items))
+    contents = {name: _verified(release.path / name, digest) for name, digest in manifest["files"].items()}
+    user_factors, item_factors, interactions = (
+        parse_parquet(contents[name]) for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)
     )
-    weights, seen = pairs[WEIGHT].to_numpy(), pairs[SEEN].to_numpy()
-    counts = {event: pairs[count_column(event)].to_numpy() for event in counted_events(pairs.schema.names)}
-    return Release(users, items, user_factors, item_factors, pattern, weights, seen, counts, manifest)
+    users, items = (
+        table[name].combine_chunks() for table, name in ((user_factors, USER), (item_factors, ITEM))
+    )
+    pattern = Pattern.from_coordinates(
+        interactions[USER_INDEX].to_numpy(), interactions[ITEM_INDEX].to_numpy(), (len(users), len(items))
+    )
+    counts = {
+        event: interactions[count_column(event)].to_numpy()
+        for event in counted_events(interactions.schema.names)
+    }
+    weights, excluded = interactions[WEIGHT].to_numpy(), interactions[EXCLUDED].to_numpy()
+    return Release(
+        users,
+        items,
+        Factors(factors_in(user_factors), factors_in(item_factors)),
+        Contents(pattern, weights, excluded, counts),
+        manifest,
+    )
 
 
-def _write_factors(file: Path, id_name: str, ids: pa.Array, factors: NDArray[np.float32]) -> None:
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(factors.ravel()), factors.shape[1])
-    pq.write_table(pa.table({id_name: ids, FACTORS: vectors}), file, compression=COMPRESSION)
+def _verified(path: UPath, digest: str) -> bytes:
+    content = _read_regular(path)
+    if _digest(content) != digest:
+        raise _damaged(path, "is not the file that was published: its SHA-256 differs")
+    return content
 
 
-def _read_factors(content: bytes, id_name: str) -> tuple[pa.Array, NDArray[np.float32]]:
-    table = parse_parquet(content)
-    vectors = table[FACTORS].combine_chunks()
-    # A copy: implicit needs arrays that it may write to.
-    factors = vectors.values.to_numpy().reshape(-1, vectors.type.list_size).copy()
-    return table[id_name].combine_chunks(), factors
+def _read_small(path: UPath) -> bytes:
+    content = _read_regular(path, _MOST_JSON_BYTES + 1)
+    if len(content) > _MOST_JSON_BYTES:
+        raise _damaged(path, "is too large to be what it should be")
+    return content
+
+
+def _read_regular(path: UPath, most: int = -1) -> bytes:
+    """The content of a regular file: no folder, no device, no pipe that never ends."""
+    try:
+        if not path.is_file():
+            raise _damaged(path, "is no regular file" if path.exists() else "is missing")
+        with naming(path), path.open("rb") as file:
+            content: bytes = file.read(most)
+            return content
+    except FileNotFoundError:
+        raise _damaged(path, "is missing") from None
 
 
 def _damaged(path: UPath, what: str) -> InputError:
@@ -193,21 +353,28 @@ def _damaged(path: UPath, what: str) -> InputError:
     )
 
 
-def _sha256(content: bytes) -> str:
+def _shown(value: object) -> str:
+    return repr(value)[:80]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _read_json(path: UPath) -> dict[str, Any]:
+def _parse(path: UPath, content: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
-    except ValueError:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
         raise _damaged(path, "is not JSON") from None
-    if not isinstance(content, dict):
+    if not isinstance(parsed, dict):
         raise _damaged(path, "is not a JSON object")
-    return content
+    return parsed

@@ -1,24 +1,46 @@
-"""What all Parquet files of the pipeline have in common."""
+"""One door to a table, which hides whether it is a file or a folder of part files.
 
-import json
-from collections.abc import Mapping
-from typing import Any
+A file carries its metadata in the Parquet footer. A folder, as Spark writes it, has no footer of ours: one
+small file inside it carries the metadata.
+"""
+
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from upath import UPath
 
+from recsys_pipeline.core.metadata import KEY
 from recsys_pipeline.storage.atomic import is_local, local_path
 
 COMPRESSION = "zstd"
-_NOTES = b"recsys_pipeline"
+# Readers of Parquet folders skip names with a leading underscore.
+FOLDER_METADATA = "_recsys_pipeline.json"
 
 
-def read_parquet(path: UPath, columns: list[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, or some columns of it."""
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table as one file."""
+    pq.write_table(table, path, compression=COMPRESSION)
+
+
+def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
+    """The table, or some columns of it, with its metadata; `path` is a file or a folder of part files."""
+    if path.is_dir():
+        return open_table(path).to_table(columns=columns)
     if not is_local(path):
         return parse_parquet(path.read_bytes(), columns)
     return pq.read_table(str(local_path(path)), columns=columns, partitioning=None)
+
+
+def open_table(path: UPath) -> ds.Dataset:
+    """The table with its metadata, to be read as a stream; `path` is a file or a folder of part files."""
+    source, filesystem = (str(local_path(path)), None) if is_local(path) else (path.path, path.fs)
+    dataset = ds.dataset(source, format="parquet", filesystem=filesystem)
+    if path.is_dir():
+        metadata = {**(dataset.schema.metadata or {}), KEY: (path / FOLDER_METADATA).read_bytes()}
+        dataset = dataset.replace_schema(dataset.schema.with_metadata(metadata))
+    return dataset
 
 
 def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
@@ -30,15 +52,3 @@ def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
     copy = pa.BufferOutputStream()
     copy.write(content)
     return pq.read_table(pa.BufferReader(copy.getvalue()), columns=columns)
-
-
-def with_notes(table: pa.Table, notes: Mapping[str, Any]) -> pa.Table:
-    """The table with facts about its making (JSON) in its Parquet footer."""
-    text = json.dumps(notes, sort_keys=True).encode()
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _NOTES: text})
-
-
-def notes_of(table: pa.Table) -> dict[str, Any]:
-    """The facts that `with_notes` put there."""
-    notes: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
-    return notes

@@ -1,15 +1,30 @@
-"""The evaluation: pairs that the search never scored, training that never saw them."""
+"""The evaluation: interactions that the search never scored, training that never saw them."""
+
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
+from dagster import Failure, build_asset_context
 
-from recsys_pipeline.assets import evaluation as module
-from recsys_pipeline.assets.pairs import Pairs
+from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
+from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
+from recsys_pipeline.core.comparison import Interval
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.results import results_table
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.tables import with_notes
-from recsys_pipeline_tests.worlds import N_USERS, failure_of, metadata_of, run_graph
+from recsys_pipeline_tests.core.small_feeds import (
+    given_split,
+    interactions_of,
+    matrix_of,
+    shop_events,
+    split_of,
+)
+from recsys_pipeline_tests.worlds import N_USERS, metadata_of
 
 MODELS = [
     "tuned ALS",
@@ -17,170 +32,213 @@ MODELS = [
     "item-kNN, cosine",
     "notebook's ALS",
     "popularity",
-    "tuned ALS, weights of all pairs",
+    "tuned ALS, weights of all interactions",
 ]
+CHECK = "nothing_evaluated_was_scored_by_the_search"
 
 
-def test_every_model_is_measured_on_the_same_pairs(result, warehouse):
-    tables = warehouse.read_tables("evaluation")
+# --- In the graph --------------------------------------------------------------------------------
+
+
+def test_every_model_is_measured_on_the_same_interactions(shared_result, shared_warehouse):
+    tables = shared_warehouse.read_tables("evaluation")
+    metadata = metadata_of(shared_result, "evaluation")
 
     assert tables["models"]["model"].to_pylist() == MODELS
     for row in tables["models"].to_pylist():
-        assert 0 <= row["MAP low"] <= row["MAP"] <= row["MAP high"] <= 1
-        assert row["HitRate"] == row["Recall"]
+        assert 0 <= row["map_low"] <= row["map"] <= row["map_high"] <= 1
+        assert row["hit_rate"] == row["recall"]
         assert 0 < row["coverage"] <= 1
         assert 0 < row["users_reached"] <= 1
-    assert metadata_of(result, "evaluation")["held_out_pairs"] == tables["held_out"].num_rows == 3 * N_USERS
-    assert metadata_of(result, "evaluation")["MAP@10"] == pytest.approx(
-        tables["models"]["MAP"][0].as_py(), rel=1e-5
-    )
+    assert metadata["held_out_interactions"] == tables["held_out"].num_rows == 3 * N_USERS
+    assert metadata["MAP@10"] == pytest.approx(tables["models"]["map"][0].as_py(), rel=1e-5)
 
 
-def test_the_model_is_better_than_popularity_where_tastes_differ(result, warehouse):
-    rows = {row["model"]: row for row in warehouse.read_table("evaluation", "models").to_pylist()}
+def test_the_model_is_better_than_popularity_where_tastes_differ(shared_result, shared_warehouse):
+    rows = {row["model"]: row for row in shared_warehouse.read_table("evaluation", "models").to_pylist()}
 
     # Half of the popular items are of the other parity.
-    assert rows["tuned ALS"]["MAP"] > rows["popularity"]["MAP"]
-    assert rows["tuned ALS"]["difference to tuned low"] == rows["tuned ALS"]["difference to tuned high"] == 0
-    assert metadata_of(result, "evaluation")["verdict"].startswith("the tuned model (")
+    assert rows["tuned ALS"]["map"] > rows["popularity"]["map"]
+    assert rows["tuned ALS"]["difference_to_tuned_low"] == rows["tuned ALS"]["difference_to_tuned_high"] == 0
+    assert metadata_of(shared_result, "evaluation")["verdict"].startswith("the tuned model (")
 
 
-def test_no_pair_of_the_search_is_among_them(result, warehouse):
-    split, held_out = (
-        warehouse.read_table("leave_one_out_split"),
-        warehouse.read_table("evaluation", "held_out"),
-    )
-    pairs_of = [
-        set(zip(t["user_index"].to_pylist(), t["item_index"].to_pylist(), strict=True))
-        for t in (split, held_out)
-    ]
+def test_no_interaction_of_the_search_is_among_them(shared_result, shared_warehouse):
+    split = shared_warehouse.read_table("leave_one_out_split")
+    held_out = shared_warehouse.read_table("evaluation", "held_out")
 
-    assert not pairs_of[0] & pairs_of[1]
-    (check,) = [
-        c
-        for c in result.get_asset_check_evaluations()
-        if c.check_name == "no_evaluated_pair_was_scored_by_the_search"
-    ]
-    assert check.passed
+    assert not interactions_in(split) & interactions_in(held_out)
+    checks = {check.check_name: check for check in shared_result.get_asset_check_evaluations()}
+    assert checks[CHECK].passed
 
 
-def test_a_pair_that_was_scored_by_the_search_is_caught(parity_csv, warehouse, tmp_path):
-    """Evaluated on the very pairs that chose the model."""
-    assert run_graph(parity_csv, warehouse).success
-    split = warehouse.read_table("leave_one_out_split").select(["UserID", "ProductCode"])
-    pa_csv.write_csv(split, tmp_path / "leak.csv")
-    ops = {"evaluation": {"config": {"strategy": "file", "file": str(tmp_path / "leak.csv"), "seeds": 1}}}
-    result = run_graph(parity_csv, warehouse, ops=ops, evaluate=True)
-
-    failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
-    assert failed["no_evaluated_pair_was_scored_by_the_search"].metadata["pairs_in_both"].value == N_USERS
-
-
-@pytest.mark.usefixtures("result")
-def test_the_same_run_gives_the_same_figures(parity_csv, warehouse):
-    before = warehouse.read_tables("evaluation")
-    assert run_graph(parity_csv, warehouse, evaluate=True).success
-
-    again = warehouse.read_tables("evaluation")
-    assert all(again[name].equals(before[name]) for name in before)
-
-
-def test_segments_and_picture_are_shown(result, warehouse):
-    segments = warehouse.read_table("evaluation", "segments").to_pylist()
+def test_segments_and_picture_are_shown(shared_result, shared_warehouse):
+    segments = shared_warehouse.read_table("evaluation", "segments").to_pylist()
     for kind in ("user", "item"):
         of_tuned = [row for row in segments if row["kind"] == kind and row["model"] == "tuned ALS"]
-        assert sum(row["pairs"] for row in of_tuned) == 3 * N_USERS
-    assert "data:image/png;base64," in metadata_of(result, "evaluation")["picture"]
-    assert "random leave-one-out" in metadata_of(result, "evaluation")["protocol"]
-    assert "no timestamps" in metadata_of(result, "evaluation")["protocol"]
-    assert "to" in metadata_of(result, "evaluation")["leak_of_weights_interval"]
+        assert sum(row["held_out_interactions"] for row in of_tuned) == 3 * N_USERS
+    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture"]
 
 
-@pytest.fixture
-def timed_csv(tmp_path):
-    """User u touches 6 items one after the other, the last of them item u + 5."""
-    path = tmp_path / "timed.csv"
-    events = [
-        f"{user},{item},view,{1000 * item + user}" for user in range(30) for item in range(user, user + 6)
-    ]
-    path.write_text("UserID,ProductCode,Event,Timestamp\n" + "\n".join(events) + "\n")
-    return path
+def interactions_in(table):
+    return set(zip(table["user_index"].to_pylist(), table["item_index"].to_pylist(), strict=True))
 
 
-LAST = {"leave_one_out_split": {"config": {"strategy": "last"}}}
+# --- Called by itself ----------------------------------------------------------------------------
+
+TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=10.0, iterations=4, bm25_K1=100.0, bm25_B=0.8)
+SHOP = interactions_of(shop_events())
+# User u touches the items u to u + 5, one after the other.
+CLOCK = interactions_of(
+    [(user, item, "view", 1000 * item + user) for user in range(30) for item in range(user, user + 6)]
+)
 
 
-def test_last_takes_the_pair_before_that_of_the_search(timed_csv, warehouse):
-    result = run_graph(timed_csv, warehouse, ops=LAST, evaluate=True)
-    assert result.success
+def evaluated(interactions, split, **config):
+    """What the asset makes of a search that chose TRIAL."""
+    result = TrialResult(TRIAL, Scores(0.5, 0.1, 0.5, 0.5, 0.5, 0.5), 1.0, ranks=np.array([1], np.uint8))
+    stored = {"seed": 42, "solver": "implicit", "strengths": {"default": {}}, "blend": None}
+    with build_asset_context() as context:
+        return evaluation(
+            context,
+            EvaluationConfig(**config),
+            feedback=Feedback(path="feedback.csv"),
+            bm25_matrix=matrix_of(interactions),
+            leave_one_out_split=split,
+            grid_search_results=with_metadata(results_table([result], [Interval(0.0, 0.0)], 0), stored),
+        )
 
-    split, held_out = (
-        warehouse.read_table("leave_one_out_split"),
-        warehouse.read_table("evaluation", "held_out"),
+
+def split_at_random(interactions):
+    return split_of(interactions, leave_one_out(interactions.pattern, seed=42, min_interactions=3))
+
+
+def split_at_the_last(interactions):
+    positions = leave_one_out(
+        interactions.pattern,
+        seed=42,
+        min_interactions=3,
+        method=HoldOutMethod.last,
+        timestamps=interactions.timestamps[1],
     )
+    return split_of(interactions, positions, strategy="last")
+
+
+def figures(result, models):
+    rows = result.value["models"].to_pylist()
+    return {row.pop("model"): row for row in rows if row["model"] in models}
+
+
+def test_the_same_run_gives_the_same_figures():
+    first, second = (evaluated(SHOP, split_at_random(SHOP), seeds=1).value for _ in range(2))
+
+    assert all(first[name].equals(second[name]) for name in ("models", "segments", "held_out"))
+
+
+def test_an_interaction_that_was_scored_by_the_search_is_caught(tmp_path):
+    """Evaluated on the very interactions that chose the model."""
+    split = split_at_random(SHOP)
+    pa_csv.write_csv(split.select(["UserID", "ProductCode"]), tmp_path / "leak.csv")
+    leaking = evaluated(SHOP, split, strategy="file", file=str(tmp_path / "leak.csv"), seeds=1)
+    check = nothing_evaluated_was_scored_by_the_search(evaluation=leaking.value, leave_one_out_split=split)
+
+    assert not check.passed
+    assert check.metadata["interactions_in_both"].value == 30
+
+
+def test_last_takes_the_interaction_before_that_of_the_search():
+    split = split_at_the_last(CLOCK)
+    result = evaluated(CLOCK, split)
+
     assert split["ProductCode"].to_pylist() == [user + 5 for user in range(30)]
-    assert held_out["ProductCode"].to_pylist() == [user + 4 for user in range(30)] * 3
-    assert "the latest pair but that of the search" in metadata_of(result, "evaluation")["protocol"]
+    assert result.value["held_out"]["ProductCode"].to_pylist() == [user + 4 for user in range(30)] * 3
+    assert "the latest interaction but that of the search" in result.metadata["protocol"]
 
 
-def test_and_training_knows_neither(timed_csv, warehouse):
-    assert run_graph(timed_csv, warehouse, ops=LAST).success
-    pairs = Pairs.from_tables(warehouse.read_tables("bm25_matrix"))
-    split = warehouse.read_table("leave_one_out_split")
-    winner = module.Winner.of(warehouse.read_table("grid_search_results"))
-    _, repetitions = module._repetitions(pairs, winner, module.EvaluationConfig(), Feedback(), split)
-
-    for repetition in repetitions:
-        left = repetition.holdout.left["default"] > 0
-        of_users = [pairs.pattern.indices[left & (pairs.pattern.user_of_pair == user)] for user in range(30)]
-        assert [items.tolist() for items in of_users] == [[u, u + 1, u + 2, u + 3] for u in range(30)]
+def with_louder(interactions, positions):
+    strengths = interactions.strengths.copy()
+    strengths[positions] *= 100
+    return replace(interactions, strengths=strengths)
 
 
-def test_weights_are_those_of_training_pairs_alone(parity_csv, warehouse):
+def test_and_training_knows_neither():
+    """To change the strengths of what came later changes no figure."""
+    split = split_at_the_last(CLOCK)
+    before = evaluated(CLOCK, split, seeds=1)
+    later = CLOCK.positions_in(before.value["held_out"]), CLOCK.positions_in(split)
+    after = evaluated(with_louder(CLOCK, np.concatenate(later)), split, seeds=1)
+    earlier = evaluated(with_louder(CLOCK, later[1] - 2), split, seeds=1)
+
+    assert figures(before, MODELS[:-1]) == figures(after, MODELS[:-1])
+    assert figures(before, MODELS[:-1]) != figures(earlier, MODELS[:-1])
+
+
+def test_weights_are_those_of_training_interactions_alone():
     """What is held out shapes no weight: to change its strength changes nothing."""
-    assert run_graph(parity_csv, warehouse).success
-    pairs = Pairs.from_tables(warehouse.read_tables("bm25_matrix"))
-    split = warehouse.read_table("leave_one_out_split")
-    winner = module.Winner.of(warehouse.read_table("grid_search_results"))
-    config = module.EvaluationConfig(seeds=1)
+    split = split_at_random(SHOP)
+    before = evaluated(SHOP, split, seeds=1)
+    after = evaluated(with_louder(SHOP, SHOP.positions_in(before.value["held_out"])), split, seeds=1)
 
-    def scores(strengths):
-        changed = module.Pairs(**{**pairs.__dict__, "strengths": strengths})
-        _, (repetition,) = module._repetitions(changed, winner, config, Feedback(), split)
-        scorers = dict(module._Models(changed, winner, config).scorers(repetition))
-        return {name: scorer(np.arange(N_USERS, dtype=np.int32)) for name, scorer in scorers.items()}
-
-    _, (repetition,) = module._repetitions(pairs, winner, config, Feedback(), split)
-    held_out = pairs.pattern.positions_of(repetition.holdout.users, repetition.holdout.items)
-    louder = pairs.strengths.copy()
-    louder[held_out] *= 100
-    before, after = scores(pairs.strengths), scores(louder)
-
-    for name in MODELS[:-1]:
-        assert np.array_equal(before[name], after[name]), name
-    assert not np.array_equal(before[MODELS[-1]], after[MODELS[-1]])
+    assert figures(before, MODELS[:-1]) == figures(after, MODELS[:-1])
+    assert figures(before, MODELS[-1:]) != figures(after, MODELS[-1:])
 
 
-def test_a_feed_with_nothing_left_to_hold_out_says_so(tmp_path, warehouse):
-    path = tmp_path / "small.csv"
-    rows = [f"{user},{item},view" for user in range(8) for item in range(user, user + 3)]
-    path.write_text("UserID,ProductCode,Event\n" + "\n".join(rows) + "\n")
-    ops = {"evaluation": {"config": {"min_interactions": 4}}}
+def test_each_repetition_holds_out_interactions_of_its_own():
+    held_out = evaluated(SHOP, split_at_random(SHOP), seeds=2).value["held_out"]
+    first, second = (interactions_in(held_out.slice(begin, 30)) for begin in (0, 30))
 
-    assert "beside the pairs of the search no user has 4 pairs" in failure_of(
-        run_graph(path, warehouse, ops=ops, evaluate=True)
+    assert held_out["split"].to_pylist() == [0] * 30 + [1] * 30
+    assert len(first) == len(second) == 30
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("interactions", "split", "config", "expected"),
+    [
+        pytest.param(
+            SHOP,
+            split_at_random(SHOP),
+            {},
+            EvaluationProtocol.random,
+            id="the same as the search",
+        ),
+        pytest.param(CLOCK, split_at_the_last(CLOCK), {}, EvaluationProtocol.last, id="the last, too"),
+        pytest.param(
+            SHOP,
+            given_split(SHOP, [("u0", 0), ("stranger", 4), ("u1", 9999)]),
+            {},
+            EvaluationProtocol.random,
+            id="random where the search was scored on a file",
+        ),
+        pytest.param(
+            CLOCK,
+            split_at_the_last(CLOCK),
+            {"strategy": "random"},
+            EvaluationProtocol.random,
+            id="what is asked for",
+        ),
+    ],
+)
+def test_the_protocol(interactions, split, config, expected):
+    result = evaluated(interactions, split, seeds=1, **config)
+
+    assert stored_metadata(result.value["models"])["strategy"] == expected.value
+    told = result.metadata["protocol"]
+    assert told.startswith("random leave-one-out") == (expected is EvaluationProtocol.random)
+    assert ("no timestamps" in told) == (interactions is SHOP)
+
+
+def test_a_feed_with_nothing_left_to_hold_out_says_so():
+    small = interactions_of([(user, item, "view") for user in range(8) for item in range(user, user + 3)])
+
+    with pytest.raises(Failure) as caught:
+        evaluated(small, split_at_random(small), min_interactions=4)
+    assert caught.value.description.startswith(
+        "evaluation: beside what the search has held out no user has 4 interactions"
     )
 
 
-def test_a_file_is_needed_for_its_strategy(parity_csv, warehouse):
-    ops = {"evaluation": {"config": {"strategy": "file"}}}
-
-    assert "needs the path of a `file`" in failure_of(
-        run_graph(parity_csv, warehouse, ops=ops, evaluate=True)
-    )
-
-
-def test_same_is_random_where_the_search_was_scored_on_a_file():
-    split = with_notes(pa.table({}), {"strategy": "file"})
-
-    assert module._protocol(module.EvaluationConfig(), split) is module.Protocol.random
+def test_a_file_is_needed_for_its_strategy():
+    with pytest.raises(Failure) as caught:
+        evaluated(SHOP, split_at_random(SHOP), strategy="file")
+    assert "needs the path of a `file`" in caught.value.description

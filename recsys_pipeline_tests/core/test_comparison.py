@@ -5,17 +5,17 @@ import pytest
 
 from recsys_pipeline.core import comparison
 from recsys_pipeline.core.comparison import Prefer, bootstrap_means, choose, compare_with_best, intervals
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import TrialResult
-from recsys_pipeline.core.trials import Trial
 
-TRIAL = Trial(factors=8, regularization=0.1, alpha=5.0, iterations=2, bm25_k1=100.0, bm25_b=0.8)
+TRIAL = Hyperparameters(factors=8, regularization=0.1, alpha=5.0, iterations=2, bm25_K1=100.0, bm25_B=0.8)
 N = 400
 
 
 def trial(ranks, **changes):
     scores = Scores(float(np.mean(1 / np.array(ranks))), 0.0, 0.0, 0.0, 0.0, 0.0)
-    return TrialResult(TRIAL._replace(**changes), scores, 1.0, ranks=np.array(ranks, np.uint8))
+    return TrialResult(TRIAL.replace(**changes), scores, 1.0, ranks=np.array(ranks, np.uint8))
 
 
 def compared(*ranking):

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.metrics import (
     average_precision,
-    group_pairs,
+    group_by_user,
     hit_rate,
     hits_of_groups,
     hits_of_ranks,
@@ -21,7 +21,7 @@ from recsys_pipeline.core.metrics import (
     recall,
     score,
 )
-from recsys_pipeline.core.ranking import held_out_ranks
+from recsys_pipeline.core.ranking import Factors, held_out_ranks
 from recsys_pipeline_tests.worlds import pattern_of
 
 
@@ -80,7 +80,7 @@ def test_ndcg(recommended, relevant, expected):
 def test_hit_rate_counts_users_not_hits():
     several = hits_of_recommended(np.array([[1, 2], [1, 2]]), pattern_of([[1, 2], [3]], 5), np.arange(2))
 
-    assert hit_rate(several).tolist() == [1.0, 0.0]
+    assert hit_rate(several, np.array([2, 2])).tolist() == [1.0, 0.0]
 
 
 def test_score_gives_means_and_the_standard_error_of_map():
@@ -98,6 +98,7 @@ def test_score_refuses_to_average_over_nothing(n_relevant):
         score(np.zeros((len(n_relevant), 10), bool), n_relevant)
 
 
+@settings(max_examples=30)  # ranx takes its time
 @given(
     st.lists(
         st.tuples(
@@ -111,17 +112,17 @@ def test_agrees_with_ranx_on_any_lists(users):
     recommended = np.array([order for order, _ in users])
     relevant = pattern_of([sorted(items) for _, items in users], 15)
     hits_of_users = hits_of_recommended(recommended, relevant, np.arange(len(users)))
-    scores = score(hits_of_users, relevant.pairs_per_user)
+    scores = score(hits_of_users, relevant.interactions_per_user)
 
     qrels = Qrels({str(u): {str(i): 1 for i in items} for u, (_, items) in enumerate(users)})
     run = Run({str(u): {str(i): 10.0 - r for r, i in enumerate(order)} for u, (order, _) in enumerate(users)})
-    theirs = evaluate(qrels, run, ["ndcg@10", "hit_rate@10"])
+    theirs = evaluate(qrels, run, ["ndcg@10", "hit_rate@10"], threads=1)
     assert scores.ndcg == pytest.approx(theirs["ndcg@10"])
     assert scores.hit_rate == pytest.approx(theirs["hit_rate@10"])
     # ranx divides AP@k by the number of relevant items, we by min(k, that).
-    shares = np.minimum(10, relevant.pairs_per_user) / relevant.pairs_per_user
-    precisions = average_precision(hits_of_users, relevant.pairs_per_user)
-    assert np.mean(precisions * shares) == pytest.approx(evaluate(qrels, run, "map@10"))
+    shares = np.minimum(10, relevant.interactions_per_user) / relevant.interactions_per_user
+    precisions = average_precision(hits_of_users, relevant.interactions_per_user)
+    assert np.mean(precisions * shares) == pytest.approx(evaluate(qrels, run, "map@10", threads=1))
 
 
 def test_agrees_with_implicits_own_evaluation(rng):
@@ -134,7 +135,7 @@ def test_agrees_with_implicits_own_evaluation(rng):
 
     training = pattern_of([row.indices.tolist() for row in train], n_items)
     users = np.arange(n_users, dtype=np.int32)
-    ranks = held_out_ranks(model.user_factors, model.item_factors, training, users, held_out, k=10)
+    ranks = held_out_ranks(Factors(model.user_factors, model.item_factors), training, users, held_out, k=10)
     ours = score(hits_of_ranks(ranks), np.ones(n_users, int))
 
     theirs = ranking_metrics_at_k(model, train, test, K=10, show_progress=False)
@@ -149,8 +150,8 @@ def test_recall_is_the_share_of_the_relevant_that_is_listed():
     assert recall(found, np.array([4])).tolist() == [2 / 4]
 
 
-def test_the_pairs_of_a_user_belong_together_split_by_split():
-    group, user = group_pairs(np.array([0, 0, 1, 0]), np.array([5, 3, 5, 5]))
+def test_what_is_held_out_of_a_user_belongs_together_split_by_split():
+    group, user = group_by_user(np.array([0, 0, 1, 0]), np.array([5, 3, 5, 5]))
     found = hits_of_groups(np.array([2, 4, 1, 1]), group, k=3)
 
     assert user.tolist() == [3, 5, 5]
@@ -177,7 +178,7 @@ def test_several_relevant_items_as_ranx_has_them(ranks):
         for u, mine in enumerate(ranks)
     }
     users = np.repeat(np.arange(len(ranks)), [len(mine) for mine in ranks])
-    group, user = group_pairs(np.zeros(len(users), int), users)
+    group, user = group_by_user(np.zeros(len(users), int), users)
     found = hits_of_groups(np.minimum(np.concatenate(ranks), 11), group)
     ours = score(found, np.bincount(group), user)
 

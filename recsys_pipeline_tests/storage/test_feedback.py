@@ -1,5 +1,6 @@
 """Reading raw feedback: what is accepted, what is quarantined, what is refused."""
 
+import errno
 import gzip
 import os
 
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.storage import feedback as module
-from recsys_pipeline.storage.feedback import Feedback, ingest
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.feeds import csv_rows, parquet_rows
+from recsys_pipeline.storage.ingest import ingest
 
 HEADER = "UserID,ProductCode,Event\n"
 # Enough good rows that one bad row stays below the accepted share.
@@ -49,7 +51,7 @@ def test_product_codes_keep_their_zeros_and_user_ids_stay_integers(load):
 
 
 def test_a_column_whose_last_row_is_the_first_that_is_no_integer(load, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 500)
+    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 500)
     _, events, _ = load(HEADER + GOOD + "u200,300,view\n")
 
     assert events["UserID"].to_pylist() == [*map(str, range(200)), "u200"]
@@ -157,7 +159,7 @@ def test_ignored_events_are_left_out_and_counted(load):
 )
 @pytest.mark.parametrize("block", [300, 8 << 20])
 def test_a_bad_row_is_kept_with_file_line_and_reason(load, tmp_path, monkeypatch, block, line, reason):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", block)
     # Lines 1 to 201 are the header and good rows; an empty line is no row.
     report, events, rejects = load(HEADER + GOOD + "\n" + line + "\n7,7,view\n")
 
@@ -168,7 +170,7 @@ def test_a_bad_row_is_kept_with_file_line_and_reason(load, tmp_path, monkeypatch
 
 
 def test_many_bad_rows_all_have_their_lines(load, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 200)
+    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 200)
     lines = [
         line if number % 3 else ("broken" if number % 2 else "1,1,gift")
         for number, line in enumerate(GOOD.splitlines())
@@ -190,6 +192,129 @@ def test_a_clean_feed_leaves_an_empty_quarantine(load):
     load(HEADER + GOOD + "5,5,gift\n")
 
     assert load(HEADER + GOOD)[2] == []
+
+
+@pytest.mark.parametrize("blank", ["null", "NaN", "NONE", "na", "\\N"])
+def test_one_bad_id_changes_no_other(load, blank):
+    _, events, rejects = load(HEADER + GOOD + f"{blank},5,view\n")
+
+    assert events["UserID"].to_pylist() == list(range(200))
+    assert [(row["line"], row["reason"]) for row in rejects] == [(202, "blank UserID")]
+
+
+def test_blank_ids_are_configuration(load):
+    _, events, rejects = load(HEADER + "na,1,view\n-,2,view\n", blank_ids=["-"], max_rejected_share=0.5)
+
+    assert events["UserID"].to_pylist() == ["na"]
+    assert [row["reason"] for row in rejects] == ["blank UserID"]
+
+
+def test_where_integers_are_wanted_a_row_with_another_id_is_rejected(load):
+    _, events, rejects = load(HEADER + GOOD + "u1,5,view\n 7,5,view\n", user_id_type="integer")
+
+    assert events["UserID"].to_pylist() == list(range(200))
+    assert [(row["line"], row["reason"]) for row in rejects] == [
+        (202, "UserID is no integer"),
+        (203, "UserID is no integer"),
+    ]
+
+
+def test_where_strings_are_wanted_integers_are_text(load):
+    _, events, _ = load(HEADER + GOOD, user_id_type="string")
+
+    assert events["UserID"].to_pylist() == [str(user) for user in range(200)]
+
+
+def test_a_type_other_than_the_last_runs_is_refused_and_nothing_changes(load, warehouse):
+    load(HEADER + GOOD)
+    before = warehouse.write_id("raw_feedback")
+
+    with pytest.raises(
+        InputError, match=r"UserID ids were integers .* and are text now: 'u7' .* in line 202"
+    ):
+        load(HEADER + GOOD + "u7,5,view\n")
+    assert warehouse.write_id("raw_feedback") == before
+    assert (
+        load(HEADER + GOOD + "u7,5,view\n", user_id_type="string")[1].schema.field("UserID").type == "string"
+    )
+    # From now on they are text, whatever the next feed looks like.
+    assert load(HEADER + GOOD)[1].schema.field("UserID").type == "string"
+
+
+def test_a_damaged_table_of_the_last_run_does_not_stand_in_the_way(load, warehouse):
+    load(HEADER + GOOD)
+    warehouse.path_of("raw_feedback").write_bytes(b"rubbish")
+
+    assert load(HEADER + GOOD)[1].num_rows == 200
+
+
+def test_oddities_that_make_text_of_integers_are_remarked_upon(load):
+    report, events, _ = load(HEADER + GOOD + "1e5,5,view\n")
+
+    assert events.schema.field("UserID").type == "string"
+    (remark,) = report.remarks
+    assert "although most may be integers: '1e5' (the first in line 202 of" in remark
+
+
+def test_a_nul_character_deep_in_a_file_becomes_part_of_no_id(load):
+    many = "".join(f"{user},{user},view\n" for user in range(10_000))
+    _, events, rejects = load(HEADER + many + "5\0,5,view\n")
+
+    assert events.num_rows == 10_000
+    assert [row["reason"] for row in rejects] == ["UserID holds a NUL character"]
+
+
+def test_far_more_unknown_events_than_a_person_reads_are_counted_together(load):
+    rows = "".join(f"{n},1,gift{n}\n" for n in range(1500))
+    report, _, rejects = load(HEADER + GOOD + rows, max_rejected_share=1.0)
+
+    assert len(rejects) == report.n_rejected == 1500
+    assert len(report.reasons) == 1001
+    assert report.reasons["other reasons"] == 500
+
+
+# --- Which files ---
+
+
+def test_a_path_that_exists_is_no_glob(load):
+    assert load(HEADER + GOOD, "day[1].csv")[1].num_rows == 200
+
+
+def test_folders_and_dangling_links_beside_the_files_are_told(load, tmp_path):
+    folder = tmp_path / "days"
+    (folder / "older").mkdir(parents=True)
+    (folder / "a.csv").write_text(HEADER + GOOD)
+    (folder / "gone.csv").symlink_to(tmp_path / "nowhere")
+
+    report, events, _ = load(None, path=str(folder))
+    assert events.num_rows == 200
+    assert report.skipped == ["gone.csv", "older"]
+
+
+def test_a_pipe_is_refused_and_does_not_hang(load, tmp_path):
+    os.mkfifo(tmp_path / "feed.csv")
+
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        load(None, path=str(tmp_path / "feed.csv"))
+
+
+def test_a_header_of_more_than_64_kb_is_read(load):
+    wide = ",".join(f"c{number}" * 4 for number in range(20_000))
+    _, events, _ = load(f"{wide},UserID,ProductCode,Event\n{',' * 20_000}1,2,view\n")
+
+    assert events.to_pylist() == [{"UserID": 1, "ProductCode": 2, "Event": "view"}]
+
+
+def test_a_transient_error_while_parquet_is_read_is_no_bad_input(load, tmp_path, monkeypatch):
+    pq.write_table(pa.table({"UserID": [3], "ProductCode": [3], "Event": ["view"]}), tmp_path / "f.parquet")
+
+    def flaky(*_args, **_kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(parquet_rows.pq.ParquetFile, "iter_batches", flaky)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        load(None, "f.parquet")
+    assert not isinstance(raised.value, InputError)
 
 
 # --- What is refused ---
@@ -225,6 +350,10 @@ def test_a_clean_feed_leaves_an_empty_quarantine(load):
         pytest.param(b"PAR1 rubbish", "f.parquet", "not a readable Parquet file", id="broken parquet"),
         pytest.param(HEADER + GOOD, "feedback.txt", "cannot tell the format", id="unknown ending"),
         pytest.param(
+            HEADER + f"1,{'x' * (20 << 20)},view\n", "f.csv", "a row is longer than 8 MB", id="long row"
+        ),
+        pytest.param("x" * (5 << 20), "f.csv", "first line is longer than 4 MB", id="long header"),
+        pytest.param(
             HEADER + "1,1,gift\n" * 3 + GOOD,
             "f.csv",
             r"3 of 203 rows are bad.*unknown Event 'gift' \(3\).*line 2 of",
@@ -234,13 +363,13 @@ def test_a_clean_feed_leaves_an_empty_quarantine(load):
 )
 def test_one_clear_error_and_the_previous_events_untouched(load, warehouse, content, name, message):
     load(HEADER + GOOD, "good.csv")
-    before = warehouse.fingerprint("raw_feedback")
+    before = warehouse.write_id("raw_feedback")
 
     with pytest.raises(InputError, match=message) as raised:
         load(content, name)
     assert "\n" not in str(raised.value)
-    assert warehouse.fingerprint("raw_feedback") == before
-    assert not [path.name for path in warehouse.root.iterdir() if path.name.startswith(".")]
+    assert warehouse.write_id("raw_feedback") == before
+    assert {path.name for path in warehouse.root.iterdir() if path.name.startswith(".")} == {".tables"}
 
 
 def test_a_refused_feed_shows_its_bad_rows(load, warehouse):

@@ -1,38 +1,36 @@
 """The journal: what is finished is kept, what is stale or broken is never taken up."""
 
 import json
-import uuid
 
 import numpy as np
 import pytest
 from upath import UPath
 
-from recsys_pipeline.core.holdout import hold_out_pairs
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
-from recsys_pipeline.core.search import SearchData, TrialResult
-from recsys_pipeline.core.trials import Trial
+from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.storage import journal as module
 from recsys_pipeline.storage.journal import Journal
-from recsys_pipeline_tests.worlds import pattern_of
+from recsys_pipeline_tests.storage.bucket import new_bucket
+from recsys_pipeline_tests.storage.killing import killed_everywhere
 
-TRIAL = Trial(factors=4, regularization=0.1, alpha=5.0, iterations=2, bm25_k1=100.0, bm25_b=0.8)
+TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=2, bm25_K1=100.0, bm25_B=0.8)
 RESULT = TrialResult(TRIAL, Scores(0.1, 0.01, 0.2, 0.3, 0.3, 0.4), 1.5)
-
-
-def data(strength=1.0, held_out=0):
-    pattern = pattern_of([[0, 1, 2], [1, 2, 3]], 4)
-    strengths = np.full(pattern.n_pairs, strength)
-    return SearchData.prepare(pattern, [hold_out_pairs(pattern, strengths, np.array([held_out]))], [TRIAL])
+CONTENT = {"default": "digest of what the trials see", "clicks": "digest under other strengths"}
 
 
 @pytest.fixture(params=["local", "object store"])
-def root(request, tmp_path):
-    return UPath(tmp_path) if request.param == "local" else UPath(f"memory://{uuid.uuid4().hex}")
+def root(request, tmp_path, monkeypatch):
+    return UPath(tmp_path) if request.param == "local" else new_bucket(monkeypatch)
+
+
+def journal_of(root, content=CONTENT, solver="implicit", seed=42):
+    return Journal(root, content, solver, seed)
 
 
 @pytest.fixture
 def journal(root):
-    journal = Journal(root, data(), "implicit", 42)
+    journal = journal_of(root)
     journal.add(RESULT)
     return journal
 
@@ -43,35 +41,39 @@ def entries(root):
 
 @pytest.mark.usefixtures("journal")
 def test_a_finished_trial_is_known_to_the_next_search(root):
-    again = Journal(root, data(), "implicit", 42)
+    assert journal_of(root).finished([TRIAL, TRIAL.replace(factors=8)]) == [RESULT]
 
-    assert again.finished([TRIAL, TRIAL._replace(factors=8)]) == [RESULT]
+
+def test_before_the_first_search_nothing_is_finished(root):
+    assert journal_of(root).finished([TRIAL]) == []
+    journal_of(root).drop_others()
 
 
 def test_the_ranks_come_back_byte_for_byte(root, journal):
     ranks = np.arange(1, 12, dtype=np.uint8)
     journal.add(RESULT._replace(ranks=ranks))
-    (found,) = Journal(root, data(), "implicit", 42).finished([TRIAL])
+    (found,) = journal_of(root).finished([TRIAL])
 
     assert found.ranks.tolist() == ranks.tolist()
 
 
 def test_an_integer_and_a_float_of_the_same_value_are_one_trial(journal):
-    assert journal.finished([TRIAL._replace(alpha=5)]) == [RESULT]
+    assert journal.finished([TRIAL.replace(alpha=5)]) == [RESULT]
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param((data(strength=2.0), "implicit", 42), id="other strengths"),
-        pytest.param((data(held_out=1), "implicit", 42), id="another split"),
-        pytest.param((data(), "batched", 42), id="another solver"),
-        pytest.param((data(), "implicit", 43), id="another seed"),
+        pytest.param(
+            {"content": {**CONTENT, "default": "other strengths or another split"}}, id="other data"
+        ),
+        pytest.param({"solver": "batched"}, id="another solver"),
+        pytest.param({"seed": 43}, id="another seed"),
     ],
 )
 def test_nothing_of_another_search_is_taken_up(root, journal, other):
     assert journal.finished([TRIAL])
-    assert Journal(root, *other).finished([TRIAL]) == []
+    assert journal_of(root, **other).finished([TRIAL]) == []
 
 
 @pytest.mark.parametrize("library", ["recsys_pipeline", "implicit", "numpy", "scipy", "numba"])
@@ -80,10 +82,18 @@ def test_nor_of_another_version(root, journal, monkeypatch, library):
     installed = module.version
     monkeypatch.setattr(module, "version", lambda name: "99" if name == library else installed(name))
 
-    assert Journal(root, data(), "implicit", 42).finished([TRIAL]) == []
+    assert journal_of(root).finished([TRIAL]) == []
 
 
-@pytest.mark.parametrize("how", ["half", "altered", "no json", "another trial"])
+def test_a_mapping_is_known_by_what_it_says_not_by_its_name(root, journal):
+    of_clicks = RESULT._replace(hyperparameters=TRIAL.replace(strengths="clicks"))
+    journal.add(of_clicks)
+
+    changed = journal_of(root, {**CONTENT, "clicks": "digest of a changed mapping"})
+    assert changed.finished([TRIAL, of_clicks.hyperparameters]) == [RESULT]
+
+
+@pytest.mark.parametrize("how", ["half", "altered", "no json", "no object", "another trial", "no text"])
 def test_a_broken_entry_is_dropped(root, journal, how):
     (entry,) = entries(root)
     text = entry.read_text()
@@ -93,23 +103,87 @@ def test_a_broken_entry_is_dropped(root, journal, how):
     if how == "another trial":
         content["content"]["trial"]["factors"] = 5
         content["sha256"] = module._digest(content["content"])
-    entry.write_text({"half": text[: len(text) // 2], "no json": "[]"}.get(how, json.dumps(content)))
+    broken = {"half": text[: len(text) // 2], "no json": "[]", "no object": "5", "no text": "\udcff"}
+    entry.write_text(broken.get(how, json.dumps(content)), errors="surrogateescape")
+
+    assert journal.finished([TRIAL]) == []
+
+
+def test_a_folder_in_place_of_an_entry_is_dropped_too(tmp_path):
+    journal = journal_of(UPath(tmp_path))
+    journal.add(RESULT)
+    (entry,) = entries(tmp_path)
+    entry.unlink()
+    entry.mkdir()
 
     assert journal.finished([TRIAL]) == []
 
 
 def test_a_failed_trial_is_tried_again(root):
-    journal = Journal(root, data(), "implicit", 42)
+    journal = journal_of(root)
     journal.add(RESULT._replace(scores=None, failure="out of memory"))
 
     assert journal.finished([TRIAL]) == []
 
 
+def test_a_kill_before_any_change_of_the_disk_loses_no_finished_trial_and_leaves_no_half_one(tmp_path):
+    journal = journal_of(UPath(tmp_path))
+    journal.add(RESULT)
+    second = RESULT._replace(hyperparameters=TRIAL.replace(factors=8))
+    for fatal in killed_everywhere(lambda: journal.add(second)):
+        found = journal.finished([TRIAL, second.hyperparameters])
+        assert found in ([RESULT], [RESULT, second]), fatal
+        journal.add(second)
+        assert len(entries(tmp_path)) == 2
+
+
+# --- Journals of other data ---
+
+
+OTHER = {**CONTENT, "default": "digest of other data"}
+
+
 def test_the_journals_of_other_data_go_when_a_search_is_done(root, journal):
-    other = Journal(root, data(strength=2.0), "implicit", 42)
+    other = journal_of(root, OTHER)
     other.add(RESULT)
     other.drop_others()
 
     assert other.finished([TRIAL]) == [RESULT]
     assert journal.finished([TRIAL]) == []
     assert len(entries(root)) == 1
+
+
+def test_whatever_else_lies_there_stays_and_fails_no_search(root, journal):
+    store = root / "search_journal"
+    stray = [store / ".DS_Store", store / "notes" / "x", store / "0123", store / ("A" * 32)]
+    for path in stray:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    journal.drop_others()
+
+    assert journal.finished([TRIAL]) == [RESULT]
+    assert [path.read_text() for path in stray] == ["mine"] * len(stray)
+
+
+def test_a_journal_that_cannot_be_removed_fails_no_search(tmp_path, monkeypatch):
+    root = UPath(tmp_path)
+    for content in (CONTENT, {**CONTENT, "default": "digest of third data"}):
+        journal_of(root, content).add(RESULT)
+    first, second = (tmp_path / "search_journal").iterdir()
+    other = journal_of(root, OTHER)
+    other.add(RESULT)
+    # fsspec refuses to remove the folder that the process is in.
+    monkeypatch.chdir(first)
+    other.drop_others()
+
+    assert first.exists()
+    assert not second.exists()
+    assert other.finished([TRIAL]) == [RESULT]
+
+
+def test_a_file_in_place_of_all_journals_fails_no_search_that_has_done_its_work(tmp_path):
+    (tmp_path / "search_journal").touch()
+    journal = journal_of(UPath(tmp_path))
+
+    assert journal.finished([TRIAL]) == []
+    journal.drop_others()

@@ -1,0 +1,133 @@
+"""The configuration of the search: its lists follow from the declared hyperparameters."""
+
+import re
+from typing import Annotated, Any
+
+from dagster import Config
+from pydantic import Field, create_model, model_validator
+
+from recsys_pipeline.core.comparison import Prefer
+from recsys_pipeline.core.hyperparameters import (
+    DEFAULT_STRENGTHS,
+    DIMENSIONS,
+    Dimension,
+    Hyperparameters,
+    draw,
+    grid,
+)
+from recsys_pipeline.core.interactions import Mappings
+from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
+from recsys_pipeline.engines.local.solvers import Solver
+
+_STRENGTHS = "strengths"
+_ENSEMBLE_SIZE = "ensemble_size"
+
+
+class SearchConfig(Config):
+    """How the lists are searched, and what becomes of the results."""
+
+    strength_mappings: dict[str, dict[str, float]] = Field(
+        default={},
+        description="By name, strengths of the events to try beside those of the `feedback` resource; an "
+        "event that is not named counts nothing.",
+    )
+    starts: list[int] = Field(default=[], description="The former name of ensemble_size; use that.")
+    prefer: Prefer = Field(
+        default=Prefer.best,
+        description="`best`: the highest MAP@10; `simplest`: the cheapest trial, by factors, then "
+        "iterations, that is not significantly worse than the best.",
+    )
+    blend: bool = Field(
+        default=False,
+        description="Also fit a blend of ALS score, own history and popularity to the held-out "
+        "interactions, for `recommend(blend=True)`; worth it where `seen_events` leave the user's own items "
+        "to recommend.",
+    )
+    seed: int = Field(
+        default=42, ge=0, lt=2**32, description="Of the random start of every fit, the final one too."
+    )
+    strategy: SearchMethod = Field(
+        default=SearchMethod.grid,
+        description="`grid`: every trial to its end; `halving`: all fits advance together and the better "
+        "half goes on; `random`: n_trials drawn between the least and the greatest value of each list.",
+    )
+    n_trials: int = Field(default=32, ge=1, description="Of the strategy `random`.")
+    first_rung: int = Field(
+        default=5, ge=1, description="Iterations before `halving` compares for the first time, at least."
+    )
+    solver: Solver = Field(
+        default=Solver.implicit, description="`implicit`, or `batched`: the same path, faster, needs numba."
+    )
+    workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
+    reuse_finished_trials: bool = Field(
+        default=True,
+        description="Reuse results of earlier searches, for identical data, solver, seed and versions only.",
+    )
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "SearchConfig":
+        for dimension in DIMENSIONS:
+            if dimension.choices and (unknown := set(getattr(self, dimension.name)) - set(dimension.choices)):
+                raise ValueError(
+                    f"{dimension.name}: {', '.join(map(repr, sorted(unknown)))} is none of "
+                    f"{' and '.join(map(repr, dimension.choices))}"
+                )
+        for name, strengths in self.strength_mappings.items():
+            if not re.fullmatch(r"[\w-]+", name) or name == DEFAULT_STRENGTHS:
+                raise ValueError(
+                    f"strength_mappings: {name!r} is no name for a mapping; use letters, digits, _ and -, "
+                    f"and not {DEFAULT_STRENGTHS!r}, which is that of the `feedback` resource"
+                )
+            if not strengths or not all(0 < value < float("inf") for value in strengths.values()):
+                raise ValueError(f"strength_mappings: {name} needs at least one event, each above 0")
+        return self
+
+    def mappings(self) -> Mappings:
+        """The mappings from events to strengths by name; None stands for that of the feedback."""
+        return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
+
+    def trials(self) -> list[Hyperparameters]:
+        """What the search is to try."""
+        lists = {d.name: getattr(self, d.name) for d in DIMENSIONS if d.name != _STRENGTHS}
+        lists[_STRENGTHS] = list(self.mappings())
+        if self.starts:
+            lists[_ENSEMBLE_SIZE] = self.starts
+        if self.strategy is SearchMethod.random:
+            return draw(self.n_trials, self.seed, lists)
+        return grid(lists)
+
+    def plan(self) -> SearchPlan:
+        """What the engine is asked to do."""
+        return SearchPlan(
+            trials=self.trials(),
+            mappings=self.mappings(),
+            solver=self.solver.value,
+            seed=self.seed,
+            method=self.strategy,
+            first_rung=self.first_rung,
+            workers=self.workers,
+        )
+
+
+def _list_field(dimension: Dimension) -> tuple[Any, Any]:
+    """Type and field of the list of values of a hyperparameter."""
+    bounds: dict[str, Any] = {}
+    if dimension.minimum is not None:
+        bounds["gt" if dimension.above_minimum else "ge"] = dimension.minimum
+    if dimension.maximum is not None:
+        bounds["le"] = dimension.maximum
+    if dimension.type is float:
+        bounds["allow_inf_nan"] = False
+    value = Annotated[dimension.type, Field(**bounds)] if bounds else dimension.type
+    default = Field(default=list(dimension.values), min_length=1, description=dimension.meaning)
+    return list[value], default  # type: ignore[valid-type]
+
+
+_LISTS: dict[str, Any] = {d.name: _list_field(d) for d in DIMENSIONS if d.name != _STRENGTHS}
+
+GridConfig = create_model(
+    "GridConfig",
+    __base__=SearchConfig,
+    __doc__="The lists whose every combination is a trial, by default the notebook's 64.",
+    **_LISTS,
+)

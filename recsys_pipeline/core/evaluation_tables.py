@@ -1,0 +1,56 @@
+"""The tables that an evaluation leaves."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_pipeline.core import columns
+from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
+from recsys_pipeline.core.evaluation import LEAKING, HeldOutRanks, Quality, segment_quality, segments
+
+
+def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy]) -> pa.Table:
+    """A row a model."""
+    return pa.Table.from_pylist(
+        [
+            {
+                columns.MODEL: name,
+                columns.MAP: each.map,
+                columns.MAP_STANDARD_ERROR: each.standard_error,
+                columns.MAP_LOW: each.interval.low,
+                columns.MAP_HIGH: each.interval.high,
+                columns.TO_TUNED_LOW: each.difference.low,
+                columns.TO_TUNED_HIGH: each.difference.high,
+                columns.NDCG: each.ndcg,
+                columns.HIT_RATE: each.hit_rate,
+                columns.RECALL: each.recall,
+                columns.COVERAGE: lists[name].coverage,
+                columns.NOVELTY: lists[name].novelty,
+                columns.POPULARITY: lists[name].popularity,
+                columns.USERS_REACHED: lists[name].users_reached,
+            }
+            for name, each in quality.items()
+        ]
+    )
+
+
+def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -> pa.Table:
+    """A row a segment and model; `popularity` is (n_items,), training interactions of each item."""
+    return pa.Table.from_pylist(
+        [
+            {
+                columns.SEGMENT_KIND: segment.kind,
+                columns.SEGMENT: segment.name,
+                columns.HELD_OUT: int(segment.chosen.sum()),
+                columns.MODEL: name,
+                columns.MAP: mean,
+                columns.MAP_STANDARD_ERROR: error,
+                columns.HIT_RATE: hit_rate,
+            }
+            for segment in segments(ranks, popularity)
+            for name, (mean, error, hit_rate) in segment_quality(ranks, segment, k).items()
+            if name != LEAKING
+        ]
+    )

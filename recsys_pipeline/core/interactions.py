@@ -1,0 +1,343 @@
+"""All interactions as the arrays that the arithmetic works on, made from the tables of the graph."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.blending import History
+from recsys_pipeline.core.columns import (
+    EXCLUDED,
+    ITEM,
+    ITEM_INDEX,
+    SPLIT,
+    STRENGTH,
+    TARGET,
+    TARGET_TIMESTAMP,
+    TIMESTAMP,
+    USER,
+    USER_INDEX,
+    WEIGHT,
+    count_column,
+    counted_events,
+)
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.indexing import index_ids
+from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+
+Tables = dict[str, pa.Table]
+
+# By name, strengths of the events; None stands for those that the interactions have already.
+Mappings = Mapping[str, Mapping[str, float] | None]
+
+
+class EventRules(NamedTuple):
+    """What the events mean; travels with the tables.
+
+    Attributes:
+        strengths: strength of each event.
+        aggregate: what several events of an interaction add up to.
+        target_events: events that may be held out.
+        seen_events: events that exclude the item from recommendation.
+    """
+
+    strengths: Mapping[str, float]
+    aggregate: Aggregate
+    target_events: Sequence[str]
+    seen_events: Sequence[str]
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self._asdict(), "aggregate": self.aggregate.value}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """From what `to_metadata` gave; of a table without metadata: nothing is known."""
+        return cls(
+            metadata.get("strengths", {}),
+            Aggregate(metadata.get("aggregate", Aggregate.sum.value)),
+            metadata.get("target_events", []),
+            metadata.get("seen_events", []),
+        )
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """All interactions with what is known of them.
+
+    Attributes:
+        users: raw id of each row.
+        items: raw id of each column.
+        pattern: which user touched which item.
+        strengths: (n_interactions,) float64.
+        counts: (n_interactions,) how often each event occurred.
+        target: (n_interactions,) whether it has an event that may be held out.
+        excluded: (n_interactions,) whether it excludes its item from recommendation.
+        timestamps: (n_interactions,) of the latest event and of the latest target event, microseconds since
+            1970, or None.
+        rules: what the events mean.
+    """
+
+    users: pa.Array
+    items: pa.Array
+    pattern: Pattern
+    strengths: NDArray[np.float64]
+    counts: dict[str, NDArray[np.int32]]
+    target: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
+    timestamps: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    rules: EventRules
+
+    @classmethod
+    def from_strengths(cls, feedback_strengths: pa.Table) -> Self:
+        """Index the ids of `feedback_strengths`."""
+        users, user_index = index_ids(feedback_strengths[USER])
+        items, item_index = index_ids(feedback_strengths[ITEM])
+        return cls._from_columns(feedback_strengths, users, items, user_index, item_index)
+
+    @classmethod
+    def from_tables(cls, tables: Tables) -> Self:
+        """Read the tables of `bm25_matrix`."""
+        interactions = tables["pairs"]
+        return cls._from_columns(
+            interactions,
+            tables["users"][USER].combine_chunks(),
+            tables["items"][ITEM].combine_chunks(),
+            interactions[USER_INDEX].to_numpy(),
+            interactions[ITEM_INDEX].to_numpy(),
+        )
+
+    @classmethod
+    def _from_columns(
+        cls,
+        table: pa.Table,
+        users: pa.Array,
+        items: pa.Array,
+        user_index: NDArray[np.int32],
+        item_index: NDArray[np.int32],
+    ) -> Self:
+        timestamps = None
+        if TIMESTAMP in table.schema.names:
+            long_ago = np.iinfo(np.int64).min
+            latest, latest_target = (
+                pc.fill_null(table[name].cast(pa.int64()), long_ago).to_numpy()
+                for name in (TIMESTAMP, TARGET_TIMESTAMP)
+            )
+            timestamps = latest, latest_target
+        return cls(
+            users=users,
+            items=items,
+            pattern=Pattern.from_coordinates(user_index, item_index, (len(users), len(items))),
+            strengths=table[STRENGTH].to_numpy(),
+            counts={
+                event: table[count_column(event)].to_numpy() for event in counted_events(table.schema.names)
+            },
+            target=table[TARGET].to_numpy(),
+            excluded=table[EXCLUDED].to_numpy(),
+            timestamps=timestamps,
+            rules=EventRules.from_metadata(stored_metadata(table)),
+        )
+
+    def to_tables(self, weights: NDArray[np.float64]) -> Tables:
+        """The tables of `bm25_matrix`: pairs, users, items."""
+        columns = {
+            USER_INDEX: self.pattern.user_of_interaction,
+            ITEM_INDEX: self.pattern.indices,
+            STRENGTH: self.strengths,
+            WEIGHT: weights,
+            TARGET: self.target,
+            EXCLUDED: self.excluded,
+        }
+        columns.update({count_column(event): count for event, count in self.counts.items()})
+        if self.timestamps is not None:
+            latest, latest_target = (pa.array(values) for values in self.timestamps)
+            never = pa.scalar(None, pa.int64())
+            latest_target = pc.if_else(pa.array(self.target), latest_target, never)
+            for name, values in ((TIMESTAMP, latest), (TARGET_TIMESTAMP, latest_target)):
+                columns[name] = values.cast(pa.timestamp("us", tz="UTC"))
+        n_users, n_items = self.pattern.shape
+        return {
+            "pairs": with_metadata(pa.table(columns), self.rules.to_metadata()),
+            "users": pa.table({USER_INDEX: np.arange(n_users, dtype=np.int32), USER: self.users}),
+            "items": pa.table({ITEM_INDEX: np.arange(n_items, dtype=np.int32), ITEM: self.items}),
+        }
+
+    def held_out_table(self, positions: NDArray[np.int64], number: int) -> pa.Table:
+        """The rows of `leave_one_out_split` of what is held out in the split of that number."""
+        users, items = self.pattern.user_of_interaction[positions], self.pattern.indices[positions]
+        return pa.table(
+            {
+                USER: self.users.take(pa.array(users)),
+                ITEM: self.items.take(pa.array(items)),
+                USER_INDEX: users,
+                ITEM_INDEX: items,
+                SPLIT: np.full(len(positions), number, dtype=np.int32),
+            }
+        )
+
+    def given_table(self, given: pa.Table, number: int) -> pa.Table:
+        """The rows of `leave_one_out_split` of held-out interactions that are given by raw ids.
+
+        Users who are not in the feedback get indexes after its last, items that are not get -1: both stay in
+        the denominator, for nothing can be recommended to the one, nor the other to anyone.
+        """
+        user_index = pc.index_in(given[USER], self.users).combine_chunks()
+        item_index = pc.index_in(given[ITEM], self.items).combine_chunks()
+        strangers = pc.unique(given[USER].filter(pc.is_null(user_index)))
+        beyond = pc.add(pc.index_in(given[USER], strangers), len(self.users)).combine_chunks()
+        return pa.table(
+            {
+                USER: given[USER],
+                ITEM: given[ITEM],
+                USER_INDEX: pc.coalesce(user_index, beyond).cast(pa.int32()),
+                ITEM_INDEX: pc.fill_null(item_index, -1).cast(pa.int32()),
+                SPLIT: np.full(given.num_rows, number, dtype=np.int32),
+            }
+        )
+
+    def positions_in(self, held_out: pa.Table) -> NDArray[np.int64]:
+        """The distinct positions of the rows of a `leave_one_out_split` that are interactions."""
+        users, items = held_out[USER_INDEX].to_numpy(), held_out[ITEM_INDEX].to_numpy()
+        known = (users < len(self.users)) & (items >= 0)
+        positions = self.pattern.positions_of(users[known], items[known])
+        return np.unique(positions[positions >= 0])
+
+    def strengths_by(self, strengths: Mapping[str, float] | None) -> NDArray[np.float64]:
+        """(n_interactions,) the strengths by another mapping of the events, 0 where it knows none.
+
+        Args:
+            strengths: of the events; None for the strengths as they are.
+
+        Raises:
+            InputError: the mapping leaves nothing.
+        """
+        if strengths is None:
+            return self.strengths
+        combined = combined_strengths(self.counts, strengths, self.rules.aggregate)
+        if not (combined > 0).any():
+            raise InputError(
+                f"the strengths {dict(strengths)} leave no interaction: the feedback has none of these "
+                f"events. It has {', '.join(self.counts)}."
+            )
+        return combined
+
+    def splits(
+        self,
+        leave_one_out_split: pa.Table,
+        mappings: Mappings,
+        *,
+        weigh_all: bool,
+        unknown_to_training: NDArray[np.int64] | None = None,
+    ) -> list[Split]:
+        """What each split of the table holds out and leaves, by each mapping of the events to strengths.
+
+        Args:
+            leave_one_out_split: its metadata says whether other events of held-out interactions stay.
+            mappings: one is the default.
+            weigh_all: see `Split`.
+            unknown_to_training: positions that are not ranked, but that training must not know either.
+
+        Raises:
+            InputError: an event that stays would exclude the held-out item from recommendation.
+        """
+        keep_other_events = stored_metadata(leave_one_out_split)["keep_other_events"]
+        columns = (leave_one_out_split[name].to_numpy() for name in (USER_INDEX, ITEM_INDEX, SPLIT))
+        users, items, split = columns
+        return [
+            self._hold_out(
+                users[split == number],
+                items[split == number],
+                mappings,
+                keep_other_events=keep_other_events,
+                weigh_all=weigh_all,
+                unknown_to_training=unknown_to_training,
+            )
+            for number in range(int(split.max()) + 1)
+        ]
+
+    def _hold_out(
+        self,
+        users: NDArray[np.int32],
+        items: NDArray[np.int32],
+        mappings: Mappings,
+        *,
+        keep_other_events: bool,
+        weigh_all: bool,
+        unknown_to_training: NDArray[np.int64] | None,
+    ) -> Split:
+        known = (users < len(self.users)) & (items >= 0)
+        positions = self.pattern.positions_of(users[known], items[known])
+        positions = np.unique(positions[positions >= 0])
+        staying = [event for event in self.counts if event not in self.rules.target_events]
+        if not keep_other_events:
+            staying = []
+        left_counts = {event: self.counts[event][positions] for event in staying}
+        self._require_nothing_excludes(left_counts, len(positions))
+
+        strengths = {name: self.strengths_by(mapping) for name, mapping in mappings.items()}
+        training_strengths = {}
+        for name, mapping in mappings.items():
+            left = strengths[name].copy()
+            by_event = self.rules.strengths if mapping is None else mapping
+            left[positions] = (
+                combined_strengths(left_counts, by_event, self.rules.aggregate) if staying else 0.0
+            )
+            training_strengths[name] = left
+        excluded = self.excluded.copy()
+        excluded[positions] = False
+        events = {event: counts > 0 for event, counts in self.counts.items()}
+        for event, had in events.items():
+            had[positions] = left_counts[event] > 0 if event in left_counts else False
+        if unknown_to_training is not None:
+            for array in (*training_strengths.values(), *events.values(), excluded):
+                array[unknown_to_training] = 0
+        return Split.make(
+            self.pattern, users, items, strengths, training_strengths, excluded, events, weigh_all=weigh_all
+        )
+
+    def _require_nothing_excludes(
+        self, left_counts: Mapping[str, NDArray[np.int32]], n_held_out: int
+    ) -> None:
+        excluding = np.zeros(n_held_out, dtype=bool)
+        for event, counts in left_counts.items():
+            if event in self.rules.seen_events:
+                excluding |= counts > 0
+        if n_excluded := np.count_nonzero(excluding):
+            raise InputError(
+                f"keep_other_events leaves events of {n_excluded:,} held-out interactions in training that "
+                "are seen events, so that no model could recommend the held-out item. Name the events that "
+                "exclude an item in `seen_events` of the `feedback` resource (the purchase alone, say), or "
+                "set keep_other_events to false."
+            )
+
+    def history(self, events: Mapping[str, NDArray[np.bool_]]) -> History:
+        """The interactions with the events that are left of them."""
+        return History(self.pattern, events, list(self.rules.target_events))
+
+    def target_popularity(self, events: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int64]:
+        """(n_items,) users who have a target event with the item, among the events that are left."""
+        counted = np.logical_or.reduce([events[event] for event in self.rules.target_events])
+        return np.bincount(self.pattern.indices[counted], minlength=self.pattern.n_items)
+
+    def require_positive(self, weights: NDArray[np.float64]) -> None:
+        """Stop before ALS reads a weight at or below zero as "does not like".
+
+        Raises:
+            InputError: there is one; the message names the users and the cause.
+        """
+        at_fault = np.unique(self.pattern.user_of_interaction[weights <= 0])
+        if culprits := self.users.take(pa.array(at_fault)).to_pylist():
+            shown = ", ".join(str(user) for user in culprits[:5]) + (", ..." if len(culprits) > 5 else "")
+            raise InputError(
+                f"{np.count_nonzero(weights <= 0):,} BM25 weights are at or below zero, which ALS takes for "
+                f"dislikes: {len(culprits):,} users touched all {self.pattern.n_items:,} items, or all but "
+                f"one, so that the idf ln(items) - ln(1 + items touched) leaves nothing: {shown}. "
+                "Leave such users out of the feedback (a crawler?), or bring more items."
+            )

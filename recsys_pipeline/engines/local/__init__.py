@@ -1,0 +1,1 @@
+"""This machine: ALS by `implicit` or by the batched solver, fits side by side in processes."""

@@ -1,0 +1,137 @@
+"""The engine of this machine."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.blending import Blend, fit_blend
+from recsys_pipeline.core.columns import ITEM, USER
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import FactorTables, factor_table
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
+from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.weighting import bm25_weights, weigh
+from recsys_pipeline.engines.engine import PreparedSearch, SearchMethod, SearchPlan
+from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.methods import Task, exhaustive, halving
+from recsys_pipeline.engines.local.pool import WorkerPool
+from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
+from recsys_pipeline.engines.local.training import train_to_the_end
+
+
+class LocalEngine:
+    """Trains in worker processes, all arrays in memory."""
+
+    def search(self, bm25_matrix: Tables, leave_one_out_split: pa.Table, plan: SearchPlan) -> PreparedSearch:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        interactions = Interactions.from_tables(bm25_matrix)
+        events = {event for mapping in plan.mappings.values() for event in mapping or ()}
+        if unknown := events - set(interactions.counts):
+            raise InputError(
+                f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
+                f"It has {', '.join(interactions.counts)}."
+            )
+        if any(trial.weighting == BM25 for trial in plan.trials):
+            require_positive_weights(interactions)
+        solver = Solver(plan.solver)
+        require_solvable(solver, plan.trials)
+        trainer_for(solver)
+        splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
+        return LocalSearch(interactions, splits, plan)
+
+    def refit(self, bm25_matrix: Tables, winner: Winner) -> FactorTables:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        interactions = Interactions.from_tables(bm25_matrix)
+        hyperparameters = winner.hyperparameters
+        strengths = interactions.strengths_by(winner.strengths)
+        if hyperparameters.weighting == BM25:
+            require_positive_weights(interactions)
+        # What the chosen strengths leave out is not trained on.
+        trained = strengths > 0
+        pattern = interactions.pattern.select(trained)
+        user_items = pattern.user_items(weigh(pattern, strengths[trained], hyperparameters))
+        trainer = trainer_for(Solver(winner.solver))
+        state = train_to_the_end(trainer, user_items, hyperparameters, winner.seed)
+        return FactorTables(
+            factor_table(USER, interactions.users, state.user_factors),
+            factor_table(ITEM, interactions.items, state.item_factors),
+            state.seconds,
+        )
+
+
+def require_positive_weights(interactions: Interactions) -> None:
+    """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
+    # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
+    interactions.require_positive(bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0))
+
+
+class LocalSearch:
+    """A search over splits in memory."""
+
+    def __init__(self, interactions: Interactions, splits: list[Split], plan: SearchPlan) -> None:
+        self._interactions, self._splits, self._plan = interactions, splits, plan
+        self.workers = plan.workers or usable_cores()
+
+    @cached_property
+    def content(self) -> Mapping[str, str]:
+        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
+        return {
+            name: _digest(array for split in self._splits for array in split.content(name))
+            for name in self._plan.mappings
+        }
+
+    @property
+    def candidates(self) -> Sequence[Hyperparameters]:
+        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
+        if self._plan.method is not SearchMethod.halving:
+            return self._plan.trials
+        return sorted(
+            {t.replace(iterations=n) for t in self._plan.trials for n in range(1, t.iterations + 1)}
+        )
+
+    def run(
+        self, known: Mapping[Hyperparameters, TrialResult], remember: Callable[[TrialResult], None]
+    ) -> Iterator[TrialResult]:
+        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
+        plan = self._plan
+        with WorkerPool(self._splits, Solver(plan.solver), plan.seed, self.workers) as pool:
+
+            def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
+                for result in pool.run(tasks):
+                    remember(result)
+                    yield result
+
+            if plan.method is SearchMethod.halving:
+                yield from halving(plan.trials, known, run, plan.first_rung, pool.forget)
+            else:
+                yield from exhaustive(plan.trials, known, run)
+
+    def fit_blend(self, hyperparameters: Hyperparameters) -> Blend | None:
+        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
+        split, seed = self._splits[0], self._plan.seed
+        trainer = trainer_for(Solver(self._plan.solver))
+        state = train_to_the_end(trainer, split.user_items(hyperparameters), hyperparameters, seed)
+        return fit_blend(
+            state.factors.scorer(),
+            self._interactions.history(split.events),
+            split.exclusions,
+            split.users[split.can_be_hit],
+            split.items[split.can_be_hit],
+            seed,
+        )
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""One process of the search: reads tasks from standard input, writes results to standard output.
+
+    python -m recsys_pipeline.engines.local.worker FOLDER
+
+Both are lines of JSON, so that nothing is unpickled. The arrays in FOLDER are mapped, not read: all workers
+share one copy of them.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranks import packed_ranks
+from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer, score_fit
+
+_ARRAYS = ("strengths", "training_strengths")
+
+
+def share(splits: Sequence[Split], folder: Path) -> None:
+    """Write the splits for `mapped`; what only other stages need of them, the events, is left out."""
+    files: dict[int, str] = {}
+
+    def save(array: NDArray[Any]) -> str:
+        # Mappings and splits share arrays; each is written once.
+        if id(array) not in files:
+            files[id(array)] = f"{len(files)}.npy"
+            np.save(folder / files[id(array)], array, allow_pickle=False)
+        return files[id(array)]
+
+    def save_pattern(pattern: Pattern) -> dict[str, Any]:
+        return {
+            "indptr": save(pattern.indptr),
+            "indices": save(pattern.indices),
+            "n_items": pattern.n_items,
+        }
+
+    saved = [
+        {
+            "pattern": save_pattern(split.pattern),
+            "users": save(split.users),
+            "items": save(split.items),
+            **{
+                name: {mapping: save(array) for mapping, array in getattr(split, name).items()}
+                for name in _ARRAYS
+            },
+            "training": {name: save_pattern(pattern) for name, pattern in split.training.items()},
+            "exclusions": save_pattern(split.exclusions),
+            "weigh_all": split.weigh_all,
+        }
+        for split in splits
+    ]
+    (folder / "splits.json").write_text(json.dumps(saved), encoding="utf-8")
+
+
+def mapped(folder: Path) -> list[Split]:
+    """The splits that `share` wrote, mapped into memory."""
+
+    def array(name: str) -> NDArray[Any]:
+        # Copy on write: implicit wants arrays that may be written to, and writes to none.
+        loaded: NDArray[Any] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
+        return loaded
+
+    def pattern(saved: dict[str, Any]) -> Pattern:
+        return Pattern(array(saved["indptr"]), array(saved["indices"]), saved["n_items"])
+
+    return [
+        Split(
+            pattern=pattern(saved["pattern"]),
+            users=array(saved["users"]),
+            items=array(saved["items"]),
+            **{name: {mapping: array(file) for mapping, file in saved[name].items()} for name in _ARRAYS},
+            training={name: pattern(each) for name, each in saved["training"].items()},
+            exclusions=pattern(saved["exclusions"]),
+            weigh_all=saved["weigh_all"],
+        )
+        for saved in json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+    ]
+
+
+def _load_states(path: str) -> list[Checkpoint]:
+    with np.load(path, allow_pickle=False) as kept:
+        return [
+            Checkpoint(
+                int(kept[f"iterations{number}"]),
+                kept[f"user_factors{number}"],
+                kept[f"item_factors{number}"],
+                float(kept[f"seconds{number}"]),
+            )
+            for number in range(len(kept.files) // len(Checkpoint._fields))
+        ]
+
+
+def _save_states(path: str, states: list[Checkpoint]) -> None:
+    # Whole or not at all: a killed worker's successor may read it.
+    half_written = f"{path}.{os.getpid()}.tmp.npz"
+    arrays = {
+        f"{name}{number}": value
+        for number, state in enumerate(states)
+        for name, value in state._asdict().items()
+    }
+    np.savez(half_written, **arrays)
+    os.replace(half_written, path)
+
+
+def _perform(
+    task: dict[str, Any], splits: Sequence[Split], trainers: dict[str, Trainer], answer: TextIO
+) -> None:
+    def say(**message: Any) -> None:
+        answer.write(json.dumps(message) + "\n")
+        answer.flush()
+
+    fit = Fit(Hyperparameters(**task["trial"]), tuple(task["checkpoints"]))
+    try:
+        solver = task["solver"]
+        trainer = trainers.setdefault(solver, trainer_for(Solver(solver), num_threads=1))
+        resumed = _load_states(task["resume"]) if task["resume"] else None
+        for result, states in score_fit(splits, fit, trainer, task["seed"], resumed):
+            if task["keep"]:
+                _save_states(task["keep"], states)
+            say(
+                iterations=result.hyperparameters.iterations,
+                scores=result.scores._asdict() if result.scores else None,
+                ranks=packed_ranks(result.ranks),
+                fit_seconds=result.fit_seconds,
+            )
+    except MemoryError as error:
+        say(failure=f"out of memory: {error}")
+    except Exception as error:  # whatever goes wrong in one trial must not end the search
+        say(failure=f"{type(error).__name__}: {error}")
+    else:
+        say(done=True)
+
+
+def main(folder: str) -> None:
+    """Perform the tasks until standard input ends."""
+    # Whatever prints goes to standard error; the answers have the real standard output to themselves.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            tasks.put(line)
+        # The parent is gone, or wants no more; nothing here is worth finishing.
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    splits = mapped(Path(folder))
+    trainers: dict[str, Trainer] = {}
+    while True:
+        _perform(json.loads(tasks.get()), splits, trainers, answer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,86 @@
+"""What every step of the graph has in common: inputs that belong together, and how an error ends it."""
+
+import errno
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pyarrow as pa
+from dagster import AssetCheckResult, Failure, MaterializeResult, RetryRequested
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RETRIES = 2
+_SECONDS_BETWEEN = 30
+# What a person must mend; time does not.
+_LASTING = {
+    errno.ENOSPC: "there is no space left: free some, or choose another RECSYS_WAREHOUSE",
+    errno.EDQUOT: "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE",
+    errno.EROFS: "the file system is read-only: choose another RECSYS_WAREHOUSE",
+    errno.EACCES: "permission is denied: let the user of this process read and write it",
+    errno.EPERM: "the operation is not permitted: let the user of this process read and write it",
+    errno.EISDIR: "it is a folder where a file is expected: move it away",
+    errno.ENOTDIR: "it is a file where a folder is expected: move it away",
+}
+
+
+@contextmanager
+def classify_errors() -> Iterator[None]:
+    """Fail for good on what no retry can mend; retry transient I/O errors.
+
+    An `InputError` is for good, and an `OSError` whose cause only a person can mend. Not by Dagster's retry
+    policies: they also retry a run that a person terminates.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise Failure(description=str(error), allow_retries=False) from None
+    except OSError as error:
+        if error.errno in _LASTING:
+            # Arrow names no file name of its own, but has the path in its text.
+            where = error.filename or error.strerror or error
+            raise Failure(description=f"{where}: {_LASTING[error.errno]}.", allow_retries=False) from error
+        raise RetryRequested(max_retries=_RETRIES, seconds_to_wait=_SECONDS_BETWEEN) from error
+
+
+def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
+    """Compute an asset from inputs of the same ancestors, which its tables then name.
+
+    Raises, through `classify_errors`, when the inputs do not belong together.
+    """
+
+    @functools.wraps(compute)
+    def step(*args: P.args, **kwargs: P.kwargs) -> R:
+        with classify_errors():
+            ancestors = ancestors_of([*args, *kwargs.values()])
+            result = compute(*args, **kwargs)
+        if isinstance(result, MaterializeResult):
+            value: Any = result.value
+            if isinstance(value, dict):
+                value = {name: with_ancestors(table, ancestors) for name, table in value.items()}
+            elif isinstance(value, pa.Table):
+                value = with_ancestors(value, ancestors)
+            return cast("R", result._replace(value=value))
+        return result
+
+    return step
+
+
+def check_step(check: Callable[P, AssetCheckResult]) -> Callable[P, AssetCheckResult]:
+    """Check a claim; inputs that do not belong together, or cannot be read, make it false."""
+
+    @functools.wraps(check)
+    def step(*args: P.args, **kwargs: P.kwargs) -> AssetCheckResult:
+        with classify_errors():
+            try:
+                ancestors_of([*args, *kwargs.values()])
+                return check(*args, **kwargs)
+            except InputError as error:
+                return AssetCheckResult(passed=False, description=str(error))
+
+    return step

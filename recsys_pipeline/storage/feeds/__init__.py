@@ -1,0 +1,1 @@
+"""Files of raw feedback, read as a stream of rows."""

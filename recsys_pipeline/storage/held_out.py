@@ -1,0 +1,49 @@
+"""Held-out interactions that a file names."""
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_pipeline.core.columns import ITEM, USER
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.ids import is_blank
+from recsys_pipeline.storage.feedback import Feedback, FileFormat
+from recsys_pipeline.storage.feeds.files import files_behind
+from recsys_pipeline.storage.feeds.read import read_rows
+from recsys_pipeline.storage.feeds.rows import Columns
+
+
+def read_held_out(path: str, feedback: Feedback, users: pa.DataType, items: pa.DataType) -> pa.Table:
+    """The distinct interactions of a file: columns UserID and ProductCode, in the order of the file.
+
+    Args:
+        path: CSV or Parquet, by its ending, with the columns of the feedback.
+        feedback: names of the columns, delimiter, encoding.
+        users: type of the ids of users.
+        items: type of the ids of items.
+
+    Raises:
+        InputError: the file cannot be read, or an id is blank or not of its type.
+    """
+    feedback = feedback.model_copy(update={"path": path, "format": FileFormat.auto})
+    columns = Columns(feedback, ids_alone=True)
+    batches: list[pa.RecordBatch] = []
+    for file in files_behind(path)[0]:
+        for batch in read_rows(file, columns, feedback):
+            if batch.unparsed:
+                line, reason, _ = batch.unparsed[0]
+                raise InputError(f"{file}: line {line:,} is no row: {reason}. Mend or remove it.")
+            rows = batch.rows
+            for name, wanted in ((USER, users), (ITEM, items)):
+                blank = np.flatnonzero(is_blank(rows[name], feedback.blank_ids))
+                if len(blank):
+                    raise InputError(f"{file}: line {batch.lines[blank[0]]:,} has a blank {name}. Remove it.")
+                try:
+                    ids = rows[name].cast(wanted)
+                except pa.ArrowInvalid as error:
+                    raise InputError(f"{file}: {name} is not {wanted} as in the feedback: {error}") from None
+                rows = rows.set_column(rows.schema.get_field_index(name), name, ids)
+            batches.append(rows.select([USER, ITEM]))
+    table = pa.Table.from_batches(batches)
+    if not table.num_rows:
+        raise InputError(f"{path} has no rows")
+    return table.group_by([USER, ITEM], use_threads=False).aggregate([])

@@ -1,0 +1,238 @@
+"""Raw feedback into the warehouse, as a stream: events into one table, rejected rows into another."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from recsys_pipeline.core.columns import (
+    EVENT,
+    ITEM,
+    REJECTED_CONTENT,
+    REJECTED_FILE,
+    REJECTED_LINE,
+    REJECTED_REASON,
+    TIMESTAMP,
+    USER,
+)
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.events import TIMESTAMP_TYPE, Criteria, Judgement, judge
+from recsys_pipeline.core.ids import IdColumn, IdType
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.feeds.files import files_behind
+from recsys_pipeline.storage.feeds.read import read_rows
+from recsys_pipeline.storage.feeds.rows import Batch, Columns
+from recsys_pipeline.storage.tables import COMPRESSION
+from recsys_pipeline.storage.warehouse import Warehouse
+
+_BATCH_ROWS = 1 << 17
+_REJECTED_SCHEMA = pa.schema(
+    [
+        (REJECTED_FILE, pa.string()),
+        (REJECTED_LINE, pa.int64()),
+        (REJECTED_REASON, pa.string()),
+        (REJECTED_CONTENT, pa.string()),
+    ]
+)
+# Distinct reasons that are counted one by one: every unknown event is one.
+_MOST_REASONS = 1000
+_OTHER_REASONS = "other reasons"
+
+
+@dataclass
+class IngestReport:
+    """What was read, and what became of it."""
+
+    files: list[str] = field(default_factory=list)
+    schema: pa.Schema | None = None
+    n_accepted: int = 0
+    n_ignored: int = 0
+    n_rejected: int = 0
+    n_empty: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_rejected: str = ""
+    skipped: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def count(self, judged: Judgement, batch: Batch) -> None:
+        """Add what became of the rows of a batch, but for the rejected ones."""
+        self.n_accepted += judged.accepted.num_rows
+        self.n_ignored += judged.n_ignored
+        self.n_empty += batch.n_empty
+        counted = judged.accepted[EVENT].value_counts()
+        self.events.update(dict(zip(*(part.to_pylist() for part in counted.flatten()), strict=True)))
+
+    def count_rejected(self, reasons: list[str]) -> None:
+        """Add rejected rows by their reasons."""
+        self.n_rejected += len(reasons)
+        for reason, count in Counter(reasons).items():
+            is_one_too_many = reason not in self.reasons and len(self.reasons) >= _MOST_REASONS
+            self.reasons[_OTHER_REASONS if is_one_too_many else reason] += count
+
+    @property
+    def rejected_share(self) -> float:
+        """Rejected rows over all rows."""
+        return self.n_rejected / max(self.n_rejected + self.n_accepted + self.n_ignored, 1)
+
+
+def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: str) -> IngestReport:
+    """Read all feedback into the table `accepted`, its bad rows into the table `rejected`.
+
+    A stream: memory does not grow with the feed. `rejected` is written even when the feed is refused,
+    so that it can be looked at; `accepted` is then left as it was.
+
+    Raises:
+        InputError: the feed cannot be read, is empty, or has too many bad rows.
+    """
+    report = IngestReport()
+    criteria = _criteria(feedback)
+    columns = Columns(feedback)
+    ids = _id_columns(feedback, warehouse.schema_of(accepted))
+    with warehouse.replacing(accepted) as accepted_folder:
+        with (
+            warehouse.replacing(rejected) as rejected_folder,
+            pq.ParquetWriter(
+                rejected_folder / f"{rejected}.parquet", _REJECTED_SCHEMA, compression=COMPRESSION
+            ) as quarantine,
+            _EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
+        ):
+            files, skipped = files_behind(feedback.path)
+            report.skipped = [path.name for path in skipped]
+            for file in files:
+                report.files.append(str(file))
+                for batch in read_rows(file, columns, feedback):
+                    judged = judge(batch.rows, criteria)
+                    _quarantine(quarantine, str(file), batch, judged, report)
+                    events.write(judged, batch, str(file))
+                    report.count(judged, batch)
+        _require_a_good_feed(report, feedback, warehouse.path_of(rejected))
+        report.schema = events.schema
+        report.remarks = [column.remark for column in ids.values() if column.remark]
+    return report
+
+
+def _criteria(feedback: Feedback) -> Criteria:
+    pinned = {USER: feedback.user_id_type, ITEM: feedback.item_id_type}
+    return Criteria(
+        known=list(feedback.strengths),
+        ignored=feedback.ignored_events,
+        timestamp_unit=feedback.timestamp_unit.value,
+        blank_ids=feedback.blank_ids,
+        integer_ids=[column for column, wanted in pinned.items() if wanted is IdType.integer],
+    )
+
+
+def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColumn]:
+    pinned = {USER: ("user_id_type", feedback.user_id_type), ITEM: ("item_id_type", feedback.item_id_type)}
+    return {
+        column: IdColumn(column, setting, wanted, last.field(column).type if last else None)
+        for column, (setting, wanted) in pinned.items()
+    }
+
+
+def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
+    if not (report.n_accepted or report.n_rejected or report.n_ignored):
+        raise InputError(f"{feedback.path} has no rows, only a header. Was the export cut short?")
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
+    if report.rejected_share > feedback.max_rejected_share:
+        total = report.n_accepted + report.n_rejected + report.n_ignored
+        raise InputError(
+            f"{feedback.path}: {report.n_rejected:,} of {total:,} rows are bad, more than "
+            f"max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
+            f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
+            "or list it in ignored_events, or raise max_rejected_share."
+        )
+    if not report.n_accepted:
+        raise InputError(
+            f"{feedback.path}: no row is left, {report.n_ignored:,} were ignored and {report.n_rejected:,} "
+            f"rejected{': ' + reasons if reasons else ''}."
+        )
+
+
+def _quarantine(
+    writer: pq.ParquetWriter, file: str, batch: Batch, judged: Judgement, report: IngestReport
+) -> None:
+    """Write the rejected rows of a batch and count them."""
+    rejected = np.flatnonzero(judged.reasons != np.array(None))
+    contents = zip(*(batch.rows.take(pa.array(rejected)).to_pydict().values()), strict=True)
+    entries = batch.unparsed + [
+        (int(line), reason, ",".join("" if value is None else str(value) for value in content))
+        for line, reason, content in zip(
+            batch.lines[rejected], judged.reasons[rejected], contents, strict=True
+        )
+    ]
+    if not entries:
+        return
+    entries.sort()
+    if not report.n_rejected:
+        line, reason, _ = entries[0]
+        report.first_rejected = f"line {line:,} of {file}: {reason}"
+    report.count_rejected([reason for _, reason, _ in entries])
+    lines, why, content = (list(part) for part in zip(*entries, strict=True))
+    writer.write_table(pa.table([[file] * len(lines), lines, why, content], schema=_REJECTED_SCHEMA))
+
+
+class _EventWriter:
+    """Writes events to Parquet; what was written is rewritten when integers turn out to be text."""
+
+    def __init__(self, file: Path, ids: Mapping[str, IdColumn]) -> None:
+        self._file, self._ids = file, ids
+        self._writer: pq.ParquetWriter | None = None
+        self.schema: pa.Schema | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def write(self, judged: Judgement, batch: Batch, file: str) -> None:
+        """Append the accepted rows of a batch of that file."""
+        events = judged.accepted
+        if not events.num_rows:
+            return
+        table = pa.Table.from_batches([events])
+        for name, column in self._ids.items():
+            ids = column.convert(events[name], batch.lines[judged.places], file, typed=batch.typed)
+            table = table.set_column(table.schema.get_field_index(name), name, ids)
+        schema = self._schema_for(table.schema.names)
+        if self.schema is None:
+            self._open(schema)
+        elif schema.names != self.schema.names:
+            raise InputError(f"some feedback files have a column {TIMESTAMP} and others do not.")
+        elif schema != self.schema:
+            self._rewrite(schema)
+        assert self._writer is not None
+        self._writer.write_table(table.select(schema.names).cast(schema))
+
+    def _schema_for(self, names: list[str]) -> pa.Schema:
+        fields = [pa.field(name, column.type, nullable=False) for name, column in self._ids.items()]
+        fields.append(pa.field(EVENT, pa.string()))
+        if TIMESTAMP in names:
+            fields.append(pa.field(TIMESTAMP, TIMESTAMP_TYPE))
+        return pa.schema(fields)
+
+    def _open(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._writer = pq.ParquetWriter(self._file, schema, compression=COMPRESSION)
+
+    def _rewrite(self, schema: pa.Schema) -> None:
+        """Write anew what is there, ids as text: they are integers that read back the same."""
+        assert self._writer is not None
+        self._writer.close()
+        before = self._file.rename(self._file.with_name(self._file.name + ".before"))
+        try:
+            self._open(schema)
+            with pq.ParquetFile(before) as written:
+                for batch in written.iter_batches(_BATCH_ROWS):
+                    self._writer.write_batch(batch.cast(schema))
+        finally:
+            before.unlink()

@@ -1,0 +1,64 @@
+"""How Dagster keeps the tables of an asset in the warehouse, and hands them on."""
+
+from pathlib import PurePath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from dagster import (
+    ConfigurableIOManager,
+    InputContext,
+    MetadataValue,
+    OutputContext,
+    ResourceDependency,
+    TableColumn,
+    TableSchema,
+)
+
+from recsys_pipeline.core.columns import DESCRIPTIONS
+from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.steps import classify_errors
+from recsys_pipeline.storage.warehouse import Warehouse
+
+
+def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> dict[str, Any]:
+    """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
+    columns = [
+        TableColumn(field.name, str(field.type), description=DESCRIPTIONS.get(field.name)) for field in schema
+    ]
+    return {
+        "dagster/row_count": n_rows,
+        "dagster/column_schema": TableSchema(columns=columns),
+        "path": MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
+    }
+
+
+class WarehouseIOManager(ConfigurableIOManager):
+    """Keeps a table as `<asset>.parquet`, a dictionary of tables as `<asset>/<name>.parquet`.
+
+    Where one of several tables is called as the asset is, all lie beside each other in the warehouse. A table
+    is handed on as `pyarrow.Table`, or as `pyarrow.dataset.Dataset` to be read as a stream.
+    """
+
+    warehouse: ResourceDependency[Warehouse]
+
+    @classify_errors()
+    def handle_output(self, context: OutputContext, obj: pa.Table | Tables) -> None:
+        """Replace the tables and add path, rows and columns to the materialization."""
+        asset = context.asset_key.path[-1]
+        tables = {asset: obj} if isinstance(obj, pa.Table) else obj
+        self.warehouse.write_tables(asset, tables)
+        shown = tables.get(asset, next(iter(tables.values())))
+        path = self.warehouse.path_of(asset)
+        context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
+
+    @classify_errors()
+    def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Tables:
+        """Read what the asset asks for by the type of its argument."""
+        asset = context.asset_key.path[-1]
+        wanted = context.dagster_type.typing_type
+        if wanted is ds.Dataset:
+            return self.warehouse.open_table(asset)
+        if wanted is pa.Table:
+            return self.warehouse.read_table(asset)
+        return self.warehouse.read_tables(asset)

@@ -1,0 +1,78 @@
+"""The first tables of the graph from a few events, in memory."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
+from recsys_pipeline.core.interactions import EventRules, Interactions, Tables
+from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.strengths import Aggregate
+from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.engines.local.aggregation import interaction_strengths
+
+SHOP = {"view": 1.0, "buy": 3.0}
+
+
+def interactions_of(
+    events: Sequence[tuple],
+    strengths: Mapping[str, float] = SHOP,
+    *,
+    target_events: Collection[str] = (),
+    seen_events: Collection[str] = (),
+) -> Interactions:
+    """Of events (user, item, name) or (user, item, name, microseconds since 1970)."""
+    columns = list(zip(*events, strict=True))
+    table = {USER: columns[0], ITEM: columns[1], EVENT: columns[2]}
+    if len(columns) > 3:
+        table[TIMESTAMP] = pa.array(columns[3], pa.timestamp("us", tz="UTC"))
+    rules = EventRules(
+        strengths, Aggregate.sum, list(target_events or strengths), list(seen_events or strengths)
+    )
+    aggregated = interaction_strengths(ds.InMemoryDataset(pa.table(table)), *rules)
+    return Interactions.from_strengths(with_metadata(aggregated, rules.to_metadata()))
+
+
+def matrix_of(interactions: Interactions) -> Tables:
+    """`bm25_matrix`."""
+    return interactions.to_tables(bm25_weights(interactions.pattern, interactions.strengths, k1=100.0, b=0.8))
+
+
+def split_of(
+    interactions: Interactions,
+    *positions: Sequence[int],
+    keep_other_events: bool = False,
+    strategy: str = "random",
+) -> pa.Table:
+    """`leave_one_out_split`: of each split, the positions that it holds out."""
+    tables = [
+        interactions.held_out_table(np.array(each, np.int64), number) for number, each in enumerate(positions)
+    ]
+    return as_split(pa.concat_tables(tables), keep_other_events=keep_other_events, strategy=strategy)
+
+
+def given_split(interactions: Interactions, given: Sequence[tuple]) -> pa.Table:
+    """`leave_one_out_split` of a file with these (user, item)."""
+    users, items = zip(*given, strict=True)
+    ids = pa.table(
+        {USER: pa.array(users, interactions.users.type), ITEM: pa.array(items, interactions.items.type)}
+    )
+    return as_split(interactions.given_table(ids, 0), strategy="file")
+
+
+def as_split(table: pa.Table, *, keep_other_events: bool = False, strategy: str = "random") -> pa.Table:
+    """The table with what the asset says of it."""
+    return with_metadata(table, {"keep_other_events": keep_other_events, "strategy": strategy})
+
+
+def shop_events(n_users: int = 30, n_items: int = 50) -> list[tuple[str, int, str]]:
+    """Everybody views 8 items of their parity and buys the first 3 of them."""
+    rng = np.random.default_rng(5)
+    events = []
+    for user in range(n_users):
+        viewed = rng.choice(np.arange(user % 2, n_items, 2), 8, replace=False).tolist()
+        events += [(f"u{user}", item, "view") for item in viewed]
+        events += [(f"u{user}", item, "buy") for item in viewed[:3]]
+    return events

@@ -1,0 +1,66 @@
+"""Locations without secrets, and refusals that do not repeat them."""
+
+import pytest
+from pydantic import ValidationError
+
+from recsys_pipeline.assets.evaluation import EvaluationConfig
+from recsys_pipeline.assets.splitting import SplitConfig
+from recsys_pipeline.core.locations import checked_location
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse
+
+SECRET = "hunter2"
+WITH_SECRETS = [
+    f"s3://user:{SECRET}@bucket/x",
+    f"memory://u:{SECRET}@h/w",
+    f"simplecache::s3://user:{SECRET}@bucket/x",
+    f"zip://a.csv::https://user:{SECRET}@host/x.zip",
+    f"https://{SECRET}@host/x.csv",
+    f"https://host/x.csv?token={SECRET}",
+    f"s3://bucket/x?AWSSecretAccessKey={SECRET}&y=1",
+    f"https://account.blob.core.windows.net/c/x?sv=1&sig={SECRET}",
+]
+
+
+@pytest.mark.parametrize("location", WITH_SECRETS)
+def test_a_secret_is_refused_and_not_shown(location):
+    with pytest.raises(ValueError, match="holds a password or key") as refusal:
+        checked_location(location)
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize("location", WITH_SECRETS)
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text: Warehouse(path=text),
+        lambda text: Feedback(path=text),
+        lambda text: SplitConfig(file=text),
+        lambda text: EvaluationConfig(file=text),
+    ],
+    ids=["warehouse", "feedback", "split file", "evaluation file"],
+)
+def test_every_field_that_holds_a_location_refuses_it(made, location):
+    with pytest.raises(ValidationError) as refusal:
+        made(location)
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "data/feed.csv",
+        "/data/a@b:c.csv",
+        "s3://bucket/key=1/part?.parquet",
+        "abfs://container@account.dfs.core.windows.net/folder",
+        "simplecache::s3://bucket/x",
+        "memory://warehouse",
+    ],
+)
+def test_a_location_without_secrets_stays_as_it_is(location):
+    assert checked_location(location) == location
+
+
+def test_an_empty_path_says_so():
+    with pytest.raises(ValueError, match="the path is empty"):
+        checked_location(" ")

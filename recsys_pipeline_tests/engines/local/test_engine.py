@@ -1,0 +1,232 @@
+"""The engine of this machine: from tables and hyperparameters to ranks and factors."""
+
+import tempfile
+from itertools import islice
+
+import numpy as np
+import pytest
+from upath import UPath
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import factors_in
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
+from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.storage.journal import Journal
+from recsys_pipeline_tests.core.small_feeds import (
+    given_split,
+    interactions_of,
+    matrix_of,
+    shop_events,
+    split_of,
+)
+
+PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
+TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=10.0, iterations=4, bm25_K1=100.0, bm25_B=0.8)
+SHOP = interactions_of(shop_events(), **PURCHASES)
+LISTS = {name: [value] for name, value in TRIAL.as_dict().items()}
+
+
+def plan(trials, **changes):
+    whole = SearchPlan(
+        trials=trials,
+        mappings={DEFAULT_STRENGTHS: None},
+        solver="implicit",
+        seed=42,
+        method=SearchMethod.grid,
+        first_rung=5,
+        workers=1,
+    )
+    return whole._replace(**changes)
+
+
+def shop_split(n_splits=1, **options):
+    held_out = [
+        leave_one_out(SHOP.pattern, seed=seed, min_interactions=3, allowed=SHOP.target)
+        for seed in range(n_splits)
+    ]
+    return split_of(SHOP, *held_out, **options)
+
+
+def prepared(trials, split=None, interactions=SHOP, **changes):
+    table = shop_split() if split is None else split
+    return LocalEngine().search(matrix_of(interactions), table, plan(trials, **changes))
+
+
+def run(search, known=None):
+    """By hyperparameters, the results; and what was computed."""
+    computed = []
+    results = search.run(known or {}, computed.append)
+    return {result.hyperparameters: result for result in results}, computed
+
+
+def test_halving_over_several_splits_goes_on_from_every_state():
+    trials = grid({**LISTS, "regularization": [0.01, 0.1], "iterations": [4, 12]})
+    split = shop_split(n_splits=2)
+    halved, _ = run(prepared(trials, split, method=SearchMethod.halving, first_rung=4))
+    whole, _ = run(prepared(trials, split))
+
+    to_the_end = [trial for trial, result in halved.items() if result.iterations_done is None]
+    assert len(halved) == len(whole) == 4
+    # Both fits pass 4 iterations; the better one goes on to 12.
+    assert sorted(trial.iterations for trial in to_the_end) == [4, 4, 12]
+    for trial in to_the_end:
+        assert halved[trial].ranks.tolist() == whole[trial].ranks.tolist()
+
+
+def test_the_state_of_a_fit_is_kept_no_longer_than_it_may_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    trials = grid({**LISTS, "alpha": [float(n) for n in range(1, 9)], "iterations": [2, 8]})
+    search = prepared(trials, method=SearchMethod.halving, first_rung=2)
+    kept = [len(list(tmp_path.glob("recsys-search-*/states/*.npz"))) for _ in search.run({}, lambda _: None)]
+
+    # Eight fits advance to 2 iterations, four of them to 4, two of these to 8.
+    assert max(kept) == 8
+    assert kept[-1] == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
+    lists = {**LISTS, "factors": [2, 8], "alpha": [1.0, 40.0], "iterations": [1, 4], "bm25_K1": [10.0, 500.0]}
+
+    def started():
+        trials = draw(64, 42, lists)
+        search = prepared(trials, method=SearchMethod.random)
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+
+    search, journal = started()
+    interrupted = search.run({}, journal.add)
+    begun = list(islice(interrupted, 24))
+    interrupted.close()
+    search, journal = started()
+    known = {result.hyperparameters: result for result in journal.finished(search.candidates)}
+    results, computed = run(search, known)
+
+    assert {result.hyperparameters for result in begun} == set(known)
+    assert len(results) == 64
+    assert {result.hyperparameters for result in computed} == set(results) - set(known)
+    whole, _ = run(started()[0])
+    assert {trial: result.scores for trial, result in results.items()} == {
+        trial: result.scores for trial, result in whole.items()
+    }
+
+
+def test_strangers_and_unknown_items_are_misses():
+    events = [event for event in shop_events() if event[:2] not in {("u0", 0), ("u1", 1)}]
+    interactions = interactions_of(events, **PURCHASES)
+    given = [("u0", 0), ("u1", 1), ("stranger", 4), ("other stranger", 4), ("u1", 9999)]
+    (result,) = run(prepared([TRIAL], given_split(interactions, given), interactions))[0].values()
+
+    assert result.ranks[2:].tolist() == [11, 11, 11]
+    # Of four users two are strangers, who stay in the denominator.
+    assert result.scores.hit_rate in (0, 1 / 4, 2 / 4)
+
+
+def test_a_user_with_several_held_out_items_counts_once():
+    # So few items that what is held out is among the ten best of the 14 that are left.
+    interactions = interactions_of(shop_events(n_items=20))
+    of_users = [np.flatnonzero(interactions.pattern.user_of_interaction == user) for user in (0, 1)]
+    table = split_of(interactions, [*of_users[0][:2], *of_users[1][:1]])
+    (result,) = run(prepared([TRIAL], table, interactions))[0].values()
+
+    first, second = sorted(result.ranks[:2].tolist())
+    assert second <= 10
+    precisions = [(1 / first + 2 / second) / 2, 1 / result.ranks[2]]
+    assert result.scores.map == pytest.approx(np.mean(precisions))
+    assert result.scores.standard_error == pytest.approx(np.std(precisions, ddof=1) / np.sqrt(2))
+
+
+def test_workers_are_as_many_as_the_cores_that_may_be_used():
+    assert prepared([TRIAL], workers=0).workers == usable_cores()
+    assert prepared([TRIAL], workers=3).workers == 3
+
+
+def test_the_content_of_a_search_tells_data_splits_and_mappings_apart():
+    mappings = {
+        DEFAULT_STRENGTHS: None,
+        "equal": {"view": 1.0, "buy": 1.0},
+        "same": {"view": 1.0, "buy": 3.0},
+    }
+    content = prepared([TRIAL], mappings=mappings).content
+
+    assert content == prepared([TRIAL], mappings=mappings).content
+    assert content["equal"] != content[DEFAULT_STRENGTHS] == content["same"]
+    others = [
+        prepared([TRIAL], shop_split(n_splits=2)),
+        prepared([TRIAL], shop_split(keep_other_events=True)),
+        prepared([TRIAL], interactions=interactions_of([*shop_events(), ("u0", 0, "view")], **PURCHASES)),
+    ]
+    assert content[DEFAULT_STRENGTHS] not in [other.content[DEFAULT_STRENGTHS] for other in others]
+
+
+@pytest.mark.parametrize(
+    ("trial", "changes", "message"),
+    [
+        pytest.param(
+            TRIAL,
+            {"mappings": {"default": None, "odd": {"refund": 1.0}}},
+            "strength_mappings: the feedback has no refund. It has view, buy",
+            id="event",
+        ),
+        pytest.param(TRIAL.replace(nu=0.5), {}, "Choose solver `batched`", id="solver"),
+    ],
+)
+def test_what_the_data_or_the_solver_does_not_have_is_refused_before_anything_is_trained(
+    trial, changes, message
+):
+    with pytest.raises(InputError, match=message):
+        prepared([trial], **changes)
+
+
+def test_weights_at_or_below_zero_are_refused_where_there_are_weights():
+    crawler = [("crawler", item, "view") for item in range(50)]
+    interactions = interactions_of([*shop_events(), *crawler], **PURCHASES)
+
+    with pytest.raises(InputError, match=r"1 users touched all 50 items.*: crawler\."):
+        prepared([TRIAL], interactions=interactions)
+    with pytest.raises(InputError, match=r": crawler\."):
+        LocalEngine().refit(matrix_of(interactions), winner())
+    unweighted = TRIAL.replace(weighting="none")
+    prepared([unweighted], interactions=interactions)
+    LocalEngine().refit(matrix_of(interactions), winner(unweighted))
+
+
+def winner(trial=TRIAL, strengths=None):
+    return Winner(trial, 42, "implicit", strengths, {}, None)
+
+
+def test_the_winner_is_trained_on_all_interactions():
+    fitted = LocalEngine().refit(matrix_of(SHOP), winner())
+
+    assert fitted.users["UserID"].to_pylist() == SHOP.users.to_pylist()
+    assert fitted.items["ProductCode"].to_pylist() == SHOP.items.to_pylist()
+    scores = factors_in(fitted.users) @ factors_in(fitted.items).T
+    own = np.zeros(scores.shape, bool)
+    own[SHOP.pattern.user_of_interaction, SHOP.pattern.indices] = True
+    assert scores[own].mean() > 2 * scores[~own].mean()
+
+
+def test_a_mapping_that_leaves_events_out_is_trained_on_the_rest():
+    more_views = [*shop_events(), *(("u0", item, "view") for item in range(0, 50, 2))]
+    fitted = [
+        LocalEngine().refit(matrix_of(interactions_of(events, **PURCHASES)), winner(strengths={"buy": 1.0}))
+        for events in (shop_events(), more_views)
+    ]
+
+    assert np.array_equal(*(factors_in(each.users) for each in fitted))
+    assert np.array_equal(*(factors_in(each.items) for each in fitted))
+
+
+def test_the_blend_is_learned_from_the_held_out_interactions():
+    """Everybody buys what they viewed."""
+    blend = prepared([TRIAL], shop_split(keep_other_events=True)).fit_blend(TRIAL)
+
+    assert set(blend.events) == {"view", "buy"}
+    assert blend.events["view"] > 0.5
+
+
+def test_there_is_no_blend_where_nothing_that_is_held_out_is_known():
+    assert prepared([TRIAL], given_split(SHOP, [("stranger", 4), ("u1", 9999)])).fit_blend(TRIAL) is None

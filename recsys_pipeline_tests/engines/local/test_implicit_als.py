@@ -1,0 +1,77 @@
+"""The trainer on `implicit`."""
+
+import numpy as np
+import pytest
+from implicit.cpu.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer, top_items, trained_model
+from recsys_pipeline.engines.local.training import Fit
+from recsys_pipeline_tests.worlds import pattern_of
+
+FIT = Fit(
+    Hyperparameters(factors=4, regularization=0.1, alpha=7.0, iterations=5, bm25_K1=100.0, bm25_B=0.8), (2, 5)
+)
+
+
+def world():
+    rng = np.random.default_rng(0)
+    pattern = pattern_of([rng.choice(25, 6, replace=False) for _ in range(20)], 25)
+    return pattern.user_items(rng.random(pattern.n_interactions))
+
+
+def test_each_checkpoint_is_a_plain_fit_of_so_many_iterations():
+    user_items = world()
+    for state in ImplicitTrainer().train(user_items, FIT, seed=3):
+        with threadpool_limits(1, "blas"):
+            plain = AlternatingLeastSquares(
+                4, regularization=0.1, alpha=7.0, iterations=state.iterations, random_state=3, num_threads=1
+            )
+            plain.fit(user_items, show_progress=False)
+        assert np.array_equal(state.user_factors, plain.user_factors)
+        assert np.array_equal(state.item_factors, plain.item_factors)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 7.0])
+def test_trains_on_arrays_that_must_not_be_written_to(alpha):
+    fit = Fit(FIT.longest.replace(alpha=alpha), (2,))
+    plain, lent = world(), world()
+    for array in (lent.data, lent.indices, lent.indptr):
+        array.flags.writeable = False
+    (expected,), (state,) = (ImplicitTrainer().train(each, fit, seed=3) for each in (plain, lent))
+
+    assert np.array_equal(state.item_factors, expected.item_factors)
+
+
+def test_a_fit_goes_on_from_where_an_earlier_one_stopped():
+    user_items = world()
+    first, last = (
+        state._replace(user_factors=state.user_factors.copy(), item_factors=state.item_factors.copy())
+        for state in ImplicitTrainer().train(user_items, FIT, seed=3)
+    )
+    (resumed,) = ImplicitTrainer().train(user_items, Fit(FIT.longest, (5,)), seed=3, start=first)
+
+    assert np.array_equal(resumed.item_factors, last.item_factors)
+    assert resumed.seconds > first.seconds
+
+
+def test_blas_has_its_threads_back_after_a_fit():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    list(ImplicitTrainer().train(world(), FIT, seed=3))
+    assert threads() == before
+
+
+def test_top_items_are_the_best_of_all(rng):
+    users, items = rng.random((5, 3), dtype=np.float32), rng.random((8, 3), dtype=np.float32)
+    model = trained_model(Hyperparameters(3, 0.1, 1.0, 1, 100.0, 0.8), 1, Factors(users, items))
+    user_items = pattern_of([[0]] * 5, 8).user_items(np.ones(5))
+
+    some = np.array([4, 1])
+    best = np.argsort(-(users @ items.T), axis=1)[some, :3]
+    assert top_items(model, user_items, some, 3).tolist() == best.tolist()
+    assert top_items(model, user_items, some, 99).shape == (2, 8)

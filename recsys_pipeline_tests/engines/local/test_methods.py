@@ -1,0 +1,134 @@
+"""What each strategy has fitted, on scores that are given."""
+
+import pytest
+
+from recsys_pipeline.core.hyperparameters import grid
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.engines.local.methods import exhaustive, halving, rungs
+
+TRIALS = grid(
+    {
+        "factors": [8],
+        "regularization": [0.1],
+        "alpha": [float(n) for n in range(1, 9)],
+        "iterations": [4, 20],
+        "bm25_K1": [100.0],
+        "bm25_B": [0.8],
+    }
+)
+
+
+def nothing(_):
+    """No state is kept, so none is forgotten."""
+
+
+class Bench:
+    """A world in which MAP@10 grows with alpha and with the iterations; counts what is trained."""
+
+    def __init__(self, failing=()):
+        self.iterations = 0
+        self.failing = failing
+        self.states = {}
+
+    def run(self, tasks):
+        for task in tasks:
+            key = task.fit.trial(0)
+            done = self.states.get(key, 0) if task.resume else 0
+            for n in task.fit.checkpoints:
+                assert n > done
+                self.iterations += n - done
+                done = n
+                yield self.result(task.fit.trial(n))
+            if task.keep:
+                self.states[key] = done
+
+    def result(self, trial):
+        if trial.alpha in self.failing:
+            return TrialResult(trial, None, float("nan"), "diverged")
+        score = trial.alpha / 10 + trial.iterations / 1000
+        return TrialResult(trial, Scores(score, 0.0, score, score, score, score), 1.0)
+
+
+def test_the_grid_does_every_trial_once():
+    bench = Bench()
+    results = list(exhaustive(TRIALS, {}, bench.run))
+
+    assert {result.hyperparameters for result in results} == set(TRIALS)
+    assert len(results) == len(TRIALS)
+    assert bench.iterations == 8 * 20
+
+
+def test_what_is_known_is_not_done_again():
+    bench = Bench()
+    known = {trial: bench.result(trial) for trial in TRIALS if trial.alpha > 2}
+    results = list(exhaustive(TRIALS, known, bench.run))
+
+    assert {result.hyperparameters for result in results} == set(TRIALS)
+    assert bench.iterations == 2 * 20
+
+
+@pytest.mark.parametrize(
+    ("longest", "first", "expected"),
+    [(20, 5, [5, 10, 20]), (20, 2, [3, 5, 10, 20]), (16, 4, [4, 8, 16]), (3, 5, [3]), (1, 1, [1])],
+)
+def test_rungs_halve_down_to_the_first(longest, first, expected):
+    assert rungs(longest, first) == expected
+
+
+def test_halving_gives_every_trial_a_row_and_stops_the_worse_half_at_each_rung():
+    bench = Bench()
+    results = {
+        result.hyperparameters: result for result in halving(TRIALS, {}, bench.run, first=5, forget=nothing)
+    }
+
+    assert set(results) == set(TRIALS)
+    reached = {t.alpha: r.iterations_done for t, r in results.items() if t.iterations == 20}
+    assert reached == {1: 5, 2: 5, 3: 5, 4: 5, 5: 10, 6: 10, 7: None, 8: None}
+    assert all(r.iterations_done is None for t, r in results.items() if t.iterations == 4)
+    assert bench.iterations == 8 * 5 + 4 * 5 + 2 * 10
+    assert best_first(list(results.values()))[0].hyperparameters.alpha == 8
+
+
+class PowerCutError(Exception):
+    """The search ends here."""
+
+
+@pytest.mark.parametrize("n_finished", [0, 3, 9, 15])
+def test_halving_goes_on_where_it_was_interrupted(n_finished):
+    whole = list(halving(TRIALS, {}, Bench().run, first=5, forget=nothing))
+    journal = {}
+    bench = Bench()
+
+    def run_until_the_power_cut(tasks):
+        for result in bench.run(tasks):
+            if len(journal) == n_finished:
+                raise PowerCutError
+            journal[result.hyperparameters] = result
+            yield result
+
+    with pytest.raises(PowerCutError):
+        list(halving(TRIALS, {}, run_until_the_power_cut, first=5, forget=nothing))
+    # The states are gone with the process; what was journalled is left.
+    bench = Bench()
+    again = list(halving(TRIALS, journal, bench.run, first=5, forget=nothing))
+
+    assert {r.hyperparameters: r for r in again} == {r.hyperparameters: r for r in whole}
+
+
+def test_halving_drops_a_fit_that_fails():
+    results = {
+        r.hyperparameters: r for r in halving(TRIALS, {}, Bench(failing=[8.0]).run, first=5, forget=nothing)
+    }
+
+    assert set(results) == set(TRIALS)
+    assert results[TRIALS[-1]].failure == "diverged"
+    assert best_first(list(results.values()))[0].hyperparameters.alpha == 7
+
+
+def test_a_fit_that_is_decided_is_forgotten_once():
+    forgotten = []
+    list(halving(TRIALS, {}, Bench().run, first=5, forget=lambda fit: forgotten.append(fit.longest.alpha)))
+
+    # Of eight fits four are dropped after 5 iterations and two after 10; the last rung keeps no state.
+    assert sorted(forgotten) == [1, 2, 3, 4, 5, 6]

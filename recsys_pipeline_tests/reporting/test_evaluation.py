@@ -1,0 +1,88 @@
+"""What an evaluation says of the tuned model."""
+
+import numpy as np
+import pytest
+
+from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
+from recsys_pipeline.core.comparison import Interval
+from recsys_pipeline.core.evaluation import BLEND, LEAKING, POPULARITY, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation_tables import models_table, segments_table
+from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
+
+WORSE, EQUAL, BETTER = Interval(-0.2, -0.1), Interval(-0.1, 0.1), Interval(0.1, 0.2)
+
+
+def quality(mean, difference=EQUAL):
+    return Quality(mean, 0.01, Interval(mean - 0.02, mean + 0.02), difference, mean, mean, mean)
+
+
+def shown(models):
+    ranks = HeldOutRanks(
+        seed=np.zeros(3, int),
+        users=np.arange(3, dtype=np.int32),
+        items=np.arange(3, dtype=np.int32),
+        interactions_of_user=np.array([1, 2, 3]),
+        popularity_of_item=np.array([3, 2, 1]),
+        ranks={name: np.array([1, 2, 11]) for name in models},
+    )
+    lists = dict.fromkeys(models, BeyondAccuracy(0.5, 2.0, 0.25, 1.0))
+    tables = models_table(models, lists), segments_table(ranks, np.array([3, 2, 1]), 10)
+    return evaluation_metadata(models, lists, *tables, ranks, 10, 1, "as told")
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        pytest.param(
+            {POPULARITY: quality(0.1, WORSE), "item-kNN": quality(0.2, WORSE)},
+            "the tuned model (0.3000) is better than item-kNN (0.2000), the next",
+            id="better",
+        ),
+        pytest.param(
+            {"item-kNN": quality(0.2)},
+            "the tuned model (0.3000) is not distinguishable from item-kNN (0.2000), the next",
+            id="not distinguishable",
+        ),
+        pytest.param(
+            {"item-kNN": quality(0.4, BETTER)},
+            "the tuned model (0.3000) is worse than item-kNN (0.4000), the best of the others",
+            id="worse",
+        ),
+        pytest.param(
+            {POPULARITY: quality(0.1, WORSE), BLEND: quality(0.4, BETTER), LEAKING: quality(0.9, BETTER)},
+            "the tuned model (0.3000) is better than popularity (0.1000), the next, "
+            "and worse than its blend (0.4000)",
+            id="neither the blend nor what leaks is one of the others",
+        ),
+    ],
+)
+def test_the_verdict(others, expected):
+    assert verdict({TUNED: quality(0.3, Interval(0, 0)), **others}) == expected
+
+
+def test_the_figures_are_those_of_the_tuned_model():
+    metadata = shown({TUNED: quality(0.3), POPULARITY: quality(0.1, WORSE)})
+
+    assert metadata["MAP@10"] == metadata["NDCG@10"] == metadata["Recall@10"] == 0.3
+    assert (metadata["MAP@10 low"], metadata["MAP@10 high"]) == (0.28, 0.32)
+    assert (metadata["users"], metadata["held_out_interactions"], metadata["seeds"]) == (3, 3, 1)
+    assert (metadata["coverage"], metadata["novelty"], metadata["users_reached"]) == (0.5, 2.0, 1.0)
+    assert metadata["protocol"] == "as told"
+    assert "leak_of_weights" not in metadata
+
+
+def test_the_leak_of_weights_is_what_weights_of_all_interactions_add():
+    metadata = shown({TUNED: quality(0.3), POPULARITY: quality(0.1), LEAKING: quality(0.45, BETTER)})
+
+    assert metadata["leak_of_weights"] == 0.15
+    assert metadata["leak_of_weights_interval"] == "+0.1000 to +0.2000"
+
+
+def test_models_are_rows_and_segments_are_rows_with_a_column_a_model():
+    metadata = shown({TUNED: quality(0.3), POPULARITY: quality(0.1, WORSE)})
+    models, segments = (metadata[name].md_str.splitlines() for name in ("models", "segments"))
+
+    assert [line.split(" | ")[0] for line in models[2:]] == ["| tuned ALS", "| popularity"]
+    assert "| -0.2000 to -0.1000 |" in models[3]
+    assert segments[0].endswith("| held-out interactions | tuned ALS | popularity |")
+    assert segments[2].startswith("| user | few interactions (up to 1) | 1 | 1.0000 +- ")

@@ -1,0 +1,66 @@
+"""What a search says of its trials."""
+
+import numpy as np
+
+from recsys_pipeline.core.comparison import Interval
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.results import results_table
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.reporting.trials import search_metadata
+
+TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
+
+
+def result(mean, **changes):
+    scores = Scores(mean, 0.01, mean, mean, mean, mean)
+    return TrialResult(TRIAL.replace(**changes), scores, 1.0, ranks=np.array([1], np.uint8))
+
+
+def shown():
+    ranking = [
+        result(0.4),
+        result(0.3, weighting="none"),
+        result(0.2, alpha=6.0),
+        TrialResult(TRIAL.replace(alpha=7.0), None, float("nan"), "diverged"),
+    ]
+    differences = [Interval(0.0, 0.0), Interval(-0.2, 0.1), Interval(-0.3, -0.1), None]
+    return search_metadata(results_table(ranking, differences, chosen=0), blend=None)
+
+
+def test_trials_are_told_by_what_they_differ_in_and_how_sure_their_order_is():
+    header, _, *rows = shown()["best_trials"].md_str.splitlines()
+
+    assert header.startswith(r"|  | alpha | bm25\_K1 | bm25\_B | weighting | MAP@10 |")
+    assert rows[0].startswith("| chosen | 5 | 100 | 0.8 | bm25 | 0.4000 +- 0.0100 |")
+    assert rows[1].startswith("|  | 5 |  |  | none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 | no |")
+    assert "| -0.3000 to -0.1000 | yes |" in rows[2]
+    assert rows[3].startswith("|  | 7 | 100 | 0.8 | bm25 |  |  | failed |")
+
+
+def test_the_figures_are_those_of_the_chosen_trial_and_failures_are_counted():
+    metadata = shown()
+
+    assert metadata["MAP@10"] == 0.4
+    assert (metadata["trials"], metadata["failed_trials"]) == (4, 1)
+    assert metadata["not_distinguishable_from_best"] == 2
+
+
+def test_a_choice_is_worth_what_its_best_trial_is():
+    metadata = shown()
+
+    assert metadata["worth_of_weighting"].md_str.splitlines()[2:] == [
+        "| bm25 | 0.4000 +- 0.0100 | +0.0000 to +0.0000 |",
+        "| none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 |",
+    ]
+    assert "worth_of_strengths" not in metadata
+
+
+def test_a_model_is_told_without_what_it_does_not_use_or_has_as_usual():
+    assert told_hyperparameters(TRIAL.replace(ensemble_size=3)) == (
+        "factors 4, regularization 0.1, alpha 5, iterations 6, bm25_K1 100, bm25_B 0.8, ensemble_size 3"
+    )
+    assert told_hyperparameters(TRIAL.replace(weighting="none")) == (
+        "factors 4, regularization 0.1, alpha 5, iterations 6, weighting none"
+    )

@@ -1,0 +1,411 @@
+"""What is loaded is what was published; pointer and manifest are input like any other."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from implicit.cpu.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_limits
+from upath import UPath
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import FactorTables, factor_table
+from recsys_pipeline.storage.releases import Contents, current_release, publish, read_manifest, read_release
+from recsys_pipeline_tests.storage.bucket import new_bucket
+from recsys_pipeline_tests.storage.killing import killed_everywhere
+from recsys_pipeline_tests.worlds import pattern_of
+
+PATTERN = pattern_of([[0], [0, 2]], 3)
+BM25 = {"bm25_K1": 100.0, "bm25_B": 0.8}
+MANIFEST = {
+    "hyperparameters": {"factors": 2, "regularization": 0.1, "alpha": 1.0, "iterations": 1} | BM25,
+    "seed": 1,
+    "solver": "implicit",
+    "strengths": {"view": 1.0},
+    "target_events": ["view"],
+    "seen_events": ["view"],
+    "metrics": {},
+    "counts": {},
+    "inputs": {"bm25_matrix": "0123"},
+}
+FILES = (
+    "user_factors.parquet",
+    "item_factors.parquet",
+    "user_items.parquet",
+    "implicit_recommender_model.pkl",
+)
+
+
+def factors_of(number, n):
+    return np.full((n, 2), number, np.float32)
+
+
+def publish_number(root, number, keep_versions=7):
+    """A model all of whose factors are `number`."""
+    factors = FactorTables(
+        users=factor_table("UserID", pa.array([10, 20]), factors_of(number, 2)),
+        items=factor_table("ProductCode", pa.array(["00a", "b", "c"]), factors_of(number, 3)),
+        fit_seconds=0.0,
+    )
+    contents = Contents(
+        PATTERN,
+        weights=np.array([0.5, 1, 0], np.float32),
+        excluded=np.array([True, False, True]),
+        counts={"view": np.array([1, 2, 3], np.int32)},
+    )
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(factors=2)
+    return publish(root, factors, contents, MANIFEST, model, keep_versions)
+
+
+def load(root):
+    return read_release(current_release(root))
+
+
+def loaded_number(root):
+    release = load(root)
+    (number,) = {*release.factors.users.ravel(), *release.factors.items.ravel()}
+    return int(number)
+
+
+def versions(root):
+    return sorted(path.name for path in (root / "best_model").iterdir() if path.name.endswith("Z"))
+
+
+def listing(root):
+    return sorted(path.name for path in (root / "best_model").iterdir())
+
+
+@pytest.fixture(params=["local", "object store"])
+def root(request, tmp_path, monkeypatch):
+    return UPath(tmp_path) if request.param == "local" else new_bucket(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    root = tmp_path_factory.mktemp("published")
+    publish_number(UPath(root), 1)
+    return root
+
+
+@pytest.fixture
+def store(published, tmp_path):
+    """A local release store with one version."""
+    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "best_model"
+
+
+@pytest.fixture
+def version(store):
+    (version,) = (path for path in store.iterdir() if path.is_dir())
+    return version
+
+
+def test_what_was_published_is_loaded(root):
+    folder = publish_number(root, 1)
+    release = load(root)
+
+    assert release.users.to_pylist() == [10, 20]
+    assert release.items.to_pylist() == ["00a", "b", "c"]
+    assert release.factors.users.tolist() == [[1, 1]] * 2
+    assert release.factors.items.tolist() == [[1, 1]] * 3
+    contents = release.contents
+    assert contents.pattern.user_items(contents.weights).toarray().tolist() == [[0.5, 0, 0], [1, 0, 0]]
+    assert contents.excluded.tolist() == [True, False, True]
+    assert {event: counts.tolist() for event, counts in contents.counts.items()} == {"view": [1, 2, 3]}
+    assert release.manifest.items() >= MANIFEST.items()
+    assert release.manifest["version"] == folder.name
+    assert set(release.manifest["files"]) == set(FILES)
+
+
+# --- Versions ---
+
+
+def test_the_newest_versions_stay(root):
+    names = [publish_number(root, number, keep_versions=2).name for number in range(4)]
+
+    assert versions(root) == names[-2:]
+    assert loaded_number(root) == 3
+
+
+def test_with_one_to_keep_it_is_the_current_one(root):
+    for number in range(2):
+        publish_number(root, number, keep_versions=1)
+
+    assert len(versions(root)) == 1
+    assert loaded_number(root) == 1
+
+
+def test_versions_stay_in_order_when_the_clock_goes_back(root):
+    of_the_future = publish_number(root, 1)
+    renamed = of_the_future.parent / "29991231T235959999999Z"
+    of_the_future.fs.mv(of_the_future.path, renamed.path, recursive=True)
+    pointer = root / "best_model" / "current.json"
+    pointer.write_text(pointer.read_text().replace(of_the_future.name, renamed.name))
+    assert loaded_number(root) == 1
+    publish_number(root, 2)
+
+    assert versions(root) == ["29991231T235959999999Z", "30000101T000000000000Z"]
+    assert loaded_number(root) == 2
+
+
+def test_whatever_else_lies_in_the_store_stays(root):
+    publish_number(root, 1, keep_versions=1)
+    for name in (".DS_Store", "notes.txt"):
+        (root / "best_model" / name).write_text("mine")
+    publish_number(root, 2, keep_versions=1)
+
+    assert set(listing(root)) == {".DS_Store", "notes.txt", "current.json", *versions(root)}
+
+
+def test_an_old_version_that_cannot_be_removed_does_not_fail_the_new_one(tmp_path, version, monkeypatch):
+    # fsspec refuses to remove the folder that the process is in.
+    monkeypatch.chdir(version)
+    publish_number(UPath(tmp_path), 2, keep_versions=1)
+
+    assert version.exists()
+    assert loaded_number(tmp_path) == 2
+
+
+# --- Killed ---
+
+
+def test_a_kill_before_any_change_of_the_disk_leaves_a_whole_model_and_what_it_left_goes(tmp_path):
+    root, published = UPath(tmp_path), 0
+    publish_number(root, published)
+    for fatal in killed_everywhere(lambda: publish_number(root, -1, keep_versions=2)):
+        assert loaded_number(root) in (published, -1), fatal
+        published += 1
+        publish_number(root, published, keep_versions=2)
+        assert loaded_number(root) == published
+        assert listing(root) == [*versions(root), "current.json"]
+        assert len(versions(root)) == 2
+
+    assert published > 20
+
+
+def test_a_version_that_readers_were_never_pointed_to_is_none_of_those_that_stay(tmp_path):
+    root = UPath(tmp_path)
+    first = publish_number(root, 1)
+    shutil.copytree(first, first.parent / "29990101T000000000000Z")
+    second = publish_number(root, 2)
+
+    assert second.name > "29990101T000000000000Z"
+    assert versions(root) == [first.name, second.name]
+
+
+# --- Damaged ---
+
+
+def flips(content, step=1):
+    """The content with one bit flipped, once for each of its bytes, or every few of them."""
+    for position in range(0, len(content), step):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        yield bytes(flipped)
+
+
+def test_any_flipped_bit_of_the_manifest_is_noticed(tmp_path, version):
+    file = version / "manifest.json"
+    for flipped in flips(file.read_bytes(), step=7):
+        file.write_bytes(flipped)
+        with pytest.raises(
+            InputError, match=r"manifest.json is not the manifest that was published.*best_model"
+        ):
+            read_manifest(current_release(tmp_path))
+
+
+def test_a_flipped_bit_of_the_pointer_is_noticed_or_leads_to_the_same_model(tmp_path, store):
+    published = read_manifest(current_release(tmp_path))
+    messages = []
+    for flipped in flips((store / "current.json").read_bytes()):
+        (store / "current.json").write_bytes(flipped)
+        try:
+            assert read_manifest(current_release(tmp_path)) == published
+        except InputError as error:
+            messages.append(str(error))
+
+    assert all(message.startswith(str(store)) and "best_model again" in message for message in messages)
+    # Version, digest and the names of their fields.
+    assert len(messages) > len(published["version"]) + 64
+
+
+def replace_by_folder(path):
+    path.mkdir()
+
+
+def replace_by_pipe(path):
+    os.mkfifo(path)
+
+
+def replace_by_device(path):
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("replace", [replace_by_folder, replace_by_pipe, replace_by_device])
+@pytest.mark.parametrize("name", ["current.json", "manifest.json", *FILES])
+def test_what_is_no_regular_file_is_not_read(tmp_path, store, version, name, replace):
+    path = store / name if name == "current.json" else version / name
+    path.unlink()
+    replace(path)
+
+    with pytest.raises(InputError, match=f"{name} is no regular file.*best_model again"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b" " * (1 << 20) + b"{}", b"[" * 100_000, b"[]", b"\xff"])
+@pytest.mark.parametrize("name", ["current.json", "manifest.json"])
+def test_what_is_no_small_json_object_is_not_taken_for_one(tmp_path, store, version, name, content):
+    if name == "current.json":
+        (store / name).write_bytes(content)
+    else:
+        forge_manifest(version, content)
+
+    with pytest.raises(
+        InputError, match=rf"{name} is (too large|not JSON|not a JSON object).*best_model again"
+    ):
+        load(tmp_path)
+
+
+# --- Hostile: whoever writes the manifest can write its SHA-256 too ---
+
+
+def forge_manifest(version, content):
+    (version / "manifest.json").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    pointer = {"version": version.name, "manifest_sha256": digest, "published": [version.name]}
+    (version.parent / "current.json").write_text(json.dumps(pointer))
+
+
+def forge_fields(version, fields):
+    manifest = {**json.loads((version / "manifest.json").read_bytes()), **fields}
+    kept = {name: value for name, value in manifest.items() if value is not MISSING}
+    forge_manifest(version, json.dumps(kept).encode())
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../outside", "/outside", "..", "", "20260101T000000000000Z/..", "x" * 100_000, None, 5, [], {}],
+)
+def test_a_pointer_to_anything_but_a_version_is_refused(tmp_path, store, version, name):
+    shutil.copytree(version, tmp_path / "outside")
+    if name == "/outside":
+        name = str(tmp_path / "outside")
+    pointer = json.loads((store / "current.json").read_bytes())
+    (store / "current.json").write_text(json.dumps({**pointer, "version": name}))
+
+    with pytest.raises(InputError, match=r"current.json names no version.*best_model again") as refusal:
+        load(tmp_path)
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize("digest", [None, 5, "", "0" * 63, "z" * 64, MISSING])
+def test_a_pointer_without_a_digest_is_refused(tmp_path, store, digest):
+    pointer = {**json.loads((store / "current.json").read_bytes()), "manifest_sha256": digest}
+    told = {name: value for name, value in pointer.items() if value is not MISSING}
+    (store / "current.json").write_text(json.dumps(told))
+
+    with pytest.raises(InputError, match=r"current.json holds no SHA-256 of the manifest"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "../outside.parquet", "a/b.parquet", "pipe", "model.sh", ".parquet", "x.parquet\n"]
+)
+def test_a_file_under_no_plain_name_is_not_read(tmp_path, version, name):
+    (version.parent / "outside.parquet").write_bytes(b"")
+    os.mkfifo(version / "pipe")
+    listed = json.loads((version / "manifest.json").read_bytes())["files"]
+    forge_fields(version, {"files": {**listed, name: hashlib.sha256(b"").hexdigest()}})
+
+    with pytest.raises(InputError, match=r"manifest.json lists a file under no plain name"):
+        load(tmp_path)
+
+
+def test_nor_from_a_folder_that_was_named_by_hand(version):
+    forge_fields(version, {"files": {"/dev/zero": "0" * 64}})
+
+    with pytest.raises(InputError, match=r"manifest.json lists a file under no plain name"):
+        load(version)
+
+
+@pytest.mark.parametrize("digest", [None, 5, "", "0" * 63, ["0" * 64]])
+def test_a_file_without_a_digest_is_not_read(tmp_path, version, digest):
+    listed = json.loads((version / "manifest.json").read_bytes())["files"]
+    forge_fields(version, {"files": {**listed, "user_items.parquet": digest}})
+
+    with pytest.raises(InputError, match="lists a file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_a_manifest_that_lacks_a_file_is_refused(tmp_path, version, name):
+    listed = json.loads((version / "manifest.json").read_bytes())["files"]
+    del listed[name]
+    forge_fields(version, {"files": listed})
+
+    with pytest.raises(InputError, match=f"manifest.json does not list {name}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [MISSING, None, 1.5])
+@pytest.mark.parametrize("field", ["version", "created", *MANIFEST, "versions", "files"])
+def test_a_missing_or_wrongly_typed_field_is_named(tmp_path, version, field, value):
+    forge_fields(version, {field: value})
+
+    with pytest.raises(InputError, match=f"manifest.json has no valid field '{field}'.*best_model again"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hyperparameters": {}},
+        {"hyperparameters": {**MANIFEST["hyperparameters"], "factors": "many"}},
+        {"hyperparameters": {**MANIFEST["hyperparameters"], "factors": [2]}},
+        {"blend": "popularity"},
+    ],
+)
+def test_so_are_hyperparameters_and_a_blend_that_are_none(tmp_path, version, fields):
+    forge_fields(version, fields)
+
+    with pytest.raises(InputError, match=f"manifest.json has no valid field '{next(iter(fields))}'"):
+        load(tmp_path)
+
+
+# --- Publishing over a damaged pointer ---
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"published": 5}', b"\xff"])
+def test_a_new_version_mends_a_damaged_pointer_and_loses_no_version(tmp_path, store, version, content):
+    (store / "current.json").unlink()
+    if content is not None:
+        (store / "current.json").write_bytes(content)
+    publish_number(UPath(tmp_path), 2)
+
+    assert loaded_number(tmp_path) == 2
+    assert versions(tmp_path)[0] == version.name
+
+
+def test_a_pipe_in_place_of_the_pointer_stops_nobody(tmp_path, store):
+    (store / "current.json").unlink()
+    os.mkfifo(store / "current.json")
+    publish_number(UPath(tmp_path), 2)
+
+    assert loaded_number(tmp_path) == 2
+
+
+def test_a_folder_in_place_of_the_pointer_is_named(tmp_path, store):
+    (store / "current.json").unlink()
+    (store / "current.json").mkdir()
+
+    with pytest.raises(IsADirectoryError) as raised:
+        publish_number(UPath(tmp_path), 2)
+    assert raised.value.filename == str(store / "current.json")

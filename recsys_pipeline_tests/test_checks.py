@@ -1,0 +1,132 @@
+"""The claims about the assets can be false; those about split and evaluation are tested beside them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from dagster import AssetCheckSeverity
+
+from recsys_pipeline.checks import (
+    every_score_is_a_share,
+    every_weight_is_positive,
+    the_model_is_better_than_popularity,
+    the_published_model_recommends,
+)
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline_tests.worlds import publish_model
+
+
+def found(check):
+    """What a check counted."""
+    return {name: value.value for name, value in check.metadata.items()}
+
+
+def with_column(table, name, values):
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.1, float("nan")])
+def test_a_weight_that_als_would_take_for_a_dislike_is_counted(weight):
+    check = every_weight_is_positive({"pairs": pa.table({"weight": [1.0, weight, 2.0]})})
+
+    assert not check.passed
+    assert found(check) == {"weights_at_or_below_zero": 1}
+
+
+def scores(*of_trials):
+    names = ("MAP@10", "ndcg_at_10", "hit_rate_at_10")
+    return pa.table({name: pa.array(of_trials, pa.float64()) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("results", "passed", "n_failed"),
+    [
+        pytest.param(scores(0.5, 0.0), True, 0, id="shares"),
+        pytest.param(scores(0.5, None), True, 1, id="one trial failed"),
+        pytest.param(scores(1.1, 0.5), False, 0, id="above 1"),
+        pytest.param(scores(0.5, -0.1), False, 0, id="below 0"),
+        pytest.param(scores(0.5, float("nan")), False, 0, id="no number"),
+        pytest.param(scores(0.0, 0.0), False, 0, id="nothing was ever hit"),
+        pytest.param(scores(None, None), False, 2, id="all trials failed"),
+    ],
+)
+def test_scores_are_shares_of_the_trials_that_did_not_fail(results, passed, n_failed):
+    check = every_score_is_a_share(results)
+
+    assert check.passed == passed
+    assert found(check)["failed_trials"] == n_failed
+
+
+@pytest.mark.parametrize("name", ["ndcg_at_10", "hit_rate_at_10"])
+def test_every_kind_of_score_counts(name):
+    assert not every_score_is_a_share(with_column(scores(0.5), name, [1.5])).passed
+
+
+def test_a_model_that_may_be_no_better_than_popularity_is_a_warning(shared_warehouse):
+    evaluation = shared_warehouse.read_tables("evaluation")
+    models = evaluation["models"]
+    assert the_model_is_better_than_popularity(evaluation).passed
+
+    no_difference = pc.multiply(models["difference_to_tuned_high"], 0.0).combine_chunks()
+    models = with_column(models, "difference_to_tuned_high", no_difference)
+    check = the_model_is_better_than_popularity({**evaluation, "models": models})
+    assert not check.passed
+    assert check.severity is AssetCheckSeverity.WARN
+
+
+# --- The published model ---
+
+
+def checked(warehouse):
+    check = the_published_model_recommends(warehouse)
+    return check.passed, found(check).get("users_tried"), check.description
+
+
+def publish_equals(warehouse, n_users, weights=None):
+    """Each user viewed the first of two items."""
+    factors = Factors(np.ones((n_users, 1), np.float32), np.ones((2, 1), np.float32))
+    rows = [[0]] * n_users
+    publish_model(warehouse.root, rows, factors, range(n_users), ["a", "b"], weights=weights)
+
+
+@pytest.mark.parametrize(("n_users", "n_tried"), [(3, 3), (100, 100), (1000, 100)])
+def test_a_hundred_users_at_most_are_tried(warehouse, n_users, n_tried):
+    publish_equals(warehouse, n_users)
+
+    assert checked(warehouse) == (True, n_tried, None)
+
+
+def test_a_user_without_training_interactions_does_not_fail_the_model(warehouse):
+    publish_equals(warehouse, 3, weights=[1, 0, 1])
+
+    assert checked(warehouse) == (True, 2, None)
+
+
+def test_a_model_that_was_trained_on_nothing_fails(warehouse):
+    publish_equals(warehouse, 3, weights=[0, 0, 0])
+
+    assert checked(warehouse) == (False, 0, None)
+
+
+def test_a_model_that_has_nothing_to_offer_to_one_user_fails(warehouse):
+    """Factors that are all 0: the fit has not learned anything of this user."""
+    users = np.array([[1], [0], [1]], np.float32)
+    factors = Factors(users, np.ones((2, 1), np.float32))
+    publish_model(warehouse.root, [[0]] * 3, factors, range(3), ["a", "b"])
+
+    assert checked(warehouse) == (False, 3, None)
+
+
+def test_a_damaged_model_fails_with_the_message_of_loading_it(own_warehouse):
+    (file,) = own_warehouse.root.glob("best_model/*/user_factors.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    passed, n_tried, description = checked(own_warehouse)
+
+    assert (passed, n_tried) == (False, None)
+    assert "user_factors.parquet is not the file that was published" in description
+
+
+def test_no_model_fails_with_what_to_materialize(warehouse):
+    _, _, description = checked(warehouse)
+
+    assert "Materialize the asset best_model first" in description
