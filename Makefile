@@ -1,19 +1,25 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
 # make check         linter, types, definitions
+# make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
-HOST ?= 127.0.0.1
-PORT ?= 3000
+# Not HOST: many shells export that, and the UI has no login.
+RECSYS_UI_HOST ?= 127.0.0.1
+RECSYS_UI_PORT ?= 3000
+# Dagster says at each start that its own commands have successors; the project uses both.
+QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test check dev sample clean
+.PHONY: materialize test check faults dev sample clean
 
+# CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
-	$(BIN)/dagster asset materialize --select '*' -m recsys_pipeline.definitions
+	$(QUIET) $(BIN)/dagster asset materialize --select '*' -m recsys_pipeline.definitions \
+		$(if $(CONFIG),-c $(CONFIG)) -c examples/console.yaml
 	@echo
 	@$(BIN)/python -m recsys_pipeline
 
@@ -26,8 +32,13 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/mypy
 	$(BIN)/dg check defs
 
+EVERY ?= 1
+faults: $(VENV)/.installed-dev
+	@command -v cc > /dev/null || $(BIN)/pip install --quiet -c constraints.txt ziglang
+	$(BIN)/python -m recsys_pipeline_tests.faults --every $(EVERY)
+
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
-	$(BIN)/dagster dev -w workspace.yaml --host $(HOST) --port $(PORT)
+	$(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 sample:
 	$(PYTHON) data/make_sample.py
@@ -51,5 +62,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(DAGSTER_HOME)/.initialised: dagster.yaml | $(VENV)/.installed
 	mkdir -p $(DAGSTER_HOME)
 	cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/dagster instance migrate
+	$(BIN)/dagster instance migrate > /dev/null
 	touch $@

@@ -1,0 +1,187 @@
+"""A small shop whose pipeline runs are disturbed: its feeds, its runs, and what its readers see."""
+
+import functools
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from dagster import AssetSelection, DagsterInstance, ExecuteInProcessResult
+
+from recsys_pipeline import load_model, steps
+from recsys_pipeline.storage.warehouse import Warehouse
+from recsys_pipeline_tests.faults.injection import in_fork, temporary_files_in
+from recsys_pipeline_tests.worlds import run_graph
+
+ASSETS = (
+    "raw_feedback",
+    "feedback_strengths",
+    "bm25_matrix",
+    "leave_one_out_split",
+    "grid_search_results",
+    "best_model",
+    "evaluation",
+)
+# The upstream assets of each, in the order of the graph.
+UPSTREAM = {asset: ASSETS[:place] for place, asset in enumerate(ASSETS)} | {"evaluation": ASSETS[:5]}
+TABLES = {
+    "raw_feedback": ["raw_feedback"],
+    "feedback_strengths": ["feedback_strengths"],
+    "bm25_matrix": ["pairs", "users", "items"],
+    "leave_one_out_split": ["leave_one_out_split"],
+    "grid_search_results": ["grid_search_results", "trial_ranks"],
+    "evaluation": ["models", "segments", "held_out"],
+}
+_CONFIGURATION = {
+    "grid_search_results": {
+        "config": {
+            "factors": [2],
+            "regularization": [0.1],
+            "alpha": [5.0],
+            "iterations": [2],
+            "bm25_K1": [100.0],
+            "bm25_B": [0.8],
+            "workers": 1,
+        }
+    },
+    "evaluation": {"config": {"seeds": 1, "min_interactions": 2}},
+    "best_model": {"config": {"keep_versions": 2}},
+}
+_N_USERS, _N_ITEMS = 20, 24
+_NAMES = re.compile(r"[0-9a-f]{32}|\d{8}T\d{12}Z")
+
+
+def write_feed(path: Path, day: int) -> Path:
+    """The events of a day; another day has other ones."""
+    rng = np.random.default_rng(day)
+    lines = ["UserID,ProductCode,Event"]
+    for user in range(_N_USERS):
+        items = rng.choice(np.arange(user % 2, _N_ITEMS, 2), size=6, replace=False)
+        lines += [f"{user},{item},view" for item in items]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Shop:
+    """A folder with a feed, a warehouse and room for temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.warehouse = folder / "warehouse"
+        self.temporary = folder / "temporary"
+
+    def open(self, day: int) -> "Shop":
+        """Let the feed of that day come in."""
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        write_feed(self.folder / "feed.csv", day)
+        return self
+
+    def copied_to(self, folder: Path) -> "Shop":
+        """The same shop in another folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Shop(folder)
+
+    def run(self, *assets: str) -> Callable[[], dict[str, str]]:
+        """A run of these assets, or of all: says with which message it failed, if it did."""
+
+        def work() -> dict[str, str]:
+            temporary_files_in(self.temporary)
+            # Retries are wanted, the half minute before them is not.
+            steps._SECONDS_BETWEEN = 0
+            wanted = assets or ASSETS
+            result = run_graph(
+                self.folder / "feed.csv",
+                Warehouse(path=str(self.warehouse)),
+                selection=AssetSelection.assets(*wanted),
+                instance=_instance(),
+                ops={name: config for name, config in _CONFIGURATION.items() if name in wanted},
+            )
+            return {} if result.success else {"failed": _message_of(result)}
+
+        return work
+
+    def seen(self) -> dict[str, str]:
+        """By asset, a digest of what a reader gets: by this package, and by pandas with a plain path.
+
+        Raises:
+            AssertionError: the two differ.
+        """
+        warehouse = Warehouse(path=str(self.warehouse))
+        digests = {}
+        for asset, names in TABLES.items():
+            if not warehouse.has(asset):
+                continue
+            tables = warehouse.read_tables(asset)
+            assert sorted(tables) == sorted([*names, *({"rejected_feedback"} & set(tables))]), asset
+            beside = asset in names
+            for name in names:
+                plain = (
+                    self.warehouse / f"{name}.parquet"
+                    if beside
+                    else self.warehouse / asset / f"{name}.parquet"
+                )
+                assert len(pd.read_parquet(plain)) == tables[name].num_rows, plain
+            digests[asset] = _digest(tables)
+        if (self.warehouse / "best_model" / "current.json").exists():
+            model = load_model(self.warehouse)
+            assert len(model.recommend(model.users[0], n=3)) == 3
+            digests["best_model"] = hashlib.sha256(model.model.item_factors.tobytes()).hexdigest()
+        return digests
+
+    def litter(self) -> dict[str, int]:
+        """Everything that lies in the warehouse and among the temporary files, by name, with how often."""
+        found: Counter[str] = Counter()
+        for root in (self.warehouse, self.temporary):
+            for folder, _, files in os.walk(root):
+                for path in [Path(folder), *(Path(folder) / name for name in files)]:
+                    found[_NAMES.sub("*", str(path.relative_to(self.folder)))] += 1
+        return dict(found)
+
+
+@functools.cache
+def _instance() -> DagsterInstance:
+    """Made once, before the first fork: to make one takes longer than a small run."""
+    return DagsterInstance.ephemeral()
+
+
+def prepare(folder: Path) -> None:
+    """Let every process that is forked from here on find ready what it needs."""
+    _instance()
+    # The modules that a run imports, but not its threads, which a fork would not take along.
+    shop = Shop(folder).open(1)
+    imported = in_fork(lambda: [shop.run()(), shop.seen(), list(sys.modules)][-1], shop.folder).value
+    for name in imported:
+        with suppress(Exception):
+            importlib.import_module(name)
+
+
+def _digest(tables: dict[str, pa.Table]) -> str:
+    """Of the content, without how long something took."""
+    told: list[Any] = []
+    for name, table in sorted(tables.items()):
+        kept = [column for column in table.column_names if column != "fit_seconds"]
+        told.append((name, table.select(kept).to_pydict()))
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def _message_of(result: ExecuteInProcessResult) -> str:
+    """What a run that failed says, in a step or before the first one."""
+    for event in result.all_events:
+        if event.is_step_failure and (told := event.step_failure_data.user_failure_data):
+            return str(told.description)
+    errors = [event.event_specific_data.error for event in result.all_events if event.is_failure]
+    error = errors[0]
+    while error.cause and error.cls_name != "InputError":
+        error = error.cause
+    return str(error.message).strip()
