@@ -186,8 +186,13 @@ def publish(
             put_folder(folder, store / name)
             kept = [*published, name][-keep_versions:]
             told = {"version": name, "manifest_sha256": _digest(content), "published": kept}
-            with atomic_file(store / POINTER) as pointer:
-                pointer.write_bytes(_json(told))
+            try:
+                with atomic_file(store / POINTER) as pointer:
+                    pointer.write_bytes(_json(told))
+            except OSError:
+                # Nobody was pointed to it.
+                _remove(store / name)
+                raise
             _remove_all_but(store, kept)
     return store / name
 
@@ -225,9 +230,13 @@ def _remove_all_but(store: UPath, kept: list[str]) -> None:
         sweep(local_path(store))
     for path in list(store.iterdir()):
         if _VERSION.fullmatch(path.name) and path.name not in kept:
-            # What cannot be removed now goes another time.
-            with suppress(Exception):
-                path.fs.rm(path.path, recursive=True)
+            _remove(path)
+
+
+def _remove(version: UPath) -> None:
+    # What cannot be removed now goes another time.
+    with suppress(Exception):
+        version.fs.rm(version.path, recursive=True)
 
 
 def current_release(path: str | Path | UPath) -> ReleaseFolder:

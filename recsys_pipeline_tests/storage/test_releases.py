@@ -405,7 +405,10 @@ def test_a_pipe_in_place_of_the_pointer_stops_nobody(tmp_path, store):
 def test_a_folder_in_place_of_the_pointer_is_named(tmp_path, store):
     (store / "current.json").unlink()
     (store / "current.json").mkdir()
+    before = versions(tmp_path)
 
     with pytest.raises(IsADirectoryError) as raised:
         publish_number(UPath(tmp_path), 2)
     assert raised.value.filename == str(store / "current.json")
+    # What nobody was pointed to does not stay.
+    assert versions(tmp_path) == before
