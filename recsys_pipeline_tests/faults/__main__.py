@@ -7,7 +7,6 @@ also end in one clear sentence, or be survived at once.
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -70,12 +69,9 @@ def main() -> int:
     )
     chosen = arguments.parse_args()
     signal.signal(signal.SIGALRM, _too_late)
+    preload()
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
-        preload_folder = Path(tempfile.gettempdir()) / f"faults-shim-{os.getpid()}"
-        preload_folder.mkdir(exist_ok=True)
-        preload(preload_folder)
-        shutil.rmtree(preload_folder)
         begin = time.monotonic()
         prepare(folder / "prepared")
         scenes = list(_scenes(folder / "scenes", chosen.assets))

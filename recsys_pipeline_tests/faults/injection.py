@@ -62,24 +62,23 @@ def compiler() -> list[str] | None:
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
-def preload(folder: Path) -> None:
+def preload() -> None:
     """Start this program again with the library loaded, if it is not."""
-    if "faults_arm" in dir_of_process():
+    if hasattr(ctypes.CDLL(None), "faults_arm"):
+        # Loaded, it needs its file no more.
+        shutil.rmtree(Path(os.environ.pop("LD_PRELOAD")).parent)
         return
+    if sys.platform != "linux":
+        sys.exit("faults are injected by LD_PRELOAD, which Linux alone has")
     compile_with = compiler()
     if compile_with is None:
         sys.exit("no C compiler: install one, or `pip install ziglang`")
-    library = folder / "shim.so"
+    library = Path(tempfile.mkdtemp(prefix="faults-shim-")) / "shim.so"
     subprocess.run(
         [*compile_with, "-O1", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"], check=True
     )
     arguments = [sys.executable, "-m", "recsys_pipeline_tests.faults", *sys.argv[1:]]
     os.execve(sys.executable, arguments, {**os.environ, "LD_PRELOAD": str(library)})
-
-
-def dir_of_process() -> list[str]:
-    """The functions of the library that this process has."""
-    return [name for name in ("faults_arm",) if hasattr(ctypes.CDLL(None), name)]
 
 
 def in_fork(
