@@ -33,20 +33,44 @@ def _location(name: str, default: str) -> str:
         raise ValueError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
 
 
+def _optional_location(name: str) -> str:
+    return _location(name, "") if _setting(name, "") else ""
+
+
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
     text = _setting(name, "")
     if not text:
         return default
-    strengths = {}
+    strengths: dict[str, float] = {}
     for part in text.split(","):
-        event, separator, strength = part.partition("=")
+        event, _, text_of_strength = part.partition("=")
+        event = event.strip()
         try:
-            strengths[event.strip()] = float(strength)
+            strength = float(text_of_strength)
         except ValueError:
-            separator = ""
-        if not separator:
-            raise ValueError(f"{name}: cannot read {part.strip()!r}; write it as view=1,click=3")
+            strength = 0.0
+        if not event or not 0 < strength < float("inf"):
+            raise ValueError(
+                f"{name}: cannot read {part.strip()!r} as an event with a strength above 0; write it as "
+                "view=1,click=3"
+            )
+        if event in strengths:
+            raise ValueError(f"{name}: {event} stands twice; write it as view=1,click=3")
+        strengths[event] = strength
     return strengths
+
+
+def _events(name: str, *, among: bool) -> list[str]:
+    """Names of events that have a strength, or that have none."""
+    names = _names(name)
+    for event in names:
+        if (event in STRENGTHS) != among:
+            has = "has no strength" if among else "has a strength too"
+            raise ValueError(
+                f"{name}: {event} {has} in RECSYS_STRENGTHS, which are {', '.join(STRENGTHS)}; write it as "
+                f"{'click,compare' if among else 'scroll,login'}"
+            )
+    return names
 
 
 def _names(name: str, default: str = "") -> list[str]:
@@ -83,16 +107,16 @@ USER_ID_TYPE = _choice("RECSYS_USER_ID_TYPE", ("auto", "integer", "string"))
 ITEM_ID_TYPE = _choice("RECSYS_ITEM_ID_TYPE", ("auto", "integer", "string"))
 # The notebook's events and their strengths.
 STRENGTHS = _strengths("RECSYS_STRENGTHS", {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0})
-IGNORED_EVENTS = _names("RECSYS_IGNORED_EVENTS")
-TARGET_EVENTS = _names("RECSYS_TARGET_EVENTS")
-SEEN_EVENTS = _names("RECSYS_SEEN_EVENTS")
+IGNORED_EVENTS = _events("RECSYS_IGNORED_EVENTS", among=False)
+TARGET_EVENTS = _events("RECSYS_TARGET_EVENTS", among=True)
+SEEN_EVENTS = _events("RECSYS_SEEN_EVENTS", among=True)
 MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
 WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
 # The hour of the nightly retrain, UTC: at 02:00 local time the clock change would skip or repeat it.
 SCHEDULE = _setting("RECSYS_SCHEDULE", "0 3 * * *")
-RUN_CONFIG = _setting("RECSYS_RUN_CONFIG", "")
+RUN_CONFIG = _optional_location("RECSYS_RUN_CONFIG")
 EXECUTOR = _choice("RECSYS_EXECUTOR", ("in_process", "multiprocess"))
 # A retrain that takes longer hangs: the daemon ends it, and the next night is not lost too.
 MAX_RUN_HOURS = _number("RECSYS_MAX_RUN_HOURS", 12.0, 0.1, 1000)

@@ -48,7 +48,14 @@ def test_environment_variables_become_the_defaults_of_the_resources():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("RECSYS_STRENGTHS", "view=many", "cannot read 'view=many'; write it as view=1,click=3"),
+        ("RECSYS_STRENGTHS", "view=many", "cannot read 'view=many' as an event with a strength above 0; write it"),
+        ("RECSYS_STRENGTHS", "view=0", "cannot read 'view=0'"),
+        ("RECSYS_STRENGTHS", "=3", "cannot read '=3'"),
+        ("RECSYS_STRENGTHS", "view=1,view=2", "view stands twice"),
+        ("RECSYS_TARGET_EVENTS", "refund", "refund has no strength in RECSYS_STRENGTHS, which are view,"),
+        ("RECSYS_SEEN_EVENTS", "refund", "refund has no strength in RECSYS_STRENGTHS, which are view,"),
+        ("RECSYS_IGNORED_EVENTS", "view", "view has a strength too in RECSYS_STRENGTHS"),
+        ("RECSYS_RUN_CONFIG", "https://u:hunter2@h/c.yaml", "the URL holds a password or key"),
         ("RECSYS_MAX_REJECTED_SHARE", "a lot", "'a lot' is no number from 0 to 1; write it as 0.01"),
         ("RECSYS_MAX_REJECTED_SHARE", "7", "'7' is no number from 0 to 1; write it as 0.01"),
         ("RECSYS_MAX_RUN_HOURS", "0", "'0' is no number from 0.1 to 1000; write it as 12"),

@@ -2,11 +2,16 @@
 
 import re
 
-# A password before the host, in any link of a chain such as simplecache::s3://...
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
-# A user name alone is a token where there are no user names; abfs://container@account is none.
-_TOKEN = re.compile(r"\b(https?|ftps?|sftp|git)://[^/@\s]+@", re.IGNORECASE)
-_PARAMETER = re.compile(r"[?&;][^=&;]*(pass|pwd|secret|token|sig|key|credential)[^=&;]*=[^&;]", re.IGNORECASE)
+_LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+# Where what stands before the @ is no user: abfs://container@account, github://org:repo@branch.
+_CONTAINERS = {"abfs", "abfss", "wasb", "wasbs"}
+_REPOSITORIES = {"github"}
+_PARAMETER = re.compile(r"[?&;#]([\w.-]+)=([^&;#]+)")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SECRETS = {
+    *("pass", "password", "passwd", "passphrase", "pwd", "secret", "token", "sig", "signature", "sas"),
+    *("key", "apikey", "accesskey", "credential", "credentials", "auth", "authorization", "code"),
+}
 
 
 def checked_location(text: str) -> str:
@@ -19,9 +24,31 @@ def checked_location(text: str) -> str:
         raise ValueError("the path is empty")
     if "\0" in text:
         raise ValueError("the path holds a NUL byte")
-    if _PASSWORD.search(text) or _TOKEN.search(text) or _PARAMETER.search(text):
+    if any(_holds_a_secret(link) for link in text.split("::")):
         raise ValueError(
             "the URL holds a password or key, which would show in the UI and in logs; leave it out and "
             "give the credentials by the environment variables of the object store"
         )
     return text
+
+
+def _holds_a_secret(link: str) -> bool:
+    """Of one link of a chain such as simplecache::s3://bucket/x."""
+    url = _LINK.fullmatch(link)
+    if not url:
+        return False
+    scheme, rest = url[1].lower(), url[2]
+    before_path, slash, _ = rest.partition("/")
+    user, at, _ = before_path.rpartition("@")
+    if at and scheme not in _REPOSITORIES and (scheme not in _CONTAINERS or ":" in user):
+        return True
+    # A password with a slash in it: what looks like host:port is none, and there is an @ further on.
+    _, colon, port = before_path.partition(":")
+    if colon and not at and not port.isdecimal() and slash and "@" in rest:
+        return True
+    return any(_names_a_secret(name) for name, _ in _PARAMETER.findall(rest))
+
+
+def _names_a_secret(parameter: str) -> bool:
+    """Whether a word of the name says so: AWSSecretAccessKey and X-Amz-Signature do, keyword does not."""
+    return not _SECRETS.isdisjoint(word.lower() for word in _WORD.findall(parameter))

@@ -19,6 +19,13 @@ WITH_SECRETS = [
     f"https://host/x.csv?token={SECRET}",
     f"s3://bucket/x?AWSSecretAccessKey={SECRET}&y=1",
     f"https://account.blob.core.windows.net/c/x?sv=1&sig={SECRET}",
+    f"s3://AKIA:ab/{SECRET}@bucket/x",
+    f"s3://user:with space{SECRET}@bucket/x",
+    f"s3://{SECRET}@bucket/x",
+    f"https://host/x?code={SECRET}",
+    f"https://host/x?X-Amz-Signature={SECRET}",
+    f"https://host/x#token={SECRET}",
+    f"abfs://user:{SECRET}@account/x",
 ]
 
 
@@ -55,6 +62,11 @@ def test_every_field_that_holds_a_location_refuses_it(made, location):
         "abfs://container@account.dfs.core.windows.net/folder",
         "simplecache::s3://bucket/x",
         "memory://warehouse",
+        "s3://bucket/user@example/part.parquet",
+        "http://localhost:9000/bucket/a@b.csv",
+        "https://host/x?keyword=shoes&monkey=1&design=2",
+        "s3://bucket/part?/key=1/x.parquet",
+        "github://org:repo@main/x.csv",
     ],
 )
 def test_a_location_without_secrets_stays_as_it_is(location):
