@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend, History, by_blend
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Scorer, best_lists
@@ -29,7 +30,16 @@ def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
     Raises:
         InputError: there is no model, or one of its files is missing or altered.
     """
-    return Recommender(read_release(current_release(path_or_warehouse)))
+    release = current_release(path_or_warehouse)
+    while True:
+        try:
+            return Recommender(read_release(release))
+        except InputError:
+            # Replaced and removed while it was read? Then there is a newer one.
+            newer = current_release(path_or_warehouse)
+            if newer == release:
+                raise
+            release = newer
 
 
 class Recommender:

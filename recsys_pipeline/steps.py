@@ -19,8 +19,8 @@ _RETRIES = 2
 _SECONDS_BETWEEN = 30
 # What a person must mend; time does not.
 _LASTING = {
-    errno.ENOSPC: "there is no space left: free some, or choose another RECSYS_WAREHOUSE",
-    errno.EDQUOT: "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE",
+    errno.ENOSPC: "there is no space left: free some, or choose another RECSYS_WAREHOUSE or TMPDIR",
+    errno.EDQUOT: "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE or TMPDIR",
     errno.EROFS: "the file system is read-only: choose another RECSYS_WAREHOUSE",
     errno.EACCES: "permission is denied: let the user of this process read and write it",
     errno.EPERM: "the operation is not permitted: let the user of this process read and write it",

@@ -48,7 +48,11 @@ def test_environment_variables_become_the_defaults_of_the_resources():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("RECSYS_STRENGTHS", "view=many", "cannot read 'view=many' as an event with a strength above 0; write it"),
+        (
+            "RECSYS_STRENGTHS",
+            "view=many",
+            "cannot read 'view=many' as an event with a strength above 0; write it",
+        ),
         ("RECSYS_STRENGTHS", "view=0", "cannot read 'view=0'"),
         ("RECSYS_STRENGTHS", "=3", "cannot read '=3'"),
         ("RECSYS_STRENGTHS", "view=1,view=2", "view stands twice"),

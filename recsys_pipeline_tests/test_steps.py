@@ -119,8 +119,8 @@ def test_transient_io_errors_are_tried_again(error):
 @pytest.mark.parametrize(
     ("number", "mend"),
     [
-        (errno.ENOSPC, "there is no space left: free some, or choose another RECSYS_WAREHOUSE"),
-        (errno.EDQUOT, "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE"),
+        (errno.ENOSPC, "there is no space left: free some, or choose another RECSYS_WAREHOUSE or TMPDIR"),
+        (errno.EDQUOT, "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE or TMPDIR"),
         (errno.EROFS, "the file system is read-only: choose another RECSYS_WAREHOUSE"),
         (errno.EACCES, "permission is denied: let the user of this process read and write it"),
         (errno.EPERM, "the operation is not permitted: let the user of this process read and write it"),

@@ -86,6 +86,15 @@ def put_folder(staged: Path, target: UPath) -> None:
             target.fs.put_file(str(file), f"{target.path}/{file.relative_to(staged).as_posix()}")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, so that a power cut does not take them back."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    flush(folder.parent)
+
+
 def replace_link(link: Path, leads_to: str) -> None:
     """Let the symbolic link `link` lead to the relative path `leads_to`, from one moment to the next."""
     if link.is_symlink() and os.readlink(link) == leads_to:
@@ -125,7 +134,7 @@ def sweep(folder: Path, prefix: str = ".") -> None:
 def _staged(target: UPath, *, is_folder: bool) -> Iterator[Path]:
     if is_local(target):
         parent, prefix = local_path(target).parent, "."
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
     else:
         parent, prefix = Path(tempfile.gettempdir()), _OURS_AMONG_OTHERS
     sweep(parent, prefix)

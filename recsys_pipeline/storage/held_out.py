@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.ids import is_blank
+from recsys_pipeline.core.ids import is_blank, is_integer
 from recsys_pipeline.storage.feedback import Feedback, FileFormat
 from recsys_pipeline.storage.feeds.files import files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
@@ -37,11 +37,13 @@ def read_held_out(path: str, feedback: Feedback, users: pa.DataType, items: pa.D
                 blank = np.flatnonzero(is_blank(rows[name], feedback.blank_ids))
                 if len(blank):
                     raise InputError(f"{file}: line {batch.lines[blank[0]]:,} has a blank {name}. Remove it.")
-                try:
-                    ids = rows[name].cast(wanted)
-                except pa.ArrowInvalid as error:
-                    raise InputError(f"{file}: {name} is not {wanted} as in the feedback: {error}") from None
-                rows = rows.set_column(rows.schema.get_field_index(name), name, ids)
+                if wanted == pa.int64() and not (integers := is_integer(rows[name])).all():
+                    odd = int(np.flatnonzero(~integers)[0])
+                    raise InputError(
+                        f"{file}: the {name} ids are integers in the feedback, and line "
+                        f"{batch.lines[odd]:,} has {rows[name][odd].as_py()!r}. Mend or remove it."
+                    )
+                rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(wanted))
             batches.append(rows.select([USER, ITEM]))
     table = pa.Table.from_batches(batches)
     if not table.num_rows:

@@ -94,7 +94,9 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
     report = IngestReport()
     criteria = _criteria(feedback)
     columns = Columns(feedback)
-    ids = _id_columns(feedback, warehouse.schema_of(accepted))
+    # The strengths have the same ids, should the events of the last run be damaged.
+    last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
+    ids = _id_columns(feedback, last)
     with warehouse.replacing(accepted) as accepted_folder:
         with (
             warehouse.replacing(rejected) as rejected_folder,

@@ -18,7 +18,7 @@ from pathlib import Path
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.storage.atomic import is_local, local_path
+from recsys_pipeline.storage.atomic import is_local, local_path, make_folder
 
 _LOCK = ".lock"
 _MOST_BYTES = 4096
@@ -87,7 +87,7 @@ def _wait_for(
 def _opened(root: Path) -> int:
     """A descriptor of the lock file."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         return os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise _cannot_lock(root, error) from error

@@ -58,6 +58,7 @@ _ITEM_FACTORS = "item_factors.parquet"
 _USER_ITEMS = "user_items.parquet"
 _PICKLE = "implicit_recommender_model.pkl"
 _FORMAT = 3
+_LONGEST_UPLOAD = timedelta(days=1)
 _TIME = "%Y%m%dT%H%M%S%fZ"
 _VERSION = re.compile(r"\d{8}T\d{12}Z")
 _FILE = re.compile(r"[A-Za-z0-9_]+\.(parquet|pkl)")
@@ -190,8 +191,9 @@ def publish(
                 with atomic_file(store / POINTER) as pointer:
                     pointer.write_bytes(_json(told))
             except OSError:
-                # Nobody was pointed to it.
-                _remove(store / name)
+                # The error may have come after the pointer was replaced; if nobody is pointed there, it goes.
+                if not _may_point_to(store, name):
+                    _remove(store / name)
                 raise
             _remove_all_but(store, kept)
     return store / name
@@ -215,6 +217,15 @@ def _published(store: UPath) -> list[str]:
     return [name for name in there if name in told] if isinstance(told, list) else there
 
 
+def _may_point_to(store: UPath, name: str) -> bool:
+    try:
+        return current_release(store).path.name == name
+    except InputError:
+        return False  # no reader gets through either
+    except OSError:
+        return True
+
+
 def _later_than(versions: list[str], now: datetime) -> str:
     """The name of a version: the time, or just after the last version should the clock have gone back."""
     name = now.strftime(_TIME)
@@ -225,11 +236,18 @@ def _later_than(versions: list[str], now: datetime) -> str:
 
 
 def _remove_all_but(store: UPath, kept: list[str]) -> None:
-    """Remove old versions, and those that an interrupted publish never pointed to."""
+    """Remove old versions, and those that an interrupted publish never pointed to.
+
+    Not younger ones on an object store, which has no locks: another run may be about to point to one.
+    """
+    abandoned = kept[-1]
     if is_local(store):
         sweep(local_path(store))
+    else:
+        abandoned = (datetime.now(UTC) - _LONGEST_UPLOAD).strftime(_TIME)
     for path in list(store.iterdir()):
-        if _VERSION.fullmatch(path.name) and path.name not in kept:
+        name = path.name
+        if _VERSION.fullmatch(name) and name not in kept and (name < kept[0] or name < abandoned):
             _remove(path)
 
 

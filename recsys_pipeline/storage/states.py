@@ -20,6 +20,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
@@ -45,6 +46,7 @@ _POINTER = "current.json"
 _FORMAT = 1
 _WRITE_ID = re.compile("[0-9a-f]{32}")
 _ATTEMPTS = 5
+_LONGEST_UPLOAD = timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -108,8 +110,12 @@ class States:
         root = local_path(self._root)
         # Tables beside one of the asset's own name lie in the warehouse itself, others in a folder.
         if f"{self.asset}.parquet" in names:
+            through = f"{FOLDER}/{self.asset}/{_CURRENT}/"
             for name in names:
-                replace_link(root / name, f"{FOLDER}/{self.asset}/{_CURRENT}/{name}")
+                replace_link(root / name, through + name)
+            for path in list(root.iterdir()):
+                if path.is_symlink() and path.name not in names and os.readlink(path).startswith(through):
+                    path.unlink()  # of a table that the asset no longer has
         else:
             replace_link(root / self.asset, f"{FOLDER}/{self.asset}/{_CURRENT}")
 
@@ -118,10 +124,25 @@ class States:
             sweep(local_path(self._folder))
             sweep(local_path(self._root))
         for path in list(self._folder.iterdir()):
-            if _WRITE_ID.fullmatch(path.name) and path.name not in kept:
+            if _WRITE_ID.fullmatch(path.name) and path.name not in kept and self._is_settled(path):
                 # What cannot be removed now goes another time; the work is done.
                 with suppress(Exception):
                     self._remove(path)
+
+    def _is_settled(self, state: UPath) -> bool:
+        """Whether nobody can be writing this state any more.
+
+        An object store has no locks: there another run may be about to point to what it has just written.
+        """
+        if is_local(state):
+            return True
+        try:
+            latest = max(state.fs.modified(file) for file in state.fs.find(state.path))
+        except (OSError, ValueError, NotImplementedError):
+            return False
+        if latest.tzinfo is None:
+            latest = latest.replace(tzinfo=UTC)
+        return bool(datetime.now(UTC) - latest > _LONGEST_UPLOAD)
 
     def _remove(self, path: UPath) -> None:
         if not path.exists():
@@ -159,6 +180,11 @@ class States:
             f"{self._folder / name} does not name a state as it should: materialize the asset "
             f"`{self.asset}` again."
         )
+
+    def folder(self) -> UPath | None:
+        """The folder of the state that readers get, not verified; None where there is none."""
+        write_id = self.current()
+        return self._folder / write_id if write_id else None
 
     def exists(self) -> bool:
         """Whether there is a state to read."""

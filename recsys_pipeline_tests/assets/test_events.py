@@ -226,7 +226,11 @@ def test_held_out_interactions_can_come_from_a_file(warehouse, tmp_path):
     ("content", "message"),
     [
         pytest.param("UserID,Event\nu0,buy\n", "no column 'ProductCode'", id="column"),
-        pytest.param("UserID,ProductCode\nu0,x\n", "ProductCode is not int64 as in the feedback", id="type"),
+        pytest.param(
+            "UserID,ProductCode\nu0,x\n",
+            "the ProductCode ids are integers in the feedback, and line 2 has",
+            id="type",
+        ),
         pytest.param("UserID,ProductCode\n", "has no rows", id="empty"),
     ],
 )

@@ -145,10 +145,13 @@ def _in_lanes(scenes: list[Scene], faults: list[Fault], folder: Path) -> list[st
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:
-            for number in range(lane, len(faults), _LANES):
-                complaint = _complaint(scenes, faults[number], folder / f"lane{lane}")
-                os.write(writing, f"{number}\t{complaint[:2000]!r}\n".encode())
-            os._exit(0)
+            try:
+                for number in range(lane, len(faults), _LANES):
+                    complaint = _complaint(scenes, faults[number], folder / f"lane{lane}")
+                    os.write(writing, f"{number}\t{complaint[:2000]!r}\n".encode())
+            finally:
+                # Not by way of what the parent process has still to clean up.
+                os._exit(0)
         os.close(writing)
         lanes.append((pid, reading))
     complaints = ["no answer"] * len(faults)
@@ -165,8 +168,8 @@ def _complaint(scenes: list[Scene], fault: Fault, folder: Path) -> str:
     scene, kind = scenes[fault.scene], _KINDS[fault.kind]
     try:
         problem = _disturb(scene, kind, fault.at, scene.before.copied_to(folder))
-    except (RuntimeError, TimeoutError) as error:
-        problem = str(error)
+    except Exception as error:
+        problem = repr(error)
     return f"{scene.name}, {kind.name}, operation {fault.at}: {problem}" if problem else ""
 
 

@@ -248,6 +248,17 @@ def test_a_damaged_table_of_the_last_run_does_not_stand_in_the_way(load, warehou
     assert load(HEADER + GOOD)[1].num_rows == 200
 
 
+def test_damaged_rows_of_the_last_run_do_not_let_the_type_of_ids_change(load, warehouse):
+    load(HEADER + GOOD)
+    path = warehouse.path_of("raw_feedback")
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(bytes(content))
+
+    with pytest.raises(InputError, match="were integers in the last run"):
+        load(HEADER + GOOD + "u7,5,view\n")
+
+
 def test_oddities_that_make_text_of_integers_are_remarked_upon(load):
     report, events, _ = load(HEADER + GOOD + "1e5,5,view\n")
 
@@ -305,14 +316,19 @@ def test_a_header_of_more_than_64_kb_is_read(load):
     assert events.to_pylist() == [{"UserID": 1, "ProductCode": 2, "Event": "view"}]
 
 
-def test_a_transient_error_while_parquet_is_read_is_no_bad_input(load, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), TimeoutError("the store is slow")],
+    ids=["disk", "store"],
+)
+def test_a_transient_error_while_parquet_is_read_is_no_bad_input(load, tmp_path, monkeypatch, error):
     pq.write_table(pa.table({"UserID": [3], "ProductCode": [3], "Event": ["view"]}), tmp_path / "f.parquet")
 
     def flaky(*_args, **_kwargs):
-        raise OSError(errno.EIO, "Input/output error")
+        raise error
 
     monkeypatch.setattr(parquet_rows.pq.ParquetFile, "iter_batches", flaky)
-    with pytest.raises(OSError, match="Input/output error") as raised:
+    with pytest.raises(OSError, match=r"Input/output error|the store is slow") as raised:
         load(None, "f.parquet")
     assert not isinstance(raised.value, InputError)
 

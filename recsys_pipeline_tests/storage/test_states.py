@@ -5,11 +5,13 @@ import os
 import shutil
 import threading
 import uuid
+from datetime import timedelta
 
 import pytest
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.storage import states as module
 from recsys_pipeline.storage.states import States
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.storage.killing import killed_everywhere
@@ -23,7 +25,9 @@ def root(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def states(root):
+def states(root, monkeypatch):
+    # Nobody is busy with an upload.
+    monkeypatch.setattr(module, "_LONGEST_UPLOAD", timedelta(0))
     return States(root, "matrix")
 
 
@@ -133,6 +137,23 @@ def test_a_state_stays_for_its_readers_until_the_second_replacement(states):
     # The files are gone, so that the newest state is read instead.
     replacements[:] = ["2", "3"]
     assert states.read(replaced_meanwhile)[0] == whole("3")
+
+
+def test_what_another_run_uploads_to_an_object_store_is_not_removed(monkeypatch):
+    bucket = new_bucket(monkeypatch)
+    slow, fast = States(bucket, "matrix"), States(bucket, "matrix")
+    uploaded = module.put_folder
+
+    def overtaken(staged, target):
+        uploaded(staged, target)
+        monkeypatch.setattr(module, "put_folder", uploaded)
+        write(fast, "1")
+        write(fast, "2")
+
+    monkeypatch.setattr(module, "put_folder", overtaken)
+    write(slow, "0")
+
+    assert fast.read(contents)[0] == whole("0")
 
 
 def test_writers_at_the_same_time_leave_the_state_of_one_of_them(local):

@@ -16,35 +16,48 @@ _LOCK = "owner.lock"
 def scratch_folder() -> Iterator[Path]:
     """A folder that goes when the block ends, however it ends; abandoned ones of killed searches go first."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    folder, lock = _make()
     try:
-        # The kernel lets go of the lock when this process dies, whatever kills it.
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _make() -> tuple[Path, int]:
+    """A folder and the descriptor of its lock, which the kernel lets go of when this process dies."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another search may have swept it before it was locked.
+        if (folder / _LOCK).exists():
+            return folder, lock
+        os.close(lock)
 
 
 def _sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_abandoned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    try:
-        with (folder / _LOCK).open("rb") as lock:
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Killed before it could lock, or about to: the process in its name tells.
+            pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        except OSError:
+            continue  # another user's
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        # Killed before it could lock, or about to: the process in its name tells.
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        return pid.isdecimal() and not _is_alive(int(pid))
-    except OSError:
-        return False  # another user's
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass  # in use
+        finally:
+            os.close(lock)
 
 
 def _is_alive(pid: int) -> bool:

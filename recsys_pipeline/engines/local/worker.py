@@ -6,6 +6,7 @@ Both are lines of JSON, so that nothing is unpickled. The arrays in FOLDER are m
 share one copy of them.
 """
 
+import errno
 import json
 import os
 import queue
@@ -36,7 +37,12 @@ def share(splits: Sequence[Split], folder: Path) -> None:
         # Mappings and splits share arrays; each is written once.
         if id(array) not in files:
             files[id(array)] = f"{len(files)}.npy"
-            np.save(folder / files[id(array)], array, allow_pickle=False)
+            try:
+                np.save(folder / files[id(array)], array, allow_pickle=False)
+            except OSError as error:
+                # NumPy says how many bytes it could not write, but neither where nor why.
+                code = error.errno or errno.ENOSPC
+                raise OSError(code, os.strerror(code), str(folder)) from error
         return files[id(array)]
 
     def save_pattern(pattern: Pattern) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def read_parquet(file: UPath, columns: Columns) -> Batches:
                 yield Batch(pa.RecordBatch.from_pydict(arrays), lines, typed=True)
                 first_row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        # What the file system reports has a number and may pass; what the format reports has none.
-        if isinstance(error, OSError) and error.errno is not None:
+        # Of a damaged file Arrow says so in a plain OSError without a number; all others may pass.
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
         raise InputError(f"{file} is not a readable Parquet file: {first_line(error)}") from None
 
