@@ -33,6 +33,9 @@ def summary(warehouse: str) -> str:
     release = current_release(warehouse)
     manifest = read_manifest(release)
     metrics, counts = manifest["metrics"], manifest["counts"]
+    for name in (MAP_AT_10, MAP_AT_10_STANDARD_ERROR, NDCG_AT_10, HIT_RATE_AT_10):
+        if not isinstance(metrics.get(name), float):
+            raise InputError(f"the manifest of {release.path} has no {name}: materialize best_model again.")
     hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [

@@ -9,19 +9,18 @@ from pydantic import Field
 
 from recsys_pipeline.core.beyond_accuracy import mean_beyond_accuracy
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.evaluation import (
-    qualities,
-)
+from recsys_pipeline.core.evaluation import qualities
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contenders
 from recsys_pipeline.engines.local.measuring import all_ranks, measure
 from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
+from recsys_pipeline.reporting.metadata import told_unknown
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
@@ -56,26 +55,29 @@ class EvaluationConfig(Config):
         "`file`.",
     )
     file: OptionalLocation = Field(
-        default="", description="Of the strategy `file`: CSV or Parquet, as in leave_one_out_split."
+        default="", description="For the strategy `file`: CSV or Parquet, as in leave_one_out_split."
     )
     seeds: int = Field(
         default=3,
         ge=1,
         le=100,
-        description="Repetitions that are averaged, each with a random start and, if `random`, with held-out "
-        "interactions of its own.",
+        description="Number of repetitions to average. Each has its own random start and, with `random`, its "
+        "own held-out interactions.",
     )
     seed: int = Field(
-        default=1042, ge=0, lt=2**32 - 100, description="The first of them, and the bootstrap's."
+        default=1042,
+        ge=0,
+        lt=2**32 - 100,
+        description="Seed of the first repetition (the next has seed + 1, and so on) and of the bootstrap.",
     )
     min_interactions: int = Field(
-        default=3, ge=2, description="Of a user of whom an interaction is held out."
+        default=3, ge=2, description="Users with fewer interactions are left whole in training."
     )
     max_users: int = Field(
-        default=20_000, ge=0, description="Hold out an interaction of so many users at most; 0 takes all."
+        default=20_000, ge=0, description="Hold out an interaction of at most this many users; 0 takes all."
     )
     k: int = Field(default=10, ge=1, le=1000, description="Length of the recommended lists.")
-    neighbours: int = Field(default=20, ge=1, description="Of the item-kNN models.")
+    neighbours: int = Field(default=20, ge=1, description="Number of neighbours of the item-kNN models.")
 
 
 @asset(kinds={"parquet", "python"})
@@ -100,6 +102,9 @@ def evaluation(
     winner = Winner.of(grid_search_results)
     protocol = _protocol(config, leave_one_out_split)
     held_out = _held_out(interactions, config, protocol, feedback, leave_one_out_split)
+    unknown = unknown_in(held_out, interactions.pattern.n_users)
+    if any(unknown.values()):
+        context.log.warning(told_unknown(config.file, **unknown))
     splits = _splits(interactions, winner, protocol, held_out, leave_one_out_split)
     measured = []
     contenders = Contenders(interactions, winner, config.neighbours)
@@ -132,9 +137,12 @@ def evaluation(
             "segments": with_metadata(by_segment, stored),
             "held_out": with_metadata(held_out, stored),
         },
-        metadata=evaluation_metadata(
-            quality, lists, models, by_segment, ranks, config.k, len(splits), protocol_told
-        ),
+        metadata={
+            **evaluation_metadata(
+                quality, lists, models, by_segment, ranks, config.k, len(splits), protocol_told
+            ),
+            **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
+        },
     )
 
 
@@ -156,21 +164,36 @@ def _held_out(
     split: pa.Table,
 ) -> pa.Table:
     """The held-out interactions of all seeds, as rows of a `leave_one_out_split`; none is of the search."""
+    if protocol is EvaluationProtocol.file:
+        tables = _of_file(interactions, config, feedback)
+    else:
+        tables = _drawn(interactions, config, HoldOutMethod(protocol.value), split)
+    metadata = {
+        "keep_other_events": stored_metadata(split)["keep_other_events"],
+        "strategy": protocol.value,
+    }
+    return with_metadata(pa.concat_tables(tables), metadata)
+
+
+def _of_file(interactions: Interactions, config: EvaluationConfig, feedback: Feedback) -> list[pa.Table]:
+    if not config.file:
+        raise InputError("evaluation: the strategy `file` needs the path of a `file`.")
+    given = read_held_out(config.file, feedback, interactions.users.type, interactions.items.type)
+    return [interactions.given_table(given, number) for number in range(config.seeds)]
+
+
+def _drawn(
+    interactions: Interactions, config: EvaluationConfig, method: HoldOutMethod, split: pa.Table
+) -> list[pa.Table]:
     allowed = interactions.target.copy()
     allowed[interactions.positions_in(split)] = False
     tables = []
     for number in range(config.seeds):
-        if protocol is EvaluationProtocol.file:
-            if not config.file:
-                raise InputError("evaluation: the strategy `file` needs the path of a `file`.")
-            given = read_held_out(config.file, feedback, interactions.users.type, interactions.items.type)
-            tables.append(interactions.given_table(given, number))
-            continue
         positions = leave_one_out(
             interactions.pattern,
             seed=config.seed + number,
             min_interactions=config.min_interactions,
-            method=HoldOutMethod(protocol.value),
+            method=method,
             timestamps=interactions.timestamps[1] if interactions.timestamps else None,
             max_users=config.max_users or None,
             allowed=allowed,
@@ -182,11 +205,7 @@ def _held_out(
                 "of evaluation."
             )
         tables.append(interactions.held_out_table(positions, number))
-    metadata = {
-        "keep_other_events": stored_metadata(split)["keep_other_events"],
-        "strategy": protocol.value,
-    }
-    return with_metadata(pa.concat_tables(tables), metadata)
+    return tables
 
 
 def _splits(

@@ -21,6 +21,7 @@ from recsys_pipeline.engines.local.solvers import Solver
 
 _STRENGTHS = "strengths"
 _ENSEMBLE_SIZE = "ensemble_size"
+_DEFAULTS = {dimension.name: dimension.values for dimension in DIMENSIONS}
 
 
 class SearchConfig(Config):
@@ -28,10 +29,12 @@ class SearchConfig(Config):
 
     strength_mappings: dict[str, dict[str, float]] = Field(
         default={},
-        description="By name, strengths of the events to try beside those of the `feedback` resource; an "
-        "event that is not named counts nothing.",
+        description="Other strengths of the events to try, by name, beside those of the `feedback` resource; "
+        "an event that a mapping does not name counts for nothing.",
     )
-    starts: list[int] = Field(default=[], description="The former name of ensemble_size; use that.")
+    starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
+        default=[], description="The former name of ensemble_size; use that."
+    )
     prefer: Prefer = Field(
         default=Prefer.best,
         description="`best`: the highest MAP@10; `simplest`: the cheapest trial, by factors, then "
@@ -43,22 +46,30 @@ class SearchConfig(Config):
         "interactions, for `recommend(blend=True)`; worth it where `seen_events` leave the user's own items "
         "to recommend.",
     )
-    seed: int = Field(
-        default=42, ge=0, lt=2**32, description="Of the random start of every fit, the final one too."
-    )
+    seed: int = Field(default=42, ge=0, lt=2**32, description="Seed of every fit, including the final one.")
     strategy: SearchMethod = Field(
         default=SearchMethod.grid,
-        description="`grid`: every trial to its end; `halving`: all fits advance together and the better "
-        "half goes on; `random`: n_trials drawn between the least and the greatest value of each list.",
+        description="`grid`: train every trial to its end; `halving`: all fits advance together, and the "
+        "better half goes on; `random`: n_trials drawn between the least and the greatest value of each "
+        "list.",
     )
-    n_trials: int = Field(default=32, ge=1, description="Of the strategy `random`.")
+    n_trials: int = Field(default=32, ge=1, description="Number of trials of the strategy `random`.")
     first_rung: int = Field(
-        default=5, ge=1, description="Iterations before `halving` compares for the first time, at least."
+        default=5,
+        ge=1,
+        description="Least number of iterations before `halving` compares for the first time.",
     )
     solver: Solver = Field(
-        default=Solver.implicit, description="`implicit`, or `batched`: the same path, faster, needs numba."
+        default=Solver.implicit,
+        description="`implicit`, or `batched`: the same results, faster; needs numba.",
     )
     workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
+    patience_hours: float = Field(
+        default=4.0,
+        gt=0,
+        description="A worker that says nothing for so long is ended, and its trials fail. Once the speed of "
+        "the fits is known, the limit is 20 times what an answer should take, and 5 minutes at least.",
+    )
     reuse_finished_trials: bool = Field(
         default=True,
         description="Reuse results of earlier searches, for identical data, solver, seed and versions only.",
@@ -72,6 +83,9 @@ class SearchConfig(Config):
                     f"{dimension.name}: {', '.join(map(repr, sorted(unknown)))} is none of "
                     f"{' and '.join(map(repr, dimension.choices))}"
                 )
+        sizes = getattr(self, _ENSEMBLE_SIZE)
+        if self.starts and sizes != list(_DEFAULTS[_ENSEMBLE_SIZE]) and sizes != self.starts:
+            raise ValueError("starts is the former name of ensemble_size: give ensemble_size alone")
         for name, strengths in self.strength_mappings.items():
             if not re.fullmatch(r"[\w-]+", name) or name == DEFAULT_STRENGTHS:
                 raise ValueError(
@@ -106,6 +120,7 @@ class SearchConfig(Config):
             method=self.strategy,
             first_rung=self.first_rung,
             workers=self.workers,
+            most_silent_seconds=3600 * self.patience_hours,
         )
 
 

@@ -39,7 +39,7 @@ class ModelConfig(Config):
     """What becomes of the versions of the model."""
 
     keep_versions: int = Field(
-        default=7, ge=1, description="So many of the newest versions stay, the current one among them."
+        default=7, ge=1, description="How many versions to keep, including the current one."
     )
 
 

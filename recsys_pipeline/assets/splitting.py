@@ -5,12 +5,13 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
-from recsys_pipeline.core.columns import ITEM_INDEX, USER_INDEX
+from recsys_pipeline.core.columns import USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.reporting.metadata import told_unknown
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
@@ -36,19 +37,19 @@ class SplitConfig(Config):
     max_users: int = Field(
         default=100_000,
         ge=0,
-        description="Hold out an interaction of so many users at most, drawn by hash; 0 takes all. Scoring a "
-        "trial takes time in proportion to these users times the items.",
+        description="Hold out an interaction of at most this many users, drawn by hash; 0 takes all. The "
+        "time to score a trial is proportional to these users times the items.",
     )
     n_splits: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="Random splits over which the search averages, by seed, seed + 1 and so on.",
+        description="Number of random splits to average in the search, with seed, seed + 1 and so on.",
     )
     file: OptionalLocation = Field(
         default="",
-        description="Of the strategy `file`: CSV or Parquet with the user and item columns of the feedback, "
-        "several rows a user allowed.",
+        description="For the strategy `file`: CSV or Parquet with the user and item columns of the feedback; "
+        "a user may have several rows.",
     )
     keep_other_events: bool = Field(
         default=False,
@@ -72,21 +73,17 @@ def leave_one_out_split(
     users = held_out[USER_INDEX].to_numpy()
     n_users = interactions.pattern.n_users
     n_whole = n_users - len(np.unique(users[users < n_users]))
-    n_strange_users = int(np.count_nonzero(users >= n_users))
-    n_strange_items = int(np.count_nonzero(held_out[ITEM_INDEX].to_numpy() < 0))
+    unknown = unknown_in(held_out, n_users)
     # No model can recommend an item that it has never seen: a ceiling for every hit rate.
-    n_unseen = n_strange_items
+    n_unseen = unknown["items"]
     for split in splits:
         popularity = np.bincount(
             split.training[DEFAULT_STRENGTHS].indices, minlength=interactions.pattern.n_items
         )
         n_unseen += int(np.count_nonzero(popularity[split.items[split.items >= 0]] == 0))
     context.log.info(f"{len(users):,} interactions held out, {n_whole:,} users stay whole in training")
-    if n_strange_users or n_strange_items:
-        context.log.warning(
-            f"{config.file}: {n_strange_users:,} held-out rows are of users and {n_strange_items:,} of items "
-            "that the feedback does not have; all count as misses"
-        )
+    if any(unknown.values()):
+        context.log.warning(told_unknown(config.file, **unknown))
     return MaterializeResult(
         value=held_out,
         metadata={
@@ -97,8 +94,7 @@ def leave_one_out_split(
             "training_interactions": splits[0].training[DEFAULT_STRENGTHS].n_interactions,
             "users_whole_in_training": n_whole,
             "held_out_items_unseen_in_training": n_unseen,
-            "held_out_users_unknown": n_strange_users,
-            "held_out_items_unknown": n_strange_items,
+            **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
     )
 

@@ -140,11 +140,11 @@ class Segment(NamedTuple):
 def segments(held_out: HeldOutRanks, popularity: NDArray[np.int64]) -> list[Segment]:
     """By how many training interactions the user has, in thirds, and by head and tail of the items.
 
-    The head are the most popular items that together have half of all training interactions.
+    The head are the most popular items that together have half of all interactions.
 
     Args:
         held_out: what was ranked.
-        popularity: (n_items,) training interactions of each item.
+        popularity: (n_items,) interactions of each item, held-out ones included.
     """
     of_user = held_out.interactions_of_user
     few, many = np.quantile(of_user, [1 / 3, 2 / 3]).astype(np.int64).tolist()

@@ -37,7 +37,7 @@ def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccur
 
 
 def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -> pa.Table:
-    """A row a segment and model; `popularity` is (n_items,), training interactions of each item."""
+    """A row a segment and model; `popularity` is (n_items,), interactions of each item."""
     return pa.Table.from_pylist(
         [
             {

@@ -66,7 +66,7 @@ def judge(rows: pa.RecordBatch, criteria: Criteria) -> Judgement:
     timestamps = None
     if TIMESTAMP in rows.schema.names:
         timestamps = parse_timestamps(rows[TIMESTAMP], criteria.timestamp_unit)
-        reasons[_mask(pc.is_null(timestamps))] = f"{TIMESTAMP} missing, unreadable, or beyond 1740 to 2199"
+        reasons[_mask(pc.is_null(timestamps))] = f"{TIMESTAMP} missing, unreadable, or outside 1740 to 2199"
     event = rows[EVENT]
     skipped = _mask(pc.is_in(event, pa.array(list(criteria.ignored), pa.string())))
     unknown = ~_mask(pc.is_in(event, pa.array(list(criteria.known), pa.string()))) & ~skipped

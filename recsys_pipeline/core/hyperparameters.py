@@ -131,11 +131,6 @@ class Hyperparameters:
     )
 
     @property
-    def weights_key(self) -> tuple[str, str, float, float]:
-        """What the weights of the interactions depend on: mapping, weighting, K1 and B."""
-        return self.strengths, self.weighting, self.bm25_K1, self.bm25_B
-
-    @property
     def width(self) -> int:
         """Factors of all models of the ensemble."""
         return self.factors * self.ensemble_size

@@ -58,6 +58,12 @@ def as_integers(ids: pa.StringArray) -> pa.Int64Array | None:
     return integers if pc.cast(integers, pa.string()).equals(ids) else None
 
 
+def shown_ids(ids: pa.Array, places: NDArray[np.signedinteger]) -> str:
+    """The first few of these ids for a message, each cut to what a person can read."""
+    texts = [repr(ids[place].as_py())[:_SHOWN_LETTERS] for place in places[:_SHOWN_IDS].tolist()]
+    return ", ".join(texts) + (", ..." if len(places) > _SHOWN_IDS else "")
+
+
 def _mask(values: pa.BooleanArray) -> NDArray[np.bool_]:
     mask: NDArray[np.bool_] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
     return mask
@@ -120,10 +126,10 @@ class IdColumn:
         told = {str(pa.int64()): "integers", str(pa.string()): "text"}
         return InputError(
             f"{file}: the {self._name} ids were {told[str(self._last)]} in the last run and are "
-            f"{told[str(found)]} now: {_shown(ids, offending)} (the first in line {lines[offending[0]]:,}). "
-            f"Whoever asks the model by id would find nobody. To reject such rows set {self._setting} to "
-            "`integer`, to keep all ids as text set it to `string`; another shop's feed needs a warehouse of "
-            "its own (RECSYS_WAREHOUSE)."
+            f"{told[str(found)]} now: {shown_ids(ids, offending)} (the first in line "
+            f"{lines[offending[0]]:,}). Whoever asks the model by id would find nobody. To reject such rows "
+            f"set {self._setting} to `integer`, to keep all ids as text set it to `string`; another shop's "
+            "feed needs a warehouse of its own (RECSYS_WAREHOUSE)."
         )
 
     def _remark_on_text(self, ids: pa.Array, lines: NDArray[np.int64], file: str) -> None:
@@ -133,12 +139,7 @@ class IdColumn:
         odd = np.flatnonzero(~integers & ~digits)
         if len(odd) and (integers.any() or self.type is not None):
             self.remark = (
-                f"the {self._name} ids are kept as text, although most may be integers: {_shown(ids, odd)} "
-                f"(the first in line {lines[odd[0]]:,} of {file}). Set {self._setting} to `integer` to "
-                "reject such rows, or to `string` if text is meant."
+                f"the {self._name} ids are kept as text, although most may be integers: "
+                f"{shown_ids(ids, odd)} (the first in line {lines[odd[0]]:,} of {file}). Set {self._setting} "
+                "to `integer` to reject such rows, or to `string` if text is meant."
             )
-
-
-def _shown(ids: pa.Array, places: NDArray[np.int64]) -> str:
-    texts = [repr(ids[place].as_py())[:_SHOWN_LETTERS] for place in places[:_SHOWN_IDS].tolist()]
-    return ", ".join(texts) + (", ..." if len(places) > _SHOWN_IDS else "")

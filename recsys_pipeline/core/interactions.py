@@ -27,6 +27,7 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.ids import shown_ids
 from recsys_pipeline.core.indexing import index_ids
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.pattern import Pattern
@@ -333,11 +334,19 @@ class Interactions:
             InputError: there is one; the message names the users and the cause.
         """
         at_fault = np.unique(self.pattern.user_of_interaction[weights <= 0])
-        if culprits := self.users.take(pa.array(at_fault)).to_pylist():
-            shown = ", ".join(str(user) for user in culprits[:5]) + (", ..." if len(culprits) > 5 else "")
+        if len(at_fault):
             raise InputError(
                 f"{np.count_nonzero(weights <= 0):,} BM25 weights are at or below zero, which ALS takes for "
-                f"dislikes: {len(culprits):,} users touched all {self.pattern.n_items:,} items, or all but "
-                f"one, so that the idf ln(items) - ln(1 + items touched) leaves nothing: {shown}. "
+                f"dislikes: {len(at_fault):,} users touched all {self.pattern.n_items:,} items, or all but "
+                f"one, so that the idf ln(items) - ln(1 + items touched) leaves nothing: "
+                f"{shown_ids(self.users, at_fault)}. "
                 "Leave such users out of the feedback (a crawler?), or bring more items."
             )
+
+
+def unknown_in(held_out: pa.Table, n_users: int) -> dict[str, int]:
+    """How many rows of a `leave_one_out_split` are of users and of items that the feedback does not have."""
+    return {
+        "users": int(np.count_nonzero(held_out[USER_INDEX].to_numpy() >= n_users)),
+        "items": int(np.count_nonzero(held_out[ITEM_INDEX].to_numpy() < 0)),
+    }

@@ -37,6 +37,7 @@ class SearchPlan(NamedTuple):
         method: halving stops fits early, all others train every trial to its end.
         first_rung: iterations before halving compares for the first time.
         workers: fits side by side; 0 takes what the machine offers.
+        most_silent_seconds: how long a worker may say nothing before its first answer.
     """
 
     trials: Sequence[Hyperparameters]
@@ -46,6 +47,7 @@ class SearchPlan(NamedTuple):
     method: SearchMethod
     first_rung: int
     workers: int
+    most_silent_seconds: float
 
 
 class PreparedSearch(Protocol):

@@ -71,6 +71,14 @@ def shown(text: str) -> str:
     return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 
 
+def told_unknown(file: str, users: int, items: int) -> str:
+    """That a file of held-out interactions names users and items that the feedback does not have."""
+    return (
+        f"{file}: {users:,} held-out rows are of users and {items:,} of items that the feedback does not "
+        "have; all count as misses"
+    )
+
+
 def counts_table(label: str, counts: Mapping[str, int]) -> MarkdownMetadataValue:
     """How often each value occurs, most frequent first."""
     most_frequent = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -18,6 +18,8 @@ from pathlib import Path
 from upath import UPath
 from upath.implementations.local import FilePath, PosixUPath, WindowsUPath
 
+from recsys_pipeline.core.errors import naming
+
 _TEMPORARY = ".tmp"
 # As `tempfile` makes them; other hidden files are none of ours.
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
@@ -33,19 +35,6 @@ def is_local(path: UPath) -> bool:
 def local_path(path: UPath) -> Path:
     """The local path as the standard library knows it."""
     return Path(path.path)
-
-
-@contextmanager
-def naming(path: object) -> Iterator[None]:
-    """Let an error of the file system name the path, where the library that met it names none."""
-    try:
-        yield
-    except OSError as error:
-        # The name in an error of `symlink` is where the link would lead, relative to it.
-        named = str(error.filename)
-        if error.errno is None or os.path.isabs(named) or "://" in named:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager

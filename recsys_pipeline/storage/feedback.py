@@ -54,7 +54,7 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
     )
     blank_ids: list[str] = Field(
         default=settings.BLANK_IDS,
-        description="Ids that stand for none, in any case, beside empty ones and white space "
+        description="Values that count as a missing id, in any case, beside empty ones and white space "
         "(RECSYS_BLANK_IDS).",
     )
     user_id_type: IdType = Field(

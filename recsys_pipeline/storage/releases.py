@@ -33,7 +33,7 @@ from recsys_pipeline.core.columns import (
     count_column,
     counted_events,
 )
-from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.core.factors import FactorTables, factors_in
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
@@ -42,7 +42,6 @@ from recsys_pipeline.storage.atomic import (
     atomic_file,
     is_local,
     local_path,
-    naming,
     put_folder,
     staging_folder,
     sweep,

@@ -26,12 +26,11 @@ from typing import Any, NoReturn, TypeVar
 
 from upath import UPath
 
-from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.storage.atomic import (
     atomic_file,
     is_local,
     local_path,
-    naming,
     put_folder,
     replace_link,
     staging_folder,

@@ -10,7 +10,7 @@ from recsys_pipeline_tests.faults.injection import compiler
 
 @pytest.mark.skipif(sys.platform != "linux" or compiler() is None, reason="preloads a library made with cc")
 def test_a_sample_of_faults_is_survived():
-    command = [sys.executable, "-m", "recsys_pipeline_tests.faults", "--every", "41"]
+    command = [sys.executable, "-m", "recsys_pipeline_tests.faults", "--every", "31"]
     run = subprocess.run([*command, "--assets", "bm25_matrix"], capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr

@@ -22,7 +22,7 @@ from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import PreparedSearch, SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving
-from recsys_pipeline.engines.local.pool import WorkerPool
+from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
 from recsys_pipeline.engines.local.training import train_to_the_end
 
@@ -102,7 +102,8 @@ class LocalSearch:
     ) -> Iterator[TrialResult]:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
-        with WorkerPool(self._splits, Solver(plan.solver), plan.seed, self.workers) as pool:
+        patience = Patience(at_most=plan.most_silent_seconds)
+        with WorkerPool(self._splits, Solver(plan.solver), plan.seed, self.workers, patience) as pool:
 
             def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
                 for result in pool.run(tasks):

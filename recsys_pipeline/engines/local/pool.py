@@ -32,6 +32,7 @@ from recsys_pipeline.engines.local.worker import share
 _STATES = "states"
 _SHOWN_OF_STDERR = 300
 _POLL_SECONDS = 0.5
+_MOST_SECONDS_TO_DIE = 10
 
 
 class Patience(NamedTuple):
@@ -109,7 +110,9 @@ class _Worker:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait()
+        # A process that waits for a dead disk ends when that answers, not before.
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_MOST_SECONDS_TO_DIE)
         self.output.close()
         with suppress(BrokenPipeError):
             self.input.close()

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.errors import naming
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
@@ -67,7 +68,8 @@ def share(splits: Sequence[Split], folder: Path) -> None:
         }
         for split in splits
     ]
-    (folder / "splits.json").write_text(json.dumps(saved), encoding="utf-8")
+    with naming(folder):
+        (folder / "splits.json").write_text(json.dumps(saved), encoding="utf-8")
 
 
 def mapped(folder: Path) -> list[Split]:

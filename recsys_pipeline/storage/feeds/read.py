@@ -2,7 +2,7 @@
 
 from upath import UPath
 
-from recsys_pipeline.storage.atomic import naming
+from recsys_pipeline.core.errors import naming
 from recsys_pipeline.storage.feedback import Feedback, FileFormat
 from recsys_pipeline.storage.feeds.csv_rows import read_csv
 from recsys_pipeline.storage.feeds.files import format_of
