@@ -55,13 +55,14 @@ def summary(warehouse: str) -> str:
 
 def _evaluated(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
     """The figure of the evaluation, where there is one of the search that chose this model."""
+    nothing = ["on unseen data   not evaluated yet: materialize the asset evaluation"]
     if not warehouse.has("evaluation"):
-        return []
+        return nothing
     models = warehouse.read_table("evaluation", "models")
     stored, lineage = stored_metadata(models), Lineage.of(models)
     of_search = lineage.ancestors.get("grid_search_results") if lineage else None
     if of_search != manifest["inputs"].get("grid_search_results"):
-        return []
+        return nothing
     tuned = models.slice(0, 1).to_pylist()[0]
     return [
         f"on unseen data   MAP@{stored['k']} {tuned[MAP]:.4f}, 95 % interval {tuned[MAP_LOW]:.4f} to "

@@ -46,7 +46,11 @@ retrain = define_asset_job(
     selection=AssetSelection.all(),
     description="Everything, from the feed of events to the published model.",
     config=run_config(settings.RUN_CONFIG),
-    tags={"dagster/max_runtime": str(round(settings.MAX_RUN_HOURS * 3600))},
+    tags={
+        "dagster/max_runtime": str(round(settings.MAX_RUN_HOURS * 3600)),
+        # dagster.yaml lets one of these run at a time.
+        "recsys_pipeline/queue": "retrain",
+    },
 )
 
 

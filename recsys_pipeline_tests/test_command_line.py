@@ -12,6 +12,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -24,12 +25,14 @@ from dagster._core.scheduler.instigation import (
     ScheduleInstigatorData,
 )
 from dagster._core.workspace.load import location_origins_from_yaml_paths
+from upath import UPath
 
 from recsys_pipeline import __main__ as command
 from recsys_pipeline import load_model, settings
+from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID, run_graph, write_parity_feedback
+from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID, publish_model, run_graph, write_parity_feedback
 
 BIN = Path(sys.executable).parent
 
@@ -39,11 +42,16 @@ MATERIALIZE_CONFIGURED = (
     f"{MATERIALIZE} --config-json "
     """'{"ops": {"grid_search_results": {"config": {"factors": [64]}}}}'"""
 )
+WHAT_FOLLOWS = MATERIALIZE.replace("'*'", "'leave_one_out_split*'")
+ACTIVATE = ". .venv/bin/activate; export DAGSTER_HOME=$PWD/.dagster_home"
 LAUNCH = "dg launch --assets '*'"
 MAKE_CONFIGURED = "make materialize CONFIG=examples/retailrocket.yaml"
 MAKE_DEV = "make dev"
 DEV = "dagster dev -w workspace.yaml"
-COMMANDS = {MATERIALIZE, MATERIALIZE_CONFIGURED, LAUNCH, MAKE_CONFIGURED, MAKE_DEV, DEV}
+COMMANDS = {
+    *(MATERIALIZE, MATERIALIZE_CONFIGURED, WHAT_FOLLOWS, ACTIVATE),
+    *(LAUNCH, MAKE_CONFIGURED, MAKE_DEV, DEV),
+}
 
 SMALL = {"ops": {"grid_search_results": {"config": SMALL_GRID}}}
 
@@ -110,6 +118,22 @@ def test_a_run_is_configured_on_the_command_line(shop):
 
     results = pq.read_table(Path(shop["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet")
     assert set(results["factors"].to_pylist()) == {64}
+
+
+def test_an_asset_and_what_follows_it_can_be_materialized(shop):
+    warehouse = Warehouse(path=shop["RECSYS_WAREHOUSE"])
+    matrix, model = warehouse.write_id("bm25_matrix"), load_model(warehouse.root).manifest["version"]
+    run(shop, WHAT_FOLLOWS)
+
+    assert warehouse.write_id("bm25_matrix") == matrix
+    assert load_model(warehouse.root).manifest["version"] > model
+
+
+@pytest.mark.skipif(not (PROJECT / ".venv").exists(), reason="make sets the virtual environment up")
+def test_the_virtual_environment_is_activated_as_shown():
+    found = run(dict(os.environ), f"{ACTIVATE}; command -v dagster; echo $DAGSTER_HOME").stdout.split()
+
+    assert found == [str(PROJECT / ".venv" / "bin" / "dagster"), str(PROJECT / ".dagster_home")]
 
 
 def test_dg_launches_it_too(shop):
@@ -243,6 +267,14 @@ def test_the_summary_says_how_good_the_model_is_and_where(summarized, shared_war
     assert lines["artefacts"] == shared_warehouse.path
 
 
+def test_of_a_model_without_scores_it_says_what_to_do(summarized, tmp_path):
+    publish_model(UPath(tmp_path), [[0]], Factors(np.ones((1, 2)), np.ones((2, 2))), [1], ["a", "b"])
+    _, errors, status = summarized(Warehouse(path=str(tmp_path)))
+
+    assert errors.endswith("has no MAP@10: materialize best_model again.\n")
+    assert status == 1
+
+
 def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, own_warehouse):
     search = {**SMALL_GRID, "weighting": ["none"], "iterations": [3], "regularization": [0.1]}
     selection = AssetSelection.assets("grid_search_results", "best_model")
@@ -255,7 +287,7 @@ def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, own_ware
         "factors 4, regularization 0.1, alpha 10, iterations 3, weighting none"
     )
     # The evaluation that lies there is of another model.
-    assert "on unseen data" not in printed
+    assert "on unseen data   not evaluated yet" in printed
 
 
 def test_of_an_empty_warehouse_it_says_what_to_do(summarized, warehouse):

@@ -451,6 +451,8 @@ def entries_in(warehouse):
         pytest.param({"alpha": [-1.0]}, "greater than 0", id="negative"),
         pytest.param({"regularization": [-0.1]}, "greater than or equal to 0", id="negative penalty"),
         pytest.param({"bm25_B": [1.2]}, "less than or equal to 1", id="share above 1"),
+        pytest.param({"starts": [0]}, "greater than or equal to 1", id="no starts"),
+        pytest.param({"starts": [2], "ensemble_size": [3]}, "give ensemble_size alone", id="two names"),
         pytest.param({"seed": 2**32}, "less than 4294967296", id="seed too large for implicit"),
     ],
 )

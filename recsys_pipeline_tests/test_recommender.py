@@ -11,7 +11,7 @@ import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from upath import UPath
 
-from recsys_pipeline import load_model
+from recsys_pipeline import load_model, recommender
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline_tests.worlds import publish_model
@@ -166,6 +166,18 @@ def test_a_new_version_replaces_the_old_one_which_stays(store):
     assert not np.array_equal(after.model.user_factors, before.model.user_factors)
     old = load_model(store / "best_model" / before.manifest["version"])
     assert np.array_equal(old.model.user_factors, before.model.user_factors)
+
+
+def test_a_version_that_is_replaced_and_removed_while_it_is_read_is_followed_by_the_next(store, monkeypatch):
+    read, before = recommender.read_release, load_model(store).manifest["version"]
+
+    def overtaken(release):
+        monkeypatch.setattr(recommender, "read_release", read)
+        publish_to(UPath(store), random_factors(seed=1), keep_versions=1)
+        return read(release)
+
+    monkeypatch.setattr(recommender, "read_release", overtaken)
+    assert load_model(store).manifest["version"] > before
 
 
 def test_loads_from_warehouse_store_or_version_alike(store):

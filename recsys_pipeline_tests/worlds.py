@@ -111,6 +111,7 @@ def publish_model(
     *,
     weights: Sequence[float] | None = None,
     blend: dict[str, Any] | None = None,
+    keep_versions: int = 7,
 ) -> UPath:
     """A model with these factors, of users who viewed the given items; each view excludes its item."""
     pattern = pattern_of(rows, len(items))
@@ -147,7 +148,7 @@ def publish_model(
         fit_seconds=0.0,
     )
     model = trained_model(hyperparameters, 1, factors)
-    return publish(warehouse, tables, contents, manifest, model, keep_versions=7)
+    return publish(warehouse, tables, contents, manifest, model, keep_versions)
 
 
 def failure_of(result: ExecuteInProcessResult) -> str:

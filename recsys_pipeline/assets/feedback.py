@@ -46,8 +46,8 @@ def raw_feedback(
             f"or links that lead nowhere: {', '.join(report.skipped[:5])}"
         )
     context.log.info(
-        f"{report.n_accepted:,} events from {len(report.files):,} files; {report.n_rejected:,} rows "
-        f"rejected, {report.n_ignored:,} ignored"
+        f"{report.n_accepted:,} events; rows rejected: {report.n_rejected:,}, ignored: {report.n_ignored:,}; "
+        f"files: {len(report.files):,}"
     )
     return MaterializeResult(
         metadata={

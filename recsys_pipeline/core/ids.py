@@ -128,8 +128,9 @@ class IdColumn:
             f"{file}: the {self._name} ids were {told[str(self._last)]} in the last run and are "
             f"{told[str(found)]} now: {shown_ids(ids, offending)} (the first in line "
             f"{lines[offending[0]]:,}). Whoever asks the model by id would find nobody. To reject such rows "
-            f"set {self._setting} to `integer`, to keep all ids as text set it to `string`; another shop's "
-            "feed needs a warehouse of its own (RECSYS_WAREHOUSE)."
+            f"set {self._setting} of `feedback` (RECSYS_{self._setting.upper()}) to `integer`, to keep all "
+            "ids as text set it to `string`; another shop's feed needs a warehouse of its own "
+            "(RECSYS_WAREHOUSE)."
         )
 
     def _remark_on_text(self, ids: pa.Array, lines: NDArray[np.int64], file: str) -> None:

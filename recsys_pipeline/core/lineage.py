@@ -62,6 +62,8 @@ def ancestors_of(inputs: Iterable[Any]) -> dict[str, str]:
             materialize.
     """
     lineages = [lineage for lineage in map(Lineage.of, inputs) if lineage]
+    # The furthest upstream first: what is named first must be made again first.
+    lineages.sort(key=lambda lineage: len(lineage.ancestors))
     at_hand = {lineage.asset: lineage.write_id for lineage in lineages}
     found: dict[str, tuple[str, str]] = {asset: (write_id, asset) for asset, write_id in at_hand.items()}
     for lineage in lineages:

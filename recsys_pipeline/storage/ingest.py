@@ -149,7 +149,8 @@ def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPa
             f"{feedback.path}: {report.n_rejected:,} of {total:,} rows are bad, more than "
             f"max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
             f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
-            "or list it in ignored_events, or raise max_rejected_share."
+            "or list it in ignored_events (RECSYS_STRENGTHS, RECSYS_IGNORED_EVENTS), or raise "
+            "max_rejected_share."
         )
     if not report.n_accepted:
         raise InputError(

@@ -3,8 +3,16 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict
+from upath import UPath
 
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.locations import checked_location
+
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+}
 
 Location = Annotated[str, AfterValidator(checked_location)]
 
@@ -14,6 +22,23 @@ def _checked_if_given(text: str) -> str:
 
 
 OptionalLocation = Annotated[str, AfterValidator(_checked_if_given)]
+
+
+def opened_location(location: str) -> UPath:
+    """The path or URL, whose file system is at hand.
+
+    Raises:
+        InputError: the package for this kind of URL is not installed.
+    """
+    path = UPath(location)
+    try:
+        _ = path.fs
+    except ImportError as error:
+        extra = _EXTRAS.get(path.protocol)
+        mend = f": .venv/bin/pip install -e '.[{extra}]'" if extra else ""
+        raise InputError(f"{location} needs a package that is not installed ({error}){mend}.") from None
+    return path
+
 
 # Of every class with such a field: defaults are checked too, and no message repeats what it refuses.
 LOCATION_CONFIG = ConfigDict(validate_default=True, hide_input_in_errors=True)

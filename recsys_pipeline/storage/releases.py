@@ -46,6 +46,7 @@ from recsys_pipeline.storage.atomic import (
     staging_folder,
     sweep,
 )
+from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.tables import parse_parquet, write_table
 
@@ -262,7 +263,7 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
     Raises:
         InputError: there is none, or the pointer is damaged.
     """
-    start = UPath(path)
+    start = opened_location(str(path)) if isinstance(path, str) else UPath(path)
     # Another process may have published what an object store's list of yesterday does not show.
     start.fs.invalidate_cache()
     if (start / MANIFEST).exists() and not (start / POINTER).exists():
@@ -374,9 +375,7 @@ def _read_regular(path: UPath, most: int = -1) -> bytes:
 
 
 def _damaged(path: UPath, what: str) -> InputError:
-    return InputError(
-        f"{path} {what}. Restore it, point {POINTER} to another version, or materialize best_model again."
-    )
+    return InputError(f"{path} {what}. Restore it from a backup, or materialize best_model again.")
 
 
 def _shown(value: object) -> str:

@@ -15,7 +15,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import as_written
 from recsys_pipeline.storage import tables
-from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location
+from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
 from recsys_pipeline.storage.states import States
 
@@ -38,7 +38,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
     @property
     def root(self) -> UPath:
         """The folder itself."""
-        return UPath(self.path)
+        return opened_location(self.path)
 
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator["Warehouse"]:

@@ -242,3 +242,13 @@ def test_a_file_is_needed_for_its_strategy():
     with pytest.raises(Failure) as caught:
         evaluated(SHOP, split_at_random(SHOP), strategy="file")
     assert "needs the path of a `file`" in caught.value.description
+
+
+def test_users_and_items_of_a_file_that_the_feedback_does_not_have_are_told(tmp_path):
+    user, item = SHOP.users[0].as_py(), SHOP.items[0].as_py()
+    file = tmp_path / "test.csv"
+    lines = [f"{user},{item}", f"stranger,{item}", f"other stranger,{item}", f"{user},999"]
+    file.write_text("UserID,ProductCode\n" + "\n".join(lines) + "\n")
+    metadata = evaluated(SHOP, split_at_random(SHOP), strategy="file", file=str(file), seeds=1).metadata
+
+    assert (metadata["held_out_users_unknown"], metadata["held_out_items_unknown"]) == (2, 1)

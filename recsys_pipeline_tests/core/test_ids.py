@@ -77,7 +77,7 @@ def test_after_integers_a_text_is_refused_by_name_and_line():
     with pytest.raises(
         InputError,
         match=r"UserID ids were integers in the last run and are text now: 'x', '1e5'"
-        r" \(the first in line 3\).*user_id_type to `integer`",
+        r" \(the first in line 3\).*RECSYS_USER_ID_TYPE\) to `integer`",
     ):
         converted(column(last=INTEGERS), ["1", "x", "1e5"])
 

@@ -64,7 +64,7 @@ def require_numba() -> ModuleType:
         if error.name != "numba":
             raise
         raise InputError(
-            "solver `batched` needs numba: pip install 'recsys_pipeline[fast]', or choose solver `implicit`."
+            "solver `batched` needs numba: .venv/bin/pip install -e '.[fast]', or choose solver `implicit`."
         ) from None
 
 

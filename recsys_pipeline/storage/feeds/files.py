@@ -6,6 +6,7 @@ from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.feedback import FileFormat
+from recsys_pipeline.storage.locations import opened_location
 
 _CSV_ENDINGS = (".csv", ".csv.gz")
 _PARQUET_ENDINGS = (".parquet",)
@@ -22,7 +23,7 @@ def files_behind(location: str) -> tuple[list[UPath], list[UPath]]:
     Raises:
         InputError: there is none, or it is neither a file nor a folder.
     """
-    path = UPath(location)
+    path = opened_location(location)
     if path.is_dir():
         files, others = _sorted_out(entry for entry in path.iterdir() if entry.name[0] not in "._")
         if not files:
