@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
-from recsys_pipeline.core.ids import is_blank, is_integer
+from recsys_pipeline.core.ids import as_mask, is_blank, is_integer
 
 TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -66,10 +66,10 @@ def judge(rows: pa.RecordBatch, criteria: Criteria) -> Judgement:
     timestamps = None
     if TIMESTAMP in rows.schema.names:
         timestamps = parse_timestamps(rows[TIMESTAMP], criteria.timestamp_unit)
-        reasons[_mask(pc.is_null(timestamps))] = f"{TIMESTAMP} missing, unreadable, or outside 1740 to 2199"
+        reasons[as_mask(pc.is_null(timestamps))] = f"{TIMESTAMP} missing, unreadable, or outside 1740 to 2199"
     event = rows[EVENT]
-    skipped = _mask(pc.is_in(event, pa.array(list(criteria.ignored), pa.string())))
-    unknown = ~_mask(pc.is_in(event, pa.array(list(criteria.known), pa.string()))) & ~skipped
+    skipped = as_mask(pc.is_in(event, pa.array(list(criteria.ignored), pa.string())))
+    unknown = ~as_mask(pc.is_in(event, pa.array(list(criteria.known), pa.string()))) & ~skipped
     for position in np.flatnonzero(unknown):
         name = event[position].as_py()
         reasons[position] = f"unknown {EVENT} {_shown(name)}" if name and name.strip() else f"blank {EVENT}"
@@ -78,7 +78,7 @@ def judge(rows: pa.RecordBatch, criteria: Criteria) -> Judgement:
         if column in criteria.integer_ids:
             reasons[~is_integer(ids)] = f"{column} is no integer"
         if pa.types.is_string(ids.type):
-            reasons[_mask(pc.match_substring(ids, "\0"))] = f"{column} holds a NUL character"
+            reasons[as_mask(pc.match_substring(ids, "\0"))] = f"{column} holds a NUL character"
         reasons[is_blank(ids, criteria.blank_ids)] = f"blank {column}"
 
     rejected = reasons != np.array(None)
@@ -88,11 +88,6 @@ def judge(rows: pa.RecordBatch, criteria: Criteria) -> Judgement:
         column = accepted.schema.get_field_index(TIMESTAMP)
         accepted = accepted.set_column(column, TIMESTAMP, timestamps.take(pa.array(places)))
     return Judgement(accepted, places, reasons, int(np.count_nonzero(skipped & ~rejected)))
-
-
-def _mask(values: pa.BooleanArray) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
-    return mask
 
 
 def _shown(name: str) -> str:

@@ -170,6 +170,11 @@ DIMENSIONS: tuple[Dimension, ...] = tuple(
 )
 
 
+def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the hyperparameters in which the rows differ; of the first one where they differ in none."""
+    return [d.name for d in DIMENSIONS if len({row[d.name] for row in rows}) > 1] or [DIMENSIONS[0].name]
+
+
 def grid(lists: Mapping[str, Sequence[Any]]) -> list[Hyperparameters]:
     """Every combination of the lists once, in their order."""
     combinations = product(*lists.values())

@@ -26,14 +26,14 @@ class IdType(Enum):
 
 def is_blank(ids: pa.Array, blank_ids: Collection[str]) -> NDArray[np.bool_]:
     """(n,) whether an id is missing, white space, or one of `blank_ids` in any case."""
-    missing = _mask(pc.is_null(ids))
+    missing = as_mask(pc.is_null(ids))
     if pa.types.is_integer(ids.type):
         return missing
     # Folded once a distinct id: far fewer than rows.
     encoded = ids.dictionary_encode()
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary))
     blank = pc.is_in(lower, pa.array(["", *(word.lower() for word in blank_ids)], pa.string()))
-    return missing | _mask(blank.take(encoded.indices))
+    return missing | as_mask(blank.take(encoded.indices))
 
 
 def is_integer(ids: pa.Array) -> NDArray[np.bool_]:
@@ -42,9 +42,9 @@ def is_integer(ids: pa.Array) -> NDArray[np.bool_]:
     "007" or "+7" is none: it would not come back as it went in.
     """
     if pa.types.is_integer(ids.type):
-        return _mask(pc.is_valid(ids))
-    found = _mask(pc.match_substring_regex(ids, _INTEGER))
-    for place in np.flatnonzero(found & (_mask(pc.greater(pc.utf8_length(ids), 18)))):
+        return as_mask(pc.is_valid(ids))
+    found = as_mask(pc.match_substring_regex(ids, _INTEGER))
+    for place in np.flatnonzero(found & (as_mask(pc.greater(pc.utf8_length(ids), 18)))):
         found[place] = -(2**63) <= int(ids[place].as_py()) < 2**63
     return found
 
@@ -64,7 +64,8 @@ def shown_ids(ids: pa.Array, places: NDArray[np.signedinteger]) -> str:
     return ", ".join(texts) + (", ..." if len(places) > _SHOWN_IDS else "")
 
 
-def _mask(values: pa.BooleanArray) -> NDArray[np.bool_]:
+def as_mask(values: pa.BooleanArray) -> NDArray[np.bool_]:
+    """(n,) the values; false where there is none."""
     mask: NDArray[np.bool_] = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
     return mask
 
@@ -136,7 +137,7 @@ class IdColumn:
     def _remark_on_text(self, ids: pa.Array, lines: NDArray[np.int64], file: str) -> None:
         """Say so when oddities such as ' 1 ' or 1e5 make text of integers; codes such as 007 are none."""
         integers = is_integer(ids)
-        digits = _mask(pc.match_substring_regex(ids.cast(pa.string()), "^[0-9]+$"))
+        digits = as_mask(pc.match_substring_regex(ids.cast(pa.string()), "^[0-9]+$"))
         odd = np.flatnonzero(~integers & ~digits)
         if len(odd) and (integers.any() or self.type is not None):
             self.remark = (

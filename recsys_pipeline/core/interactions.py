@@ -205,7 +205,9 @@ class Interactions:
 
     def positions_in(self, held_out: pa.Table) -> NDArray[np.int64]:
         """The distinct positions of the rows of a `leave_one_out_split` that are interactions."""
-        users, items = held_out[USER_INDEX].to_numpy(), held_out[ITEM_INDEX].to_numpy()
+        return self._positions(held_out[USER_INDEX].to_numpy(), held_out[ITEM_INDEX].to_numpy())
+
+    def _positions(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.int64]:
         known = (users < len(self.users)) & (items >= 0)
         positions = self.pattern.positions_of(users[known], items[known])
         return np.unique(positions[positions >= 0])
@@ -273,9 +275,7 @@ class Interactions:
         weigh_all: bool,
         unknown_to_training: NDArray[np.int64] | None,
     ) -> Split:
-        known = (users < len(self.users)) & (items >= 0)
-        positions = self.pattern.positions_of(users[known], items[known])
-        positions = np.unique(positions[positions >= 0])
+        positions = self._positions(users, items)
         staying = [event for event in self.counts if event not in self.rules.target_events]
         if not keep_other_events:
             staying = []

@@ -7,8 +7,9 @@ from typing import Self
 
 from tqdm import tqdm
 
-from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
+from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
 from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.reporting.model import told_values
 
 
 class Progress:
@@ -19,9 +20,7 @@ class Progress:
     ) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left."""
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
-        self._varying = [
-            d.name for d in DIMENSIONS if len({getattr(trial, d.name) for trial in trials}) > 1
-        ] or [DIMENSIONS[0].name]
+        self._varying = varying([trial.as_dict() for trial in trials])
         self._results: list[TrialResult] = []
         self._begin = time.monotonic()
         self._bar = tqdm(total=len(trials), unit="trial", disable=not sys.stderr.isatty())
@@ -42,12 +41,8 @@ class Progress:
         per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
         left = per_trial * (self._n_trials - done)
         best = best_first(self._results)[0].scores
-        trial = result.hyperparameters
-        told = ", ".join(
-            f"{name} {value if isinstance(value, str) else f'{value:g}'}"
-            for name in self._varying
-            for value in [getattr(trial, name)]
-        )
+        trial = result.hyperparameters.as_dict()
+        told = told_values({name: trial[name] for name in self._varying})
         outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"
         if result.iterations_done:
             outcome += f", stopped after {result.iterations_done}"

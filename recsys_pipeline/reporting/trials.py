@@ -8,7 +8,7 @@ from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.blending import Blend
-from recsys_pipeline.core.hyperparameters import DIMENSIONS
+from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -43,10 +43,10 @@ def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()
-    varying = [d.name for d in DIMENSIONS if len(set(table[d.name].to_pylist())) > 1] or [DIMENSIONS[0].name]
+    names = varying(table.to_pylist())
     header = [
         "",
-        *varying,
+        *names,
         columns.MAP_AT_10,
         "95 % interval of the difference to the best",
         "distinguishable",
@@ -56,7 +56,7 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     lines = [
         [
             "chosen" if row[columns.CHOSEN] else "",
-            *(row[name] for name in varying),
+            *(row[name] for name in names),
             with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
             interval(row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]),
             {True: "yes", False: "no", None: "failed"}[row[columns.DISTINGUISHABLE]],
