@@ -110,7 +110,7 @@ def verdict(quality: Mapping[str, Quality]) -> str:
     tuned = quality[TUNED]
     others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
-    place = "the best of the others" if best.map > tuned.map else "the next"
+    place = "the best of the others" if best.map > tuned.map else "the next best"
     told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
     if BLEND in quality:
         blend = quality[BLEND]

@@ -35,12 +35,12 @@ def shown(models):
     [
         pytest.param(
             {POPULARITY: quality(0.1, WORSE), "item-kNN": quality(0.2, WORSE)},
-            "the tuned model (0.3000) is better than item-kNN (0.2000), the next",
+            "the tuned model (0.3000) is better than item-kNN (0.2000), the next best",
             id="better",
         ),
         pytest.param(
             {"item-kNN": quality(0.2)},
-            "the tuned model (0.3000) is not distinguishable from item-kNN (0.2000), the next",
+            "the tuned model (0.3000) is not distinguishable from item-kNN (0.2000), the next best",
             id="not distinguishable",
         ),
         pytest.param(
@@ -50,7 +50,7 @@ def shown(models):
         ),
         pytest.param(
             {POPULARITY: quality(0.1, WORSE), BLEND: quality(0.4, BETTER), LEAKING: quality(0.9, BETTER)},
-            "the tuned model (0.3000) is better than popularity (0.1000), the next, "
+            "the tuned model (0.3000) is better than popularity (0.1000), the next best, "
             "and worse than its blend (0.4000)",
             id="neither the blend nor what leaks is one of the others",
         ),
