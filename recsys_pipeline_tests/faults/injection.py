@@ -88,6 +88,7 @@ def in_fork(
 
     Raises:
         TimeoutError: it does not end.
+        RuntimeError: it crashed, which is not what it was to do.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -102,10 +103,13 @@ def in_fork(
             _, status = os.waitpid(pid, 0)
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             raise TimeoutError(f"{kind.name} at operation {at}: the process does not end") from None
         finally:
             signal.alarm(0)
     if os.WIFSIGNALED(status):
+        if kind is not KILLED or os.WTERMSIG(status) != signal.SIGKILL:
+            raise RuntimeError(f"the process crashed: {signal.Signals(os.WTERMSIG(status)).name}")
         return Outcome(True, None, at)
     answer = json.loads(content)
     return Outcome(False, answer["value"], answer["operations"])
