@@ -60,8 +60,14 @@ class SearchConfig(Config):
         description="Least number of iterations before `halving` compares for the first time.",
     )
     solver: Solver = Field(
-        default=Solver.implicit,
-        description="`implicit`, or `batched`: the same results, faster; needs numba.",
+        default=Solver.batched,
+        description="`batched`; the reference, `implicit`: the same results up to rounding, slower; or "
+        "`gpu`, `implicit` on an NVIDIA device.",
+    )
+    compare_with_implicit: bool = Field(
+        default=True,
+        description="Train the chosen trial by `implicit` too and compare, where the solver is another and "
+        "`implicit` can train it. Costs one fit.",
     )
     workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
     patience_hours: float = Field(

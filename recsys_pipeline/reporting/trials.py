@@ -7,6 +7,7 @@ import pyarrow as pa
 from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
@@ -37,6 +38,20 @@ def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
         "best_trials": best_trials_table(table),
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,
+    }
+
+
+def agreement_metadata(agreement: Agreement | None) -> Metadata:
+    """The chosen trial beside the same by `implicit`."""
+    if agreement is None:
+        return {}
+    if agreement.failure:
+        return {"agreement_with_implicit": f"could not be measured: {agreement.failure}"}
+    return {
+        "MAP@10 by implicit": rounded(agreement.reference_map),
+        "difference_to_implicit": rounded(agreement.map - agreement.reference_map),
+        "difference_to_implicit_interval": interval(*agreement.difference),
+        "ranks_unlike_implicit": rounded(agreement.ranks_differing),
     }
 
 
