@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.pattern import Pattern
@@ -198,6 +197,9 @@ def _conditional_logit(
             -log_likelihood / n_picked + _RIDGE / 2 * weights @ weights,
             -gradient / n_picked + _RIDGE * weights,
         )
+
+    # Imported here: it takes a while, and only a search that fits a blend needs it.
+    from scipy.optimize import minimize
 
     start = np.zeros(features.shape[1])
     solved: NDArray[np.float64] = minimize(loss, start, jac=True, method="L-BFGS-B").x

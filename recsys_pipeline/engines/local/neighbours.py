@@ -4,8 +4,6 @@ import warnings
 from enum import Enum
 
 import numpy as np
-from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
-from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -28,6 +26,10 @@ def by_neighbours(user_items: csr_matrix, kind: Neighbours, n_neighbours: int) -
         kind: of the similarity.
         n_neighbours: of each item that count.
     """
+    # Imported here: it takes a while, and only an evaluation needs it.
+    from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
+    from implicit.utils import ParameterWarning
+
     recommender = BM25Recommender if kind is Neighbours.bm25 else CosineRecommender
     model = recommender(K=n_neighbours, num_threads=usable_cores())
     with warnings.catch_warnings():

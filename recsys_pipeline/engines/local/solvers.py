@@ -5,10 +5,8 @@ from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
-from recsys_pipeline.engines.local.batched import BatchedTrainer
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
-from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.training import Trainer
 
 
@@ -25,9 +23,14 @@ def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
     Raises:
         InputError: the solver's package is not installed.
     """
-    return Ensemble(
-        BatchedTrainer() if solver is Solver.batched else ImplicitTrainer(num_threads or usable_cores())
-    )
+    # Imported here: a package takes a while to load, and a search needs that of one solver alone.
+    if solver is Solver.batched:
+        from recsys_pipeline.engines.local.batched import BatchedTrainer
+
+        return Ensemble(BatchedTrainer())
+    from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
+
+    return Ensemble(ImplicitTrainer(num_threads or usable_cores()))
 
 
 def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
