@@ -5,8 +5,8 @@
 Runs the commands that `make` would run, in an empty DAGSTER_HOME and an empty warehouse, on the feed that the
 environment names (the sample, where it names none). The environment is installed already. Dagster hands every
 event of the run to a log handler of this module, which notes the time and the CPU seconds of the process and
-its ended children: the steps of the search's and the evaluation's worker processes are in there too. What
-happens before the first event is told apart by the start of commands that do a part of it. Prints medians.
+its ended children, so that worker processes count. What happens before the first event is told apart by
+processes that do a part of it. Prints medians.
 """
 
 import argparse
@@ -25,9 +25,14 @@ from typing import Any, NamedTuple
 
 _VENV = Path(sys.executable).parents[1]
 _PROJECT = Path(__file__).resolve().parents[1]
-# What `make materialize` starts, and what of it comes before the definitions are loaded.
-_DAGSTER = "import dagster._cli"
-_DEFINITIONS = f"{_DAGSTER}; import recsys_pipeline.definitions"
+_ONCE = "set-up of the Dagster instance (once)"
+# What the command has loaded before it touches the instance, each with what came before. These processes end
+# without tearing the interpreter down, which the run does once, at its end.
+_STARTS = {
+    "interpreter": "import os",
+    "import of Dagster": "import os, dagster._cli",
+    "import of the definitions": "import os, dagster._cli, recsys_pipeline.definitions",
+}
 
 
 class Cost(NamedTuple):
@@ -148,26 +153,20 @@ def measured(config: str | None) -> Rows:
             "RECSYS_WAREHOUSE": str(Path(folder, "warehouse")),
             "PYTHONPATH": os.pathsep.join([str(_PROJECT), os.environ.get("PYTHONPATH", "")]),
         }
-        rows = {"initialisation of the instance (once)": Cost(0.0, 0.0)}
+        rows = {_ONCE: Cost(0.0, 0.0)}
         for line in commands(home, config):
             if "asset materialize" in line:
                 with_event_times(home / "dagster.yaml", path)
-                starts = [
-                    cost_of(f"{sys.executable} -c '{code}'", environment, log)
-                    for code in ("pass", _DAGSTER, _DEFINITIONS)
-                ]
-                before = {
-                    "interpreter": starts[0],
-                    "import of Dagster": starts[1].since(starts[0]),
-                    "import of the definitions": starts[2].since(starts[1]),
-                }
+                before, earlier = {}, Cost(0.0, 0.0)
+                for name, code in _STARTS.items():
+                    start = cost_of(f"{sys.executable} -c '{code}; os._exit(0)'", environment, log)
+                    before[name], earlier = start.since(earlier), start
                 whole = cost_of(line, environment, log)
                 rows |= rows_of_run(path, whole, time.time(), before)
             elif "-m recsys_pipeline" in line:
                 rows["summary (python -m recsys_pipeline)"] = cost_of(line, environment, log)
             else:
-                name = "initialisation of the instance (once)"
-                rows[name] = rows[name].plus(cost_of(line, environment, log))
+                rows[_ONCE] = rows[_ONCE].plus(cost_of(line, environment, log))
     rows["all"] = Cost(sum(row.wall for row in rows.values()), sum(row.cpu for row in rows.values()))
     return rows
 
