@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from upath import UPath
+
 from recsys_pipeline import settings
 from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
@@ -20,8 +22,10 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.storage.locations import opened_location
+from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.releases import current_release, read_manifest
-from recsys_pipeline.storage.warehouse import Warehouse
+from recsys_pipeline.storage.states import States
 
 
 def summary(warehouse: str) -> str:
@@ -39,7 +43,7 @@ def summary(warehouse: str) -> str:
     hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [
-            *_evaluated(Warehouse(path=warehouse), manifest),
+            *_evaluated(opened_location(warehouse), manifest),
             f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
             f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
             f"hyperparameters  {told_hyperparameters(hyperparameters)}",
@@ -53,12 +57,12 @@ def summary(warehouse: str) -> str:
     )
 
 
-def _evaluated(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
+def _evaluated(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
     """The figure of the evaluation, where there is one of the search that chose this model."""
     nothing = ["on unseen data   not evaluated yet: materialize the asset evaluation"]
-    if not warehouse.has("evaluation"):
+    if not States(warehouse, "evaluation").exists():
         return nothing
-    models = warehouse.read_table("evaluation", "models")
+    models = read_table(warehouse, "evaluation", "models")
     stored, lineage = stored_metadata(models), Lineage.of(models)
     of_search = lineage.ancestors.get("grid_search_results") if lineage else None
     if of_search != manifest["inputs"].get("grid_search_results"):

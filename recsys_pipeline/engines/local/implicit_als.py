@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_limits
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.engines.local.training import Checkpoint, Fit
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 _USERS_PER_BLOCK = 10_000
 
@@ -48,8 +51,11 @@ class ImplicitTrainer:
             yield Checkpoint(done, model.user_factors, model.item_factors, seconds)
 
 
-def new_model(hyperparameters: Hyperparameters, seed: int, num_threads: int = 0) -> AlternatingLeastSquares:
+def new_model(hyperparameters: Hyperparameters, seed: int, num_threads: int = 0) -> "AlternatingLeastSquares":
     """An untrained `implicit` model with these hyperparameters."""
+    # Imported here: it takes a while, and who only names the solver needs it not.
+    from implicit.cpu.als import AlternatingLeastSquares
+
     return AlternatingLeastSquares(
         factors=hyperparameters.width,
         regularization=hyperparameters.regularization,
@@ -64,7 +70,7 @@ def trained_model(
     hyperparameters: Hyperparameters,
     seed: int,
     factors: Factors,
-) -> AlternatingLeastSquares:
+) -> "AlternatingLeastSquares":
     """The `implicit` model that has these factors."""
     with threadpool_limits(1, "blas"):
         model = new_model(hyperparameters, seed)
@@ -73,7 +79,7 @@ def trained_model(
 
 
 def top_items(
-    model: AlternatingLeastSquares, user_items: csr_matrix, users: NDArray[np.integer], k: int
+    model: "AlternatingLeastSquares", user_items: csr_matrix, users: NDArray[np.integer], k: int
 ) -> NDArray[np.int32]:
     """(len(users), min(k, n_items)) the best items of these users, those they touched included."""
     blocks = []
