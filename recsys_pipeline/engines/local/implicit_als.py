@@ -33,9 +33,7 @@ class ImplicitTrainer:
         if not (user_items.indptr.flags.writeable and user_items.indices.flags.writeable):
             # implicit cannot work on arrays that Arrow lends; only with alpha 1 does it not copy them itself.
             user_items = user_items.copy()
-        # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
-        with threadpool_limits(1, "blas"):
-            model = new_model(fit.longest.replace(ensemble_size=1), seed, num_threads=self.num_threads)
+        model = new_model(fit.longest.replace(ensemble_size=1), seed, num_threads=self.num_threads)
         done, seconds = 0, 0.0
         if start:
             done, seconds = start.iterations, start.seconds
@@ -56,14 +54,17 @@ def new_model(hyperparameters: Hyperparameters, seed: int, num_threads: int = 0)
     # Imported here: it takes a while, and who only names the solver needs it not.
     from implicit.cpu.als import AlternatingLeastSquares
 
-    return AlternatingLeastSquares(
-        factors=hyperparameters.width,
-        regularization=hyperparameters.regularization,
-        alpha=hyperparameters.alpha,
-        iterations=hyperparameters.iterations,
-        num_threads=num_threads,
-        random_state=seed,
-    )
+    # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's. The limit is set
+    # after the import, because it holds for libraries that are loaded.
+    with threadpool_limits(1, "blas"):
+        return AlternatingLeastSquares(
+            factors=hyperparameters.width,
+            regularization=hyperparameters.regularization,
+            alpha=hyperparameters.alpha,
+            iterations=hyperparameters.iterations,
+            num_threads=num_threads,
+            random_state=seed,
+        )
 
 
 def trained_model(
@@ -72,8 +73,7 @@ def trained_model(
     factors: Factors,
 ) -> "AlternatingLeastSquares":
     """The `implicit` model that has these factors."""
-    with threadpool_limits(1, "blas"):
-        model = new_model(hyperparameters, seed)
+    model = new_model(hyperparameters, seed)
     model.user_factors, model.item_factors = factors.users, factors.items
     return model
 
