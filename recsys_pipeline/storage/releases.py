@@ -335,15 +335,15 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
     for name, digest in manifest["files"].items():
         if not (_FILE.fullmatch(name) and isinstance(digest, str) and _SHA256.fullmatch(digest)):
             raise _damaged(path, f"lists a file under no plain name: {_shown(name)}")
-    if missing := set(_tables_of(manifest).values()) - set(manifest["files"]):
+    if missing := set(_names_of(manifest)) - set(manifest["files"]):
         raise _damaged(path, f"does not list {', '.join(sorted(missing))}")
     return manifest
 
 
-def _tables_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the files of the tables."""
+def _names_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The names of the files of the tables: users, items, interactions."""
     suffix = _SUFFIXES[manifest["format"]]
-    return {name: f"{name}{suffix}" for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)}
+    return [f"{name}{suffix}" for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)]
 
 
 def read_release(release: ReleaseFolder) -> Release:
@@ -359,27 +359,28 @@ def read_release(release: ReleaseFolder) -> Release:
     with ExitStack() as opened:
         # What is mapped is the very file that was hashed, whatever its name leads to by then.
         files = {
-            name: opened.enter_context(_verified(release.path / name, digest))
+            name: opened.enter_context(_verified(release.path / name, digest, name in _names_of(manifest)))
             for name, digest in manifest["files"].items()
         }
-        names = _tables_of(manifest)
-        with _only_tables(release.path / names[_USER_FACTORS]):
-            table = _columns_in(files[names[_USER_FACTORS]], names[_USER_FACTORS])
+        of_users, of_items, interactions = _names_of(manifest)
+        with _columns(release.path / of_users, files[of_users]) as table:
             users, user_factors = table.ids(USER), table.vectors(FACTORS, width)
-        with _only_tables(release.path / names[_ITEM_FACTORS]):
-            table = _columns_in(files[names[_ITEM_FACTORS]], names[_ITEM_FACTORS])
+        with _columns(release.path / of_items, files[of_items]) as table:
             items, item_factors = table.ids(ITEM), table.vectors(FACTORS, width)
-        with _only_tables(release.path / names[_USER_ITEMS]):
-            table = _columns_in(files[names[_USER_ITEMS]], names[_USER_ITEMS])
+        with _columns(release.path / interactions, files[interactions]) as table:
             contents = _contents_in(table, (len(users), len(items)))
     return Release(users, items, Factors(user_factors, item_factors), contents, manifest)
 
 
-def _columns_in(file: BinaryIO, name: str) -> ColumnArrays:
-    if name.endswith(".parquet"):
-        file.seek(0)
-        return ColumnArrays.parsed(file.read())
-    return ColumnArrays.mapped(file)
+@contextmanager
+def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
+    """The columns of a verified file, to be read within the block; they may still be none of a model."""
+    try:
+        yield ColumnArrays.mapped(file) if path.suffix != ".parquet" else ColumnArrays.parsed(file.read())
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise _damaged(path, f"is no table of a model: {_shown(str(error))}") from None
 
 
 def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
@@ -404,33 +405,34 @@ def _only_tables(path: UPath) -> Iterator[None]:
         raise _damaged(path, f"is no table of a model: {_shown(str(error))}") from None
 
 
-def _verified(path: UPath, digest: str) -> BinaryIO:
-    """The open file, on this machine, after it has been hashed."""
-    file = _opened(path)
+def _verified(path: UPath, digest: str, is_table: bool) -> BinaryIO:
+    """The open file, after it has been hashed; a table lies on this machine, to be mapped."""
     try:
-        with naming(path):
-            found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        if found != digest:
-            raise _damaged(path, "is not the file that was published: its SHA-256 differs")
-    except BaseException:
-        file.close()
-        raise
+        file = _on_this_machine(path) if is_table else _open_regular(path)
+        try:
+            with naming(path):
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                file.seek(0)
+            if found != digest:
+                raise _damaged(path, "is not the file that was published: its SHA-256 differs")
+        except BaseException:
+            file.close()
+            raise
+    except FileNotFoundError:
+        raise _damaged(path, "is missing") from None
     return file
 
 
-def _opened(path: UPath) -> BinaryIO:
+def _on_this_machine(path: UPath) -> BinaryIO:
     """A regular file, opened; of an object store a copy without a name, which goes when it is closed."""
+    file = _open_regular(path)
     if is_local(path):
-        return _open_regular(path)
-    with _open_regular(path) as source:
+        return file
+    with file, naming(path):
         with naming(tempfile.gettempdir()):
             copy = tempfile.TemporaryFile()  # noqa: SIM115  # for the caller to close
         try:
-            while True:
-                with naming(path):
-                    chunk = source.read(_CHUNK)
-                if not chunk:
-                    break
+            while chunk := file.read(_CHUNK):
                 with naming(tempfile.gettempdir()):
                     copy.write(chunk)
             with naming(tempfile.gettempdir()):

@@ -4,8 +4,10 @@ import errno
 import hashlib
 import io
 import json
+import mmap
 import os
 import shutil
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -232,6 +234,39 @@ def test_what_is_mapped_is_the_file_that_was_hashed(tmp_path, version, monkeypat
 
     monkeypatch.setattr(releases.ColumnArrays, "mapped", overtaken)
     assert loaded_number(tmp_path) == 1
+
+
+def test_of_an_object_store_nothing_stays_on_this_machine(tmp_path, monkeypatch):
+    root = new_bucket(monkeypatch)
+    publish_number(root, 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    assert loaded_number(root) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_altered_or_missing_file_of_an_object_store_is_refused(monkeypatch, name):
+    root = new_bucket(monkeypatch)
+    file = publish_number(root, 1) / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{name} is not the file that was published"):
+        load(root)
+
+    file.unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        load(root)
+
+
+def test_a_machine_without_room_for_the_mapping_is_no_damage(tmp_path, version, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory") as raised:
+        load(tmp_path)
+    assert raised.value.filename == str(version / "user_factors.arrow")
 
 
 @pytest.mark.usefixtures("store")
