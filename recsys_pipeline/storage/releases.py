@@ -396,15 +396,6 @@ def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
     )
 
 
-@contextmanager
-def _only_tables(path: UPath) -> Iterator[None]:
-    """Let it be an `InputError` when a file, though it was published, is no table of a model."""
-    try:
-        yield
-    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
-        raise _damaged(path, f"is no table of a model: {_shown(str(error))}") from None
-
-
 def _verified(path: UPath, digest: str, is_table: bool) -> BinaryIO:
     """The open file, after it has been hashed; a table lies on this machine, to be mapped."""
     try:
