@@ -8,7 +8,8 @@ from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.blending import Blend
-from recsys_pipeline.core.hyperparameters import varying
+from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
+from recsys_pipeline.core.neighbourhood import ends
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -34,10 +35,21 @@ def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
         "trials": table.num_rows,
         "failed_trials": table[columns.MAP_AT_10].null_count,
         "not_distinguishable_from_best": table[columns.DISTINGUISHABLE].to_pylist().count(False),
+        "at_the_ends": told_ends(table) or "nothing",
         "best_trials": best_trials_table(table),
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,
     }
+
+
+def told_ends(table: pa.Table) -> str:
+    """On which dimensions the chosen value is the smallest or largest that was tried, as a sentence."""
+    rows = table.to_pylist()
+    chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[columns.CHOSEN])
+    found = ends(chosen, map(Hyperparameters.from_mapping, rows))
+    return "; ".join(
+        f"{name} {getattr(chosen, name):g} is the {which} tried" for name, which in found.items()
+    )
 
 
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:

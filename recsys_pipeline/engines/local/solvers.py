@@ -46,3 +46,10 @@ def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
                     f"solver `implicit` trains {dimension.name} {dimension.of_implicit!r} alone, and "
                     f"{value!r} is asked for. Choose solver `batched`, or leave {dimension.name} out."
                 )
+
+
+def nearest_solvable(solver: Solver, trial: Hyperparameters) -> Hyperparameters:
+    """The trial with those values replaced that the solver cannot train."""
+    if solver is Solver.batched:
+        return trial
+    return trial.replace(**{d.name: d.of_implicit for d in DIMENSIONS if d.of_implicit is not None})
