@@ -16,7 +16,7 @@ from recsys_pipeline.core.hyperparameters import (
     grid,
 )
 from recsys_pipeline.core.interactions import Mappings
-from recsys_pipeline.core.neighbourhood import Neighbourhood
+from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.solvers import Solver
 
@@ -128,8 +128,11 @@ class SearchConfig(Config):
         return grid(lists)
 
     def plan(self, start: Hyperparameters | None = None) -> SearchPlan:
-        """What the engine is asked to do; `around` needs a start."""
-        around = Neighbourhood.around(start, self.lists(), self.steps_beyond) if start else None
+        """What the engine is asked to do; without a start `around` begins at the first value of each list."""
+        around = None
+        if self.strategy is SearchMethod.around:
+            lists = self.lists()
+            around = Neighbourhood.around(start or first_values(lists), lists, self.steps_beyond)
         return SearchPlan(
             trials=around.first_round() if around else self.trials(),
             mappings=self.mappings(),

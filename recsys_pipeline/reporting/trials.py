@@ -47,9 +47,14 @@ def told_ends(table: pa.Table) -> str:
     rows = table.to_pylist()
     chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[columns.CHOSEN])
     found = ends(chosen, map(Hyperparameters.from_mapping, rows))
-    return "; ".join(
-        f"{name} {getattr(chosen, name):g} is the {which} tried" for name, which in found.items()
-    )
+    sentences = []
+    for which in ("largest", "smallest"):
+        told = [f"{name} {getattr(chosen, name):g}" for name, side in found.items() if side == which]
+        if told:
+            *others, last = told
+            subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            sentences.append(f"{subject} the {which} tried")
+    return "; ".join(sentences)
 
 
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:

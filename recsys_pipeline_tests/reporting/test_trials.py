@@ -51,6 +51,16 @@ def test_it_says_where_the_chosen_is_at_the_end_of_what_was_tried():
     assert shown()["at_the_ends"] == "alpha 5 is the smallest tried"
 
 
+def test_several_ends_are_one_sentence_a_side():
+    ranking = [result(0.4), result(0.3, factors=2), result(0.3, iterations=3), result(0.2, alpha=6.0)]
+    ranking.append(result(0.1, bm25_K1=200.0))
+    table = results_table(ranking, [Interval(0.0, 0.0)] * len(ranking), chosen=0)
+
+    assert told_ends(table) == (
+        "factors 4 and iterations 6 are the largest tried; alpha 5 and bm25_K1 100 are the smallest tried"
+    )
+
+
 def test_or_that_it_is_nowhere():
     ranking = [result(0.4, alpha=5.0), result(0.3, alpha=4.0), result(0.3, alpha=6.0)]
     table = results_table(ranking, [Interval(0.0, 0.0)] * 3, chosen=0)
