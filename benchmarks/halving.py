@@ -82,7 +82,7 @@ def main() -> None:
         best = best_first([results[trial] for trial in trials])[0]
         for first in FIRST_RUNGS:
             replay = Replay(results)
-            found = best_first(list(halving(trials, {}, replay.run, first, lambda _: None)))[0]
+            found = best_first(list(halving(trials, lambda _: (), replay.run, first, lambda _: None)))[0]
             precisions = [
                 average_precision(hits_of_ranks(ranks[r.hyperparameters]), ones) for r in (best, found)
             ]

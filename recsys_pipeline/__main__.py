@@ -21,6 +21,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.reading import read_table
@@ -47,6 +48,7 @@ def summary(warehouse: str) -> str:
             f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
             f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
             f"hyperparameters  {told_hyperparameters(hyperparameters)}",
+            *_at_the_ends(opened_location(warehouse), manifest),
             f"trained on       {counts['interactions']:,} interactions of {counts['users']:,} users "
             f"and {counts['items']:,} items",
             f"model            {release.path}",
@@ -73,6 +75,18 @@ def _evaluated(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
         f"{tuned[MAP_HIGH]:.4f}",
         f"verdict          {stored['verdict']}",
     ]
+
+
+def _at_the_ends(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
+    """Where the search that chose this model came to the end of what it tried."""
+    if not States(warehouse, "grid_search_results").exists():
+        return []
+    results = read_table(warehouse, "grid_search_results")
+    lineage = Lineage.of(results)
+    told = told_ends(results)
+    if not told or not lineage or lineage.write_id != manifest["inputs"].get("grid_search_results"):
+        return []
+    return [f"at the ends      {told}"]
 
 
 def main() -> int:

@@ -271,6 +271,8 @@ def test_the_summary_says_how_good_the_model_is_and_where(summarized, shared_war
         f"factors 4, regularization 0.01, alpha 10, iterations {manifest['hyperparameters']['iterations']}, "
         "bm25_K1 100, bm25_B 0.8"
     )
+    assert "regularization 0.01" in lines["at the ends"]
+    assert lines["at the ends"].endswith(" the smallest tried")
     assert lines["trained on"] == "400 interactions of 40 users and 60 items"
     assert lines["model"].endswith(manifest["version"])
     assert lines["artefacts"] == shared_warehouse.path
@@ -312,6 +314,14 @@ def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, own_ware
     )
     # The evaluation that lies there is of another model.
     assert "on unseen data   not evaluated yet" in printed
+
+
+def test_a_search_that_came_after_the_model_says_nothing_of_it(summarized, parity_csv, own_warehouse):
+    ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [10.0, 20.0]}}}
+    selection = AssetSelection.assets("grid_search_results")
+    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=selection).success
+
+    assert "at the ends" not in summarized(own_warehouse)[0]
 
 
 def test_of_an_empty_warehouse_it_says_what_to_do(summarized, warehouse):

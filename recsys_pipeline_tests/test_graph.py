@@ -9,6 +9,7 @@ from dagster import AssetKey, AssetSelection, DagsterInvalidConfigError
 
 from recsys_pipeline import load_model
 from recsys_pipeline.core.lineage import Lineage
+from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.storage.bucket import new_bucket
@@ -297,6 +298,55 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
     assert model.manifest["hyperparameters"]["nu"] == rows[0]["nu"]
     assert model.model.user_factors.shape[1] == rows[0]["factors"] * rows[0]["ensemble_size"]
     assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
+
+
+def searched_around(warehouse):
+    """Of the results, where the search started."""
+    return stored_metadata(warehouse.read_table("grid_search_results"))["around"]
+
+
+def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a_model(
+    parity_csv, own_warehouse
+):
+    published = load_model(own_warehouse.root).manifest
+    ops = searching(strategy="around", regularization=[0.01, 0.1], alpha=[10.0, 40.0])
+    result = run_graph(parity_csv, own_warehouse, ops=ops, evaluate=True)
+
+    assert result.success
+    assert failed_checks_of(result) == {}
+    assert searched_around(own_warehouse) == {
+        "version": published["version"],
+        "hyperparameters": published["hyperparameters"],
+    }
+    assert metadata_of(result, "grid_search_results")["around"] == published["version"]
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    assert len({row["alpha"] for row in rows}) > 1
+    model = load_model(own_warehouse.root)
+    assert model.manifest["version"] > published["version"]
+    assert model.manifest["metrics"]["MAP@10"] == rows[0]["MAP@10"]
+    assert rows[0]["MAP@10"] >= published["metrics"]["MAP@10"]
+
+
+def test_on_the_first_night_it_starts_from_the_first_values(parity_csv, warehouse):
+    result = run_graph(parity_csv, warehouse, ops=searching(strategy="around", most_steps=1))
+
+    assert result.success
+    assert searched_around(warehouse)["version"] is None
+    assert searched_around(warehouse)["hyperparameters"]["iterations"] == 3
+    assert metadata_of(result, "grid_search_results")["around"] == "the first values of the lists"
+    tried = warehouse.read_table("grid_search_results").to_pylist()
+    assert {3, 6} <= {row["iterations"] for row in tried}
+    assert {(row["factors"], row["alpha"], row["bm25_K1"]) for row in tried} == {(4, 10.0, 100.0)}
+
+
+def test_a_search_around_the_same_model_ends_in_the_same_table(parity_csv, own_warehouse):
+    ops = searching(strategy="around", alpha=[10.0, 40.0], reuse_finished_trials=False)
+    tables = []
+    for _ in range(2):
+        assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
+        tables.append(own_warehouse.read_table("grid_search_results").drop_columns("fit_seconds"))
+
+    assert tables[0].equals(tables[1])
 
 
 def test_the_former_name_of_ensemble_size_still_works(parity_csv, own_warehouse):

@@ -112,6 +112,7 @@ def publish_model(
     weights: Sequence[float] | None = None,
     blend: dict[str, Any] | None = None,
     keep_versions: int = 7,
+    hyperparameters: Hyperparameters | None = None,
 ) -> UPath:
     """A model with these factors, of users who viewed the given items; each view excludes its item."""
     pattern = pattern_of(rows, len(items))
@@ -122,7 +123,7 @@ def publish_model(
         excluded=everywhere.astype(bool),
         counts={"view": everywhere.astype(np.int32)},
     )
-    hyperparameters = Hyperparameters(
+    hyperparameters = hyperparameters or Hyperparameters(
         factors=factors.items.shape[1],
         regularization=0.1,
         alpha=2.0,

@@ -16,6 +16,7 @@ from recsys_pipeline.core.hyperparameters import (
     grid,
 )
 from recsys_pipeline.core.interactions import Mappings
+from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.solvers import Solver
 
@@ -51,9 +52,20 @@ class SearchConfig(Config):
         default=SearchMethod.grid,
         description="`grid`: train every trial to its end; `halving`: all fits advance together, and the "
         "better half goes on; `random`: n_trials drawn between the least and the greatest value of each "
-        "list.",
+        "list; `around`: the configuration of the published model and its neighbours on each list.",
     )
     n_trials: int = Field(default=32, ge=1, description="Number of trials of the strategy `random`.")
+    most_steps: int = Field(
+        default=3,
+        ge=0,
+        description="How many times at most `around` goes on after its first round, from the best so far.",
+    )
+    steps_beyond: int = Field(
+        default=2,
+        ge=0,
+        description="How many steps beyond either end of a list of several numbers `around` may go; a step "
+        "is as large as the last one of the list. A list of one value is not left.",
+    )
     first_rung: int = Field(
         default=5,
         ge=1,
@@ -106,24 +118,35 @@ class SearchConfig(Config):
         """The mappings from events to strengths by name; None stands for that of the feedback."""
         return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
 
-    def trials(self) -> list[Hyperparameters]:
-        """What the search is to try."""
+    def lists(self) -> dict[str, list[Any]]:
+        """The values of each dimension, by name."""
         lists = {d.name: getattr(self, d.name) for d in DIMENSIONS if d.name != _STRENGTHS}
         lists[_STRENGTHS] = list(self.mappings())
         if self.starts:
             lists[_ENSEMBLE_SIZE] = self.starts
+        return lists
+
+    def trials(self) -> list[Hyperparameters]:
+        """What a search that knows its trials beforehand is to try."""
+        lists = self.lists()
         if self.strategy is SearchMethod.random:
             return draw(self.n_trials, self.seed, lists)
         return grid(lists)
 
-    def plan(self) -> SearchPlan:
-        """What the engine is asked to do."""
+    def plan(self, start: Hyperparameters | None = None) -> SearchPlan:
+        """What the engine is asked to do; without a start `around` begins at the first value of each list."""
+        around = None
+        if self.strategy is SearchMethod.around:
+            lists = self.lists()
+            around = Neighbourhood.around(start or first_values(lists), lists, self.steps_beyond)
         return SearchPlan(
-            trials=self.trials(),
+            trials=around.first_round() if around else self.trials(),
             mappings=self.mappings(),
             solver=self.solver.value,
             seed=self.seed,
             method=self.strategy,
+            neighbourhood=around,
+            most_steps=self.most_steps,
             first_rung=self.first_rung,
             workers=self.workers,
             most_silent_seconds=3600 * self.patience_hours,

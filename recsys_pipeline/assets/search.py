@@ -10,6 +10,7 @@ from dagster import AssetExecutionContext, MaterializeResult, asset
 from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
+from recsys_pipeline.assets.start import start_of
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.comparison import choose, compare_with_best
@@ -19,8 +20,9 @@ from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult, best_first
-from recsys_pipeline.engines.engine import PreparedSearch
+from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.metadata import shape_metadata
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata
@@ -48,9 +50,11 @@ def grid_search_results(
     interaction by each trial.
     """
     search_config: SearchConfig = config
-    search = LocalEngine().search(bm25_matrix, leave_one_out_split, search_config.plan())
+    start = start_of(search_config, warehouse, context.log.info)
+    plan = search_config.plan(start.hyperparameters if start else None)
+    search = LocalEngine().search(bm25_matrix, leave_one_out_split, plan)
     begin = time.perf_counter()
-    results = list(_run(context, search_config, search, warehouse, len(leave_one_out_split)))
+    results = list(_run(context, search_config, plan, search, warehouse, len(leave_one_out_split)))
     search_seconds = time.perf_counter() - begin
 
     ranking = best_first(results)
@@ -73,8 +77,11 @@ def grid_search_results(
         },
         "blend": blend._asdict() if blend else None,
         "agreement": agreed._asdict() if agreed else None,
+        "around": start.as_dict() if start else None,
     }
     table = results_table(ranking, differences, chosen)
+    if at_the_ends := told_ends(table):
+        context.log.info(f"{at_the_ends}: the lists may be too short")
     return MaterializeResult(
         value={
             "grid_search_results": with_metadata(table, stored),
@@ -91,6 +98,7 @@ def grid_search_results(
             "strategy": search_config.strategy.value,
             "prefer": search_config.prefer.value,
             "seed": search_config.seed,
+            **({"around": start.version or "the first values of the lists"} if start else {}),
         },
     )
 
@@ -114,23 +122,22 @@ def _agreement(
 def _run(
     context: AssetExecutionContext,
     config: SearchConfig,
+    plan: SearchPlan,
     search: PreparedSearch,
     warehouse: Warehouse,
     n_held_out: int,
 ) -> Iterator[TrialResult]:
     """The result of each trial, journalled and reported as it comes."""
-    trials = config.trials()
     journal = Journal(warehouse.root, search.content, config.solver.value, config.seed)
-    known = {}
-    if config.reuse_finished_trials:
-        known = {result.hyperparameters: result for result in journal.finished(search.candidates)}
-    n_known = sum(trial in known for trial in trials)
+    finished: Finished = journal.finished if config.reuse_finished_trials else lambda _: ()
+    n_known = len(list(finished(plan.trials)))
+    around = plan.neighbourhood is not None
     context.log.info(
-        f"{len(trials)} trials on {n_held_out:,} held-out interactions, solver {config.solver.value}, "
-        f"{search.workers} workers; {n_known} are in the journal already"
+        f"{len(plan.trials)} trials {'at first ' if around else ''}on {n_held_out:,} held-out interactions, "
+        f"solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal already"
     )
-    with Progress(context.log.info, trials, in_journal=n_known) as progress:
-        for result in search.run(known, journal.add):
+    with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=around) as progress:
+        for result in search.run(finished, journal.add):
             progress.report(result)
             yield result
     journal.drop_others()

@@ -14,15 +14,17 @@ The weights maximise the likelihood that each user picks the held-out item out o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, Scorer, best_lists
 from recsys_pipeline.core.splitting import hash_long, hash_with_seed
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 # Candidates of a user beside the own history: so many of the best by ALS.
 _BEST_BY_ALS = 100
@@ -66,7 +68,7 @@ class History(NamedTuple):
     events: Mapping[str, NDArray[np.bool_]]
     target_events: Sequence[str]
 
-    def matrix(self, weights: Mapping[str, float]) -> csr_matrix:
+    def matrix(self, weights: Mapping[str, float]) -> "csr_matrix":
         """Users x items, the summed weights of the events."""
         total = np.zeros(self.pattern.n_interactions, dtype=np.float32)
         for event, weight in weights.items():

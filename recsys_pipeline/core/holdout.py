@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.weighting import bm25_weights
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Split:
             weights = weighed[kept[known]]
         return weights.astype(np.float32)
 
-    def user_items(self, hyperparameters: Hyperparameters) -> csr_matrix:
+    def user_items(self, hyperparameters: Hyperparameters) -> "csr_matrix":
         """The weighted users x items matrix to train on."""
         return self.training[hyperparameters.strengths].user_items(self.weights(hyperparameters))
 

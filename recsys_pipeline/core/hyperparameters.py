@@ -179,10 +179,10 @@ def grid(lists: Mapping[str, Sequence[Any]]) -> list[Hyperparameters]:
     """Every combination of the lists once, in their order."""
     combinations = product(*lists.values())
     made = (Hyperparameters(**dict(zip(lists, values, strict=True))) for values in combinations)
-    return list(dict.fromkeys(_without_unused(each) for each in made))
+    return list(dict.fromkeys(without_unused(each) for each in made))
 
 
-def _without_unused(hyperparameters: Hyperparameters) -> Hyperparameters:
+def without_unused(hyperparameters: Hyperparameters) -> Hyperparameters:
     """Configurations that differ only in what they do not use are one."""
     if hyperparameters.weighting == BM25:
         return hyperparameters
@@ -200,7 +200,7 @@ def draw(n_trials: int, seed: int, lists: Mapping[str, Sequence[Any]]) -> list[H
     # A draw that was there before is drawn again, but not for ever: short lists of integers run out.
     for _ in range(100 * n_trials):
         values = {d.name: _draw_value(rng, d, lists[d.name]) for d in DIMENSIONS if d.name in lists}
-        drawn[_without_unused(Hyperparameters(**values))] = None
+        drawn[without_unused(Hyperparameters(**values))] = None
         if len(drawn) == n_trials:
             break
     return list(drawn)

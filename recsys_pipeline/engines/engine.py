@@ -4,7 +4,7 @@ From tables and hyperparameters to the ranks of the held-out interactions, and t
 needs no more, and how it represents a matrix or resumes a fit is its own business.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -16,8 +16,12 @@ from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Mappings, Tables
+from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
+
+# What an earlier search has finished of some trials.
+Finished = Callable[[Iterable[Hyperparameters]], Iterable[TrialResult]]
 
 
 class SearchMethod(Enum):
@@ -26,17 +30,20 @@ class SearchMethod(Enum):
     grid = "grid"
     halving = "halving"
     random = "random"
+    around = "around"
 
 
 class SearchPlan(NamedTuple):
     """What a search is asked to do.
 
     Attributes:
-        trials: the configurations to try.
+        trials: the configurations to try; of a search around a start its first round.
         mappings: strengths of the events that the trials name.
         solver: by name, one of the engine's.
         seed: of the random starts.
         method: halving stops fits early, all others train every trial to its end.
+        neighbourhood: what a search around a start goes on with; None for other methods.
+        most_steps: how often at most it goes on after its first round.
         first_rung: iterations before halving compares for the first time.
         workers: fits side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing before its first answer.
@@ -47,6 +54,8 @@ class SearchPlan(NamedTuple):
     solver: str
     seed: int
     method: SearchMethod
+    neighbourhood: Neighbourhood | None
+    most_steps: int
     first_rung: int
     workers: int
     most_silent_seconds: float
@@ -106,18 +115,11 @@ class PreparedSearch(Protocol):
         """Fits side by side."""
         ...
 
-    @property
-    def candidates(self) -> Sequence[Hyperparameters]:
-        """Configurations whose results are of use, should somebody know them from an earlier search."""
-        ...
-
-    def run(
-        self, known: Mapping[Hyperparameters, TrialResult], remember: Callable[[TrialResult], None]
-    ) -> Iterator[TrialResult]:
+    def run(self, finished: Finished, remember: Callable[[TrialResult], None]) -> Iterator[TrialResult]:
         """The result of each trial as it comes; one that fails is a result without scores.
 
         Args:
-            known: results that are not computed again.
+            finished: knows results that are not computed again; asked before each round of trials.
             remember: told every result that was computed, those that are no trial of the plan too.
         """
         ...

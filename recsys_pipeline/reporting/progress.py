@@ -16,9 +16,18 @@ class Progress:
     """Counts finished trials; a context manager."""
 
     def __init__(
-        self, log: Callable[[str], None], trials: Sequence[Hyperparameters], in_journal: int
+        self,
+        log: Callable[[str], None],
+        trials: Sequence[Hyperparameters],
+        in_journal: int,
+        *,
+        more_may_follow: bool = False,
     ) -> None:
-        """Trials that are in the journal take no time and tell nothing of the time that is left."""
+        """Trials that are in the journal take no time and tell nothing of the time that is left.
+
+        Where more trials may follow upon the results of these, nobody knows how many.
+        """
+        self._more_may_follow = more_may_follow
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
         self._varying = varying([trial.as_dict() for trial in trials])
         self._results: list[TrialResult] = []
@@ -34,8 +43,9 @@ class Progress:
     def report(self, result: TrialResult) -> None:
         """Say what became of a trial, how many are done, the best so far and the time that is left."""
         self._results.append(result)
-        self._bar.update()
         done = len(self._results)
+        self._bar.total = max(self._n_trials, done)
+        self._bar.update()
         if done <= self._in_journal:
             return
         per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
@@ -46,7 +56,12 @@ class Progress:
         outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"
         if result.iterations_done:
             outcome += f", stopped after {result.iterations_done}"
+        beyond = done > self._n_trials
+        number = f"{done}" if beyond else f"{done} of {self._n_trials}"
+        time_left = "" if beyond else f", about {left:.0f} s left"
+        if self._more_may_follow and not beyond:
+            number, time_left = f"{number} or more", f"{time_left} of the first round"
         self._log(
-            f"trial {done} of {self._n_trials}: {told}: {outcome}; "
-            f"best so far {f'{best.map:.4f}' if best else 'none'}, about {left:.0f} s left"
+            f"trial {number}: {told}: {outcome}; "
+            f"best so far {f'{best.map:.4f}' if best else 'none'}{time_left}"
         )

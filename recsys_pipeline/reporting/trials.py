@@ -10,6 +10,7 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.hyperparameters import varying
+from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -35,6 +36,7 @@ def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
         "trials": table.num_rows,
         "failed_trials": table[columns.MAP_AT_10].null_count,
         "not_distinguishable_from_best": table[columns.DISTINGUISHABLE].to_pylist().count(False),
+        "at_the_ends": told_ends(table) or "nothing",
         "best_trials": best_trials_table(table),
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,

@@ -308,6 +308,12 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
     )
 
 
+def has_release(warehouse: UPath) -> bool:
+    """Whether a model was ever published; it may be damaged."""
+    warehouse.fs.invalidate_cache()
+    return bool((warehouse / FOLDER / POINTER).exists())
+
+
 def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
     """The manifest of a release, verified against the pointer.
 

@@ -44,6 +44,17 @@ def test_what_the_journal_knew_is_counted_and_not_told():
     assert lines[0].startswith("trial 3 of 3")
 
 
+def test_a_search_that_may_go_on_does_not_say_how_far_it_is():
+    lines = []
+    with Progress(lines.append, TRIALS[:2], in_journal=0, more_may_follow=True) as progress:
+        for alpha in (1.0, 2.0, 3.0):
+            progress.report(result(alpha, 0.1))
+
+    assert lines[0].startswith("trial 1 of 2 or more: alpha 1: MAP@10 0.1000; best so far 0.1000, about ")
+    assert lines[1].endswith("about 0 s left of the first round")
+    assert lines[2] == "trial 3: alpha 3: MAP@10 0.1000; best so far 0.1000"
+
+
 def test_failures_and_stops_say_so():
     lines = []
     with Progress(lines.append, TRIALS[:2], in_journal=0) as progress:

@@ -7,6 +7,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.reporting.trials import search_metadata
 
@@ -45,6 +46,28 @@ def test_the_figures_are_those_of_the_chosen_trial_and_failures_are_counted():
     assert metadata["MAP@10"] == 0.4
     assert (metadata["trials"], metadata["failed_trials"]) == (4, 1)
     assert metadata["not_distinguishable_from_best"] == 2
+
+
+def test_it_says_where_the_chosen_is_at_the_end_of_what_was_tried():
+    assert shown()["at_the_ends"] == "alpha 5 is the smallest tried"
+
+
+def test_several_ends_are_one_sentence_a_side():
+    ranking = [result(0.4), result(0.3, factors=2), result(0.3, iterations=3), result(0.2, alpha=6.0)]
+    ranking.append(result(0.1, bm25_K1=200.0))
+    table = results_table(ranking, [Interval(0.0, 0.0)] * len(ranking), chosen=0)
+
+    assert told_ends(table) == (
+        "factors 4 and iterations 6 are the largest tried; alpha 5 and bm25_K1 100 are the smallest tried"
+    )
+
+
+def test_or_that_it_is_nowhere():
+    ranking = [result(0.4, alpha=5.0), result(0.3, alpha=4.0), result(0.3, alpha=6.0)]
+    table = results_table(ranking, [Interval(0.0, 0.0)] * 3, chosen=0)
+
+    assert told_ends(table) == ""
+    assert search_metadata(table, blend=None)["at_the_ends"] == "nothing"
 
 
 def test_a_choice_is_worth_what_its_best_trial_is():

@@ -22,6 +22,7 @@ from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
     Evaluated,
     EvaluationPlan,
+    Finished,
     PreparedSearch,
     SearchMethod,
     SearchPlan,
@@ -29,7 +30,7 @@ from recsys_pipeline.engines.engine import (
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.fitting import FitPool
-from recsys_pipeline.engines.local.methods import Task, exhaustive, halving
+from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for, trains_as_implicit
 from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
@@ -102,18 +103,7 @@ class LocalSearch:
             for name in self._plan.mappings
         }
 
-    @property
-    def candidates(self) -> Sequence[Hyperparameters]:
-        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
-        if self._plan.method is not SearchMethod.halving:
-            return self._plan.trials
-        return sorted(
-            {t.replace(iterations=n) for t in self._plan.trials for n in range(1, t.iterations + 1)}
-        )
-
-    def run(
-        self, known: Mapping[Hyperparameters, TrialResult], remember: Callable[[TrialResult], None]
-    ) -> Iterator[TrialResult]:
+    def run(self, finished: Finished, remember: Callable[[TrialResult], None]) -> Iterator[TrialResult]:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
         patience = Patience(at_most=plan.most_silent_seconds)
@@ -125,9 +115,11 @@ class LocalSearch:
                     yield result
 
             if plan.method is SearchMethod.halving:
-                yield from halving(plan.trials, known, run, plan.first_rung, pool.forget)
+                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget)
+            elif plan.neighbourhood:
+                yield from around(plan.neighbourhood, finished, run, plan.most_steps)
             else:
-                yield from exhaustive(plan.trials, known, run)
+                yield from exhaustive(plan.trials, finished, run)
 
     def reference(self, hyperparameters: Hyperparameters) -> TrialResult | None:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""

@@ -1,10 +1,12 @@
-"""Which fits a search does, and in which order: grid and random to their ends, or halving."""
+"""Which fits a search does, and in which order: grid and random to their ends, halving, or around a start."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.engines.engine import Finished
 from recsys_pipeline.engines.local.training import Fit, fits_for
 
 
@@ -28,12 +30,33 @@ Run = Callable[[Sequence[Task]], Iterator[TrialResult]]
 Forget = Callable[[Fit], None]
 
 
-def exhaustive(
-    trials: Sequence[Hyperparameters], known: Mapping[Hyperparameters, TrialResult], run: Run
-) -> Iterator[TrialResult]:
+def exhaustive(trials: Sequence[Hyperparameters], finished: Finished, run: Run) -> Iterator[TrialResult]:
     """Every trial to its end; those that are known are not done again."""
+    known = _by_trial(finished(trials))
     yield from (known[trial] for trial in trials if trial in known)
     yield from run([Task(fit) for fit in fits_for(trial for trial in trials if trial not in known)])
+
+
+def _by_trial(results: Iterable[TrialResult]) -> dict[Hyperparameters, TrialResult]:
+    return {result.hyperparameters: result for result in results}
+
+
+def around(
+    neighbourhood: Neighbourhood, finished: Finished, run: Run, most_steps: int
+) -> Iterator[TrialResult]:
+    """The start and its neighbours, then so many rounds at most of what these results lead to.
+
+    A round depends on the results before it alone, so that an interrupted search tries the same again.
+    """
+    results: list[TrialResult] = []
+    trials = neighbourhood.first_round()
+    for _ in range(1 + most_steps):
+        for result in exhaustive(trials, finished, run):
+            results.append(result)
+            yield result
+        trials = neighbourhood.next_round(results)
+        if not trials:
+            return
 
 
 def rungs(longest: int, first: int) -> list[int]:
@@ -46,7 +69,7 @@ def rungs(longest: int, first: int) -> list[int]:
 
 def halving(
     trials: Sequence[Hyperparameters],
-    known: Mapping[Hyperparameters, TrialResult],
+    finished: Finished,
     run: Run,
     first: int,
     forget: Forget,
@@ -59,7 +82,9 @@ def halving(
     Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization"
     (2016).
     """
-    found = dict(known)
+    # Those between the rungs of another search are of use too.
+    passed = {trial.replace(iterations=n) for trial in trials for n in range(1, trial.iterations + 1)}
+    found = _by_trial(finished(sorted(passed)))
     answered: set[Hyperparameters] = set()
     alive = fits_for(trials)
     wanted = set(trials)

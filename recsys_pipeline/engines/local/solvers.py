@@ -78,3 +78,10 @@ def _beyond_implicit(trial: Hyperparameters) -> Dimension | None:
         if dimension.of_implicit not in (None, getattr(trial, dimension.name)):
             return dimension
     return None
+
+
+def nearest_solvable(solver: Solver, trial: Hyperparameters) -> Hyperparameters:
+    """The trial with those values replaced that the solver cannot train."""
+    if solver is Solver.batched:
+        return trial
+    return trial.replace(**{d.name: d.of_implicit for d in DIMENSIONS if d.of_implicit is not None})

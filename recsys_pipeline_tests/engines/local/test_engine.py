@@ -10,6 +10,7 @@ from upath import UPath
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
+from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
@@ -37,6 +38,8 @@ def plan(trials, **changes):
         solver="implicit",
         seed=42,
         method=SearchMethod.grid,
+        neighbourhood=None,
+        most_steps=0,
         first_rung=5,
         workers=1,
         most_silent_seconds=3600.0,
@@ -57,10 +60,18 @@ def prepared(trials, split=None, interactions=SHOP, **changes):
     return LocalEngine().search(matrix_of(interactions), table, plan(trials, **changes))
 
 
+def remembering(known):
+    """Somebody who knows these results."""
+    return lambda trials: [known[trial] for trial in trials if trial in known]
+
+
+NO_JOURNAL = remembering({})
+
+
 def run(search, known=None):
     """By hyperparameters, the results; and what was computed."""
     computed = []
-    results = search.run(known or {}, computed.append)
+    results = search.run(remembering(known or {}), computed.append)
     return {result.hyperparameters: result for result in results}, computed
 
 
@@ -82,7 +93,10 @@ def test_the_state_of_a_fit_is_kept_no_longer_than_it_may_go_on(tmp_path, monkey
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     trials = grid({**LISTS, "alpha": [float(n) for n in range(1, 9)], "iterations": [2, 8]})
     search = prepared(trials, method=SearchMethod.halving, first_rung=2)
-    kept = [len(list(tmp_path.glob("recsys-search-*/states/*.npz"))) for _ in search.run({}, lambda _: None)]
+    kept = [
+        len(list(tmp_path.glob("recsys-search-*/states/*.npz")))
+        for _ in search.run(NO_JOURNAL, lambda _: None)
+    ]
 
     # Eight fits advance to 2 iterations, four of them to 4, two of these to 8.
     assert max(kept) == 8
@@ -99,11 +113,11 @@ def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
         return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
 
     search, journal = started()
-    interrupted = search.run({}, journal.add)
+    interrupted = search.run(NO_JOURNAL, journal.add)
     begun = list(islice(interrupted, 24))
     interrupted.close()
     search, journal = started()
-    known = {result.hyperparameters: result for result in journal.finished(search.candidates)}
+    known = {result.hyperparameters: result for result in journal.finished(draw(64, 42, lists))}
     results, computed = run(search, known)
 
     assert {result.hyperparameters for result in begun} == set(known)
@@ -113,6 +127,31 @@ def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
     assert {trial: result.scores for trial, result in results.items()} == {
         trial: result.scores for trial, result in whole.items()
     }
+
+
+def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
+    lists = {**LISTS, "factors": [2, 4], "alpha": [10.0, 40.0], "iterations": [2, 4]}
+
+    def started():
+        around = Neighbourhood.around(TRIAL, lists, steps_beyond=2)
+        search = prepared(
+            around.first_round(), neighbourhood=around, most_steps=2, method=SearchMethod.around
+        )
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+
+    whole, _ = run(started()[0])
+    search, journal = started()
+    interrupted = search.run(NO_JOURNAL, journal.add)
+    begun = list(islice(interrupted, len(whole) - 1))
+    interrupted.close()
+    search, journal = started()
+    computed = []
+    results = {result.hyperparameters: result for result in search.run(journal.finished, computed.append)}
+
+    n_first = len(Neighbourhood.around(TRIAL, lists, steps_beyond=2).first_round())
+    assert len(whole) > n_first
+    assert {t: r.scores for t, r in results.items()} == {t: r.scores for t, r in whole.items()}
+    assert {r.hyperparameters for r in computed} == set(whole) - {r.hyperparameters for r in begun}
 
 
 def test_strangers_and_unknown_items_are_misses():

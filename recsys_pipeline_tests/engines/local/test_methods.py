@@ -4,8 +4,9 @@ import pytest
 
 from recsys_pipeline.core.hyperparameters import grid
 from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.search import TrialResult, best_first
-from recsys_pipeline.engines.local.methods import exhaustive, halving, rungs
+from recsys_pipeline.engines.local.methods import around, exhaustive, halving, rungs
 
 TRIALS = grid(
     {
@@ -21,6 +22,14 @@ TRIALS = grid(
 
 def nothing(_):
     """No state is kept, so none is forgotten."""
+
+
+def remembering(known):
+    """Somebody who knows these results."""
+    return lambda trials: [known[trial] for trial in trials if trial in known]
+
+
+NO_JOURNAL = remembering({})
 
 
 class Bench:
@@ -52,7 +61,7 @@ class Bench:
 
 def test_the_grid_does_every_trial_once():
     bench = Bench()
-    results = list(exhaustive(TRIALS, {}, bench.run))
+    results = list(exhaustive(TRIALS, NO_JOURNAL, bench.run))
 
     assert {result.hyperparameters for result in results} == set(TRIALS)
     assert len(results) == len(TRIALS)
@@ -62,7 +71,7 @@ def test_the_grid_does_every_trial_once():
 def test_what_is_known_is_not_done_again():
     bench = Bench()
     known = {trial: bench.result(trial) for trial in TRIALS if trial.alpha > 2}
-    results = list(exhaustive(TRIALS, known, bench.run))
+    results = list(exhaustive(TRIALS, remembering(known), bench.run))
 
     assert {result.hyperparameters for result in results} == set(TRIALS)
     assert bench.iterations == 2 * 20
@@ -79,7 +88,8 @@ def test_rungs_halve_down_to_the_first(longest, first, expected):
 def test_halving_gives_every_trial_a_row_and_stops_the_worse_half_at_each_rung():
     bench = Bench()
     results = {
-        result.hyperparameters: result for result in halving(TRIALS, {}, bench.run, first=5, forget=nothing)
+        result.hyperparameters: result
+        for result in halving(TRIALS, NO_JOURNAL, bench.run, first=5, forget=nothing)
     }
 
     assert set(results) == set(TRIALS)
@@ -96,7 +106,7 @@ class PowerCutError(Exception):
 
 @pytest.mark.parametrize("n_finished", [0, 3, 9, 15])
 def test_halving_goes_on_where_it_was_interrupted(n_finished):
-    whole = list(halving(TRIALS, {}, Bench().run, first=5, forget=nothing))
+    whole = list(halving(TRIALS, NO_JOURNAL, Bench().run, first=5, forget=nothing))
     journal = {}
     bench = Bench()
 
@@ -108,17 +118,18 @@ def test_halving_goes_on_where_it_was_interrupted(n_finished):
             yield result
 
     with pytest.raises(PowerCutError):
-        list(halving(TRIALS, {}, run_until_the_power_cut, first=5, forget=nothing))
+        list(halving(TRIALS, NO_JOURNAL, run_until_the_power_cut, first=5, forget=nothing))
     # The states are gone with the process; what was journalled is left.
     bench = Bench()
-    again = list(halving(TRIALS, journal, bench.run, first=5, forget=nothing))
+    again = list(halving(TRIALS, remembering(journal), bench.run, first=5, forget=nothing))
 
     assert {r.hyperparameters: r for r in again} == {r.hyperparameters: r for r in whole}
 
 
 def test_halving_drops_a_fit_that_fails():
     results = {
-        r.hyperparameters: r for r in halving(TRIALS, {}, Bench(failing=[8.0]).run, first=5, forget=nothing)
+        r.hyperparameters: r
+        for r in halving(TRIALS, NO_JOURNAL, Bench(failing=[8.0]).run, first=5, forget=nothing)
     }
 
     assert set(results) == set(TRIALS)
@@ -128,7 +139,90 @@ def test_halving_drops_a_fit_that_fails():
 
 def test_a_fit_that_is_decided_is_forgotten_once():
     forgotten = []
-    list(halving(TRIALS, {}, Bench().run, first=5, forget=lambda fit: forgotten.append(fit.longest.alpha)))
+    list(
+        halving(
+            TRIALS,
+            NO_JOURNAL,
+            Bench().run,
+            first=5,
+            forget=lambda fit: forgotten.append(fit.longest.alpha),
+        )
+    )
 
     # Of eight fits four are dropped after 5 iterations and two after 10; the last rung keeps no state.
     assert sorted(forgotten) == [1, 2, 3, 4, 5, 6]
+
+
+NEIGHBOURHOOD = Neighbourhood.around(
+    TRIALS[2],  # alpha 2, iterations 4
+    {
+        **{name: [value] for name, value in TRIALS[0].as_dict().items()},
+        "alpha": [1.0, 2.0],
+        "iterations": [2, 4],
+    },
+    steps_beyond=3,
+)
+
+
+def searched(bench, finished=NO_JOURNAL, most_steps=9):
+    return {
+        result.hyperparameters: result for result in around(NEIGHBOURHOOD, finished, bench.run, most_steps)
+    }
+
+
+def test_a_search_around_a_start_climbs_until_the_stated_bounds():
+    results = searched(Bench())
+    best = best_first(list(results.values()))[0].hyperparameters
+
+    # Three steps beyond the ends of the lists.
+    assert (best.alpha, best.iterations) == (16, 32)
+    assert len(results) < 7 * 7
+
+
+def test_values_of_iterations_come_out_of_one_fit():
+    bench = Bench()
+    results = searched(bench, most_steps=0)
+
+    assert sorted((t.alpha, t.iterations) for t in results) == [(1, 4), (2, 2), (2, 4), (2, 8), (4, 4)]
+    assert bench.iterations == 4 + 8 + 4
+
+
+def test_it_goes_on_no_more_often_than_it_may():
+    found = [max(trial.alpha for trial in searched(Bench(), most_steps=steps)) for steps in (0, 1, 2)]
+
+    assert found == [4, 8, 16]
+
+
+@pytest.mark.parametrize("n_finished", [0, 3, 6, 9])
+def test_it_goes_on_where_it_was_interrupted(n_finished):
+    whole = searched(Bench())
+    journal = dict(list(whole.items())[:n_finished])
+    bench = Bench()
+    computed = []
+
+    def run(tasks):
+        for result in bench.run(tasks):
+            computed.append(result.hyperparameters)
+            yield result
+
+    again = {r.hyperparameters: r for r in around(NEIGHBOURHOOD, remembering(journal), run, 9)}
+
+    assert again == whole
+    assert set(computed) == set(whole) - set(journal)
+
+
+def test_a_trial_that_fails_does_not_end_it():
+    results = searched(Bench(failing=[1.0, 16.0]))
+
+    assert results[TRIALS[2].replace(alpha=1.0)].failure == "diverged"
+    assert best_first(list(results.values()))[0].hyperparameters.alpha == 8
+
+
+def test_even_a_start_that_fails_does_not():
+    results = searched(Bench(failing=[2.0]))
+
+    assert best_first(list(results.values()))[0].hyperparameters.alpha == 16
+
+
+def test_where_all_fail_that_is_all():
+    assert len(searched(Bench(failing=[1.0, 2.0, 4.0]))) == 5
