@@ -8,7 +8,7 @@ from pydantic import Field
 from recsys_pipeline.core.columns import USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
+from recsys_pipeline.core.interactions import Datasets, Interactions, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.reporting.metadata import told_unknown
@@ -61,7 +61,7 @@ class SplitConfig(Config):
 @asset(kinds={"parquet", "numpy"})
 @asset_step
 def leave_one_out_split(
-    context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Tables
+    context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
     interactions = Interactions.from_tables(bm25_matrix)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.interactions import Mappings, Tables
+from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 
@@ -38,6 +38,7 @@ class SearchPlan(NamedTuple):
         first_rung: iterations before halving compares for the first time.
         workers: fits side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing before its first answer.
+        memory_limit: GB for all fits together; 0 takes a share of what the machine has.
     """
 
     trials: Sequence[Hyperparameters]
@@ -48,6 +49,19 @@ class SearchPlan(NamedTuple):
     first_rung: int
     workers: int
     most_silent_seconds: float
+    memory_limit: float = 0.0
+
+
+class Memory(NamedTuple):
+    """What memory allows.
+
+    Attributes:
+        told: the limit, what data and fits take, and what follows, for people.
+        enough: whether it is enough for one fit at least, as far as that can be estimated.
+    """
+
+    told: str
+    enough: bool
 
 
 class PreparedSearch(Protocol):
@@ -61,6 +75,11 @@ class PreparedSearch(Protocol):
     @property
     def workers(self) -> int:
         """Fits side by side."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """How much of it there is, and what that decided."""
         ...
 
     @property
@@ -90,7 +109,9 @@ class PreparedSearch(Protocol):
 class Engine(Protocol):
     """Who computes."""
 
-    def search(self, bm25_matrix: Tables, leave_one_out_split: pa.Table, plan: SearchPlan) -> PreparedSearch:
+    def search(
+        self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
+    ) -> PreparedSearch:
         """Get ready to rank the held-out interactions by every trial.
 
         Raises:
@@ -98,7 +119,7 @@ class Engine(Protocol):
         """
         ...
 
-    def refit(self, bm25_matrix: Tables, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
         """Train the winning configuration on all interactions.
 
         Raises:

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 from dagster import Failure, build_asset_context
 
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
 from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
+from recsys_pipeline.core.columns import STRENGTH
 from recsys_pipeline.core.comparison import Interval
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
@@ -158,7 +160,8 @@ def test_last_takes_the_interaction_before_that_of_the_search():
 def with_louder(interactions, positions):
     strengths = interactions.strengths.copy()
     strengths[positions] *= 100
-    return replace(interactions, strengths=strengths)
+    place = interactions.table.schema.get_field_index(STRENGTH)
+    return replace(interactions, table=interactions.table.set_column(place, STRENGTH, pa.array(strengths)))
 
 
 def test_and_training_knows_neither():

@@ -15,22 +15,25 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
-from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import PreparedSearch, SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.memory import Budget, memory_limit
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
+from recsys_pipeline.engines.local.solvers import Solver, require_addressable, require_solvable, trainer_for
 from recsys_pipeline.engines.local.training import train_to_the_end
 
 
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
 
-    def search(self, bm25_matrix: Tables, leave_one_out_split: pa.Table, plan: SearchPlan) -> PreparedSearch:
+    def search(
+        self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
+    ) -> PreparedSearch:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
         events = {event for mapping in plan.mappings.values() for event in mapping or ()}
@@ -43,13 +46,15 @@ class LocalEngine:
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
+        require_addressable(solver, interactions.pattern.n_interactions)
         trainer_for(solver)
         splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
         return LocalSearch(interactions, splits, plan)
 
-    def refit(self, bm25_matrix: Tables, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
+        require_addressable(Solver(winner.solver), interactions.pattern.n_interactions)
         hyperparameters = winner.hyperparameters
         strengths = interactions.strengths_by(winner.strengths)
         if hyperparameters.weighting == BM25:
@@ -57,12 +62,16 @@ class LocalEngine:
         # What the chosen strengths leave out is not trained on.
         trained = strengths > 0
         pattern = interactions.pattern.select(trained)
-        user_items = pattern.user_items(weigh(pattern, strengths[trained], hyperparameters))
+        weights = weigh(pattern, strengths if trained.all() else strengths[trained], hyperparameters)
+        user_items = pattern.user_items(weights)
+        users, items = interactions.users, interactions.items
+        # The fit takes the most memory: what it does not need goes first.
+        del interactions, strengths, trained, weights
         trainer = trainer_for(Solver(winner.solver))
         state = train_to_the_end(trainer, user_items, hyperparameters, winner.seed)
         return FactorTables(
-            factor_table(USER, interactions.users, state.user_factors),
-            factor_table(ITEM, interactions.items, state.item_factors),
+            factor_table(USER, users, state.user_factors),
+            factor_table(ITEM, items, state.item_factors),
             state.seconds,
         )
 
@@ -78,7 +87,10 @@ class LocalSearch:
 
     def __init__(self, interactions: Interactions, splits: list[Split], plan: SearchPlan) -> None:
         self._interactions, self._splits, self._plan = interactions, splits, plan
-        self.workers = plan.workers or usable_cores()
+        limit = memory_limit(plan.memory_limit)
+        self._budget = Budget.of(limit, splits, wanted=plan.workers or usable_cores())
+        self.memory = self._budget.memory(plan.trials)
+        self.workers = self._budget.wanted
 
     @cached_property
     def content(self) -> Mapping[str, str]:
@@ -103,7 +115,8 @@ class LocalSearch:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
         patience = Patience(at_most=plan.most_silent_seconds)
-        with WorkerPool(self._splits, Solver(plan.solver), plan.seed, self.workers, patience) as pool:
+        solver, at_once = Solver(plan.solver), self._budget.fits_at_once
+        with WorkerPool(self._splits, solver, plan.seed, self.workers, patience, at_once) as pool:
 
             def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
                 for result in pool.run(tasks):

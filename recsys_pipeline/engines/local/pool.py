@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.ranks import unpacked_ranks
 from recsys_pipeline.core.search import TrialResult
@@ -128,8 +129,13 @@ class WorkerPool:
         seed: int,
         n_workers: int,
         patience: Patience | None = None,
+        fits_at_once: Callable[[Hyperparameters], int] | None = None,
     ) -> None:
-        """Workers start when there is work for them."""
+        """Workers start when there is work for them.
+
+        `fits_at_once` says how many fits as wide as a trial the memory is enough for; by default for all.
+        """
+        self._fits_at_once = fits_at_once or (lambda _: n_workers)
         self._splits, self._solver, self._seed, self._n_workers = splits, solver, seed, n_workers
         self._patience = patience or Patience()
         # Of the slowest answer so far, by factors times iterations.
@@ -164,7 +170,7 @@ class WorkerPool:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
             while waiting or any(worker.task for worker in self._workers):
-                while waiting and (idle := self._idle(selector)):
+                while self._has_memory_for(waiting) and (idle := self._idle(selector)):
                     self._assign(idle, waiting.popleft())
                 # Dagster terminates a run by a signal from a thread of the run's own process, which wakes
                 # no other thread, so we poll.
@@ -185,6 +191,14 @@ class WorkerPool:
                             selector,
                             f"the worker process said nothing for {silent:.0f} s and was ended",
                         )
+
+    def _has_memory_for(self, waiting: Sequence[Task]) -> bool:
+        """Whether there is something to do, and one more fit of the widest that waits or runs has room."""
+        if not waiting:
+            return False
+        running = [worker.task for worker in self._workers if worker.task]
+        widest = max((task.fit.longest for task in (*waiting, *running)), key=lambda trial: trial.width)
+        return len(running) < self._fits_at_once(widest)
 
     def _idle(self, selector: selectors.BaseSelector) -> _Worker | None:
         """A worker without a task, started if need be; None while all are at work."""

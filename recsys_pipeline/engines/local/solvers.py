@@ -5,6 +5,7 @@ from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
+from recsys_pipeline.core.pattern import MOST_INTERACTIONS_OF_IMPLICIT
 from recsys_pipeline.engines.local.batched import BatchedTrainer
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
@@ -28,6 +29,19 @@ def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
     return Ensemble(
         BatchedTrainer() if solver is Solver.batched else ImplicitTrainer(num_threads or usable_cores())
     )
+
+
+def require_addressable(solver: Solver, n_interactions: int) -> None:
+    """Refuse more interactions than a solver can address.
+
+    Raises:
+        InputError: `implicit` is asked to train on 2^31 interactions or more.
+    """
+    if solver is Solver.implicit and n_interactions > MOST_INTERACTIONS_OF_IMPLICIT:
+        raise InputError(
+            f"solver `implicit` has row pointers of 32 bits, and there are {n_interactions:,} interactions, "
+            f"more than {MOST_INTERACTIONS_OF_IMPLICIT:,}. Choose solver `batched`."
+        )
 
 
 def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
