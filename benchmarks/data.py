@@ -26,5 +26,5 @@ def held_out_interactions(feedback: str, warehouse: str) -> tuple[Interactions, 
     source, store = Feedback(path=feedback, strengths=STRENGTHS), Warehouse(path=warehouse)
     ingest(source, store, "raw_feedback", "rejected_feedback")
     strengths = interaction_strengths(store.open_table("raw_feedback"), source.strengths)
-    interactions = Interactions.from_strengths(strengths)
+    interactions = Interactions.from_strengths(strengths.read_all())
     return interactions, leave_one_out(interactions.pattern, seed=42, min_interactions=3)

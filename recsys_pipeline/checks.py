@@ -23,7 +23,7 @@ from recsys_pipeline.core.columns import (
     count_column,
 )
 from recsys_pipeline.core.evaluation import POPULARITY, TUNED
-from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.pattern import Pattern
@@ -38,30 +38,34 @@ _SAMPLED_USERS = 100
 
 @asset_check(asset="bm25_matrix")
 @check_step
-def every_weight_is_positive(bm25_matrix: Tables) -> AssetCheckResult:
+def every_weight_is_positive(bm25_matrix: Datasets) -> AssetCheckResult:
     """All BM25 weights are positive: ALS would take any other for a dislike."""
-    weights = bm25_matrix["pairs"][WEIGHT].to_numpy()
-    n_bad = int(np.count_nonzero(~(weights > 0)))
+    n_bad = bm25_matrix["pairs"].count_rows(filter=~(pc.field(WEIGHT) > 0))
     return AssetCheckResult(passed=n_bad == 0, metadata={"weights_at_or_below_zero": n_bad})
 
 
 @asset_check(asset="leave_one_out_split", additional_ins={"bm25_matrix": AssetIn("bm25_matrix")})
 @check_step
-def what_is_held_out_may_be_held_out(leave_one_out_split: pa.Table, bm25_matrix: Tables) -> AssetCheckResult:
+def what_is_held_out_may_be_held_out(
+    leave_one_out_split: pa.Table, bm25_matrix: Datasets
+) -> AssetCheckResult:
     """Every held-out row is an interaction with a target event, under its own ids, and nothing excludes it.
 
     Counted from the tables by a join, not by the code that makes the training data.
     """
     stored = stored_metadata(leave_one_out_split)
     rules = stored_metadata(bm25_matrix["pairs"])
+    of_these_users = pc.field(USER_INDEX).isin(leave_one_out_split[USER_INDEX].unique())
     joined = leave_one_out_split.select([USER_INDEX, ITEM_INDEX, USER, ITEM]).join(
-        bm25_matrix["pairs"], [USER_INDEX, ITEM_INDEX], join_type="left outer"
+        bm25_matrix["pairs"].to_table(filter=of_these_users),
+        [USER_INDEX, ITEM_INDEX],
+        join_type="left outer",
     )
     n_unknown = joined[TARGET].null_count
     n_not_target = pc.sum(pc.invert(joined[TARGET].drop_null())).as_py() or 0
     n_other_id = 0
     for index, name, table in ((USER_INDEX, USER, "users"), (ITEM_INDEX, ITEM, "items")):
-        renamed = bm25_matrix[table].rename_columns([index, "id"])
+        renamed = bm25_matrix[table].to_table([index, name]).rename_columns([index, "id"])
         ids = joined.select([index, name]).join(renamed, index, join_type="inner")
         n_other_id += pc.sum(pc.not_equal(ids[name], ids["id"])).as_py() or 0
     n_excluded = 0

@@ -114,6 +114,9 @@ MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
 WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
+# GB; 0: three quarters of what the machine or its control group has.
+MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)
+
 # The hour of the nightly retrain, UTC: at 02:00 local time the clock change would skip or repeat it.
 SCHEDULE = _setting("RECSYS_SCHEDULE", "0 3 * * *")
 RUN_CONFIG = _optional_location("RECSYS_RUN_CONFIG")

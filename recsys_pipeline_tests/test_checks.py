@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pytest
 from dagster import AssetCheckSeverity
 
@@ -30,7 +31,7 @@ def with_column(table, name, values):
 
 @pytest.mark.parametrize("weight", [0.0, -0.1, float("nan")])
 def test_a_weight_that_als_would_take_for_a_dislike_is_counted(weight):
-    check = every_weight_is_positive({"pairs": pa.table({"weight": [1.0, weight, 2.0]})})
+    check = every_weight_is_positive({"pairs": ds.dataset(pa.table({"weight": [1.0, weight, 2.0]}))})
 
     assert not check.passed
     assert found(check) == {"weights_at_or_below_zero": 1}

@@ -8,6 +8,8 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field, field_validator
 
+from recsys_pipeline import settings
+from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
     KNN_BM25,
@@ -21,7 +23,7 @@ from recsys_pipeline.core.evaluation import (
     qualities,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
-from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
+from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
@@ -114,6 +116,7 @@ class EvaluationConfig(Config):
         description="`notebook_als` and `weights_of_all` are left out where there are more interactions.",
     )
     workers: int = Field(default=0, ge=0, description="Models side by side, one core each; 0 takes all.")
+    memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
     patience_hours: float = Field(
         default=4.0, gt=0, description="A model that takes longer is ended and left out; the tuned one fails."
     )
@@ -132,7 +135,7 @@ def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
     feedback: Feedback,
-    bm25_matrix: Tables,
+    bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
     grid_search_results: pa.Table,
 ) -> MaterializeResult[Tables]:
@@ -164,6 +167,7 @@ def evaluation(
         unknown_to_training=later,
         workers=config.workers,
         most_silent_seconds=3600 * config.patience_hours,
+        memory_limit=config.memory_limit,
     )
     ranks, lists, failures = LocalEngine().evaluate(bm25_matrix, held_out, plan, context.log.info)
     for name, failure in failures.items():

@@ -1,16 +1,21 @@
 """From raw events to one strength per interaction."""
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys_pipeline import settings
+from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.interactions import EventRules
+from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.memory import GB, memory_limit
 from recsys_pipeline.reporting.metadata import (
     counts_table,
     distribution_table,
@@ -71,27 +76,39 @@ class StrengthsConfig(Config):
         default=Aggregate.sum,
         description="`sum` of the strengths of an interaction's events, or their `max`.",
     )
+    memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
 
 
-@asset(kinds={"parquet", "pyarrow"})
+@asset(kinds={"parquet", "duckdb"})
 @asset_step
 def feedback_strengths(
-    config: StrengthsConfig, raw_feedback: ds.Dataset, feedback: Feedback
-) -> MaterializeResult[pa.Table]:
-    """One row an interaction of a user and an item: the summed strength of its events, the latest time."""
+    context: AssetExecutionContext,
+    config: StrengthsConfig,
+    raw_feedback: ds.Dataset,
+    feedback: Feedback,
+    warehouse: Warehouse,
+) -> MaterializeResult[None]:
+    """One row an interaction of a user and an item: the summed strength of its events, the latest time.
+
+    A stream: what memory_limit does not hold is kept in temporary files (TMPDIR).
+    """
     rules = EventRules(
         feedback.strengths,
         config.aggregate,
         feedback.target_events or list(feedback.strengths),
         feedback.seen_events or list(feedback.strengths),
     )
-    table = interaction_strengths(raw_feedback, *rules)
-    per_user = pc.value_counts(table[USER]).field("counts").to_numpy()
-    per_item = pc.value_counts(table[ITEM]).field("counts").to_numpy()
+    limit = memory_limit(config.memory_limit)
+    context.log.info(f"memory limit {limit / GB:.1f} GB")
+    table = with_metadata(interaction_strengths(raw_feedback, *rules, most_bytes=limit), rules.to_metadata())
+    warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
+    written = warehouse.open_table("feedback_strengths")
+    n_interactions = written.count_rows()
+    per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
     return MaterializeResult(
-        value=with_metadata(table, rules.to_metadata()),
         metadata={
-            **shape_metadata(len(per_user), len(per_item), table.num_rows),
+            **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
+            **shape_metadata(len(per_user), len(per_item), n_interactions),
             "strengths": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],
                 [
@@ -103,8 +120,13 @@ def feedback_strengths(
                 {
                     "interactions per user": per_user,
                     "interactions per item": per_item,
-                    "strength of an interaction": table[STRENGTH].to_numpy(),
+                    "strength of an interaction": written.to_table([STRENGTH])[STRENGTH].to_numpy(),
                 }
             ),
         },
     )
+
+
+def _rows_per_id(table: ds.Dataset, name: str) -> NDArray[np.int64]:
+    counted: NDArray[np.int64] = pc.value_counts(table.to_table([name])[name]).field("counts").to_numpy()
+    return counted

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from dagster import Config
 from pydantic import Field, create_model, model_validator
 
+from recsys_pipeline import settings
 from recsys_pipeline.core.comparison import Prefer
 from recsys_pipeline.core.hyperparameters import (
     DEFAULT_STRENGTHS,
@@ -20,6 +21,10 @@ from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.solvers import Solver
 
+MEMORY_LIMIT = (
+    "GB that the asset may use with all its workers; 0: three quarters of what the machine or its control "
+    "group has (RECSYS_MEMORY_LIMIT). It decides how many fits run side by side."
+)
 _STRENGTHS = "strengths"
 _ENSEMBLE_SIZE = "ensemble_size"
 _DEFAULTS = {dimension.name: dimension.values for dimension in DIMENSIONS}
@@ -82,6 +87,7 @@ class SearchConfig(Config):
         "`implicit` can train it. Costs one fit.",
     )
     workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
+    memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
     patience_hours: float = Field(
         default=4.0,
         gt=0,
@@ -150,6 +156,7 @@ class SearchConfig(Config):
             first_rung=self.first_rung,
             workers=self.workers,
             most_silent_seconds=3600 * self.patience_hours,
+            memory_limit=self.memory_limit,
         )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.factors import factors_in
-from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
 from recsys_pipeline.core.ranking import Factors
@@ -58,7 +58,7 @@ def best_model(
     context: AssetExecutionContext,
     config: ModelConfig,
     warehouse: Warehouse,
-    bm25_matrix: Tables,
+    bm25_matrix: Datasets,
     grid_search_results: pa.Table,
 ) -> MaterializeResult[None]:
     """The winning configuration refitted on all interactions: a new version, to which `current.json` points.
@@ -124,8 +124,12 @@ def _contents(interactions: Interactions, winner: Winner) -> Contents:
     """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
     strengths = interactions.strengths_by(winner.strengths)
     trained = strengths > 0
-    weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
-    weights[trained] = weigh(interactions.pattern.select(trained), strengths[trained], winner.hyperparameters)
+    pattern = interactions.pattern.select(trained)
+    if trained.all():
+        weights = weigh(pattern, strengths, winner.hyperparameters)
+    else:
+        weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
+        weights[trained] = weigh(pattern, strengths[trained], winner.hyperparameters)
     return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
 
 
@@ -136,6 +140,7 @@ def _train_scores(model: "AlternatingLeastSquares", contents: Contents) -> tuple
     # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
     anyone = np.flatnonzero(pattern.interactions_per_user)
     scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
-    recommended = top_items(model, pattern.user_items(contents.weights[trained]), scored, K)
+    weights = contents.weights if trained.all() else contents.weights[trained]
+    recommended = top_items(model, pattern.user_items(weights), scored, K)
     hits = hits_of_recommended(recommended, pattern, scored)
     return score(hits, pattern.interactions_per_user[scored]), len(scored)

@@ -15,7 +15,7 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.comparison import choose, compare_with_best
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.interactions import EventRules, Tables
+from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.results import ranks_table, results_table
@@ -39,7 +39,7 @@ def grid_search_results(
     context: AssetExecutionContext,
     config: GridConfig,  # type: ignore[valid-type]  # made from the declared hyperparameters
     warehouse: Warehouse,
-    bm25_matrix: Tables,
+    bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
 ) -> MaterializeResult[Tables]:
     """One row a trial: its hyperparameters and how it ranks the held-out interactions, best MAP@10 first.
@@ -90,7 +90,7 @@ def grid_search_results(
         metadata={
             **search_metadata(table, blend),
             **agreement_metadata(agreed),
-            **shape_metadata(*(bm25_matrix[name].num_rows for name in ("users", "items", "pairs"))),
+            **shape_metadata(*(bm25_matrix[name].count_rows() for name in ("users", "items", "pairs"))),
             "held_out_interactions": len(leave_one_out_split),
             "splits": int(split.max()) + 1,
             "search_seconds": search_seconds,
@@ -136,6 +136,7 @@ def _run(
         f"{len(plan.trials)} trials {'at first ' if around else ''}on {n_held_out:,} held-out interactions, "
         f"solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal already"
     )
+    (context.log.info if search.memory.enough else context.log.warning)(search.memory.told)
     with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=around) as progress:
         for result in search.run(finished, journal.add):
             progress.report(result)

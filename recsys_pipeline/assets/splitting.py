@@ -8,7 +8,7 @@ from pydantic import Field
 from recsys_pipeline.core.columns import USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
+from recsys_pipeline.core.interactions import Datasets, Interactions, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.reporting.metadata import told_unknown
@@ -61,7 +61,7 @@ class SplitConfig(Config):
 @asset(kinds={"parquet", "numpy"})
 @asset_step
 def leave_one_out_split(
-    context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Tables
+    context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
     interactions = Interactions.from_tables(bm25_matrix)
@@ -69,7 +69,7 @@ def leave_one_out_split(
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
     metadata = {"keep_other_events": config.keep_other_events, "strategy": config.strategy.value}
     held_out = with_metadata(held_out, metadata)
-    splits = interactions.splits(held_out, {DEFAULT_STRENGTHS: None}, weigh_all=True)
+    splits = list(interactions.splits(held_out, {DEFAULT_STRENGTHS: None}, weigh_all=True))
     users = held_out[USER_INDEX].to_numpy()
     n_users = interactions.pattern.n_users
     n_whole = n_users - len(np.unique(users[users < n_users]))

@@ -1,7 +1,7 @@
 """The BM25-weighted users x items matrix."""
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
@@ -32,7 +32,7 @@ class Bm25Config(Config):
 @asset(kinds={"parquet", "numpy"})
 @asset_step
 def bm25_matrix(
-    context: AssetExecutionContext, config: Bm25Config, feedback_strengths: pa.Table
+    context: AssetExecutionContext, config: Bm25Config, feedback_strengths: ds.Dataset
 ) -> MaterializeResult[Tables]:
     """The interactions as integer coordinates with strength and BM25 weight, and the two id indexes.
 

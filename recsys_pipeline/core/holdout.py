@@ -88,7 +88,7 @@ class Split:
         kept[positions] = False
         return cls.make(
             pattern,
-            pattern.user_of_interaction[positions],
+            pattern.users_at(positions),
             pattern.indices[positions],
             {DEFAULT_STRENGTHS: strengths},
             {DEFAULT_STRENGTHS: np.where(kept, strengths, 0.0)},
@@ -110,17 +110,20 @@ class Split:
         left = self.training_strengths[name]
         kept = left > 0
         k1, b = hyperparameters.bm25_K1, hyperparameters.bm25_B
+        weights: NDArray[Any]
         if hyperparameters.weighting == NO_WEIGHTING:
-            weights = left[kept]
+            weights = left[kept].astype(np.float32)
         elif not self.weigh_all:
-            weights = bm25_weights(self.training[name], left[kept], k1=k1, b=b)
+            weights = bm25_weights(self.training[name], left[kept], k1=k1, b=b, dtype=np.float32)
         else:
-            strengths = self.strengths[name]
+            strengths, corpus = self.strengths[name], self.pattern
             known = strengths > 0
-            corpus = self.pattern if known.all() else self.pattern.select(known)
-            weighed = bm25_weights(corpus, strengths[known], k1=k1, b=b, weighed=left[known])
-            weights = weighed[kept[known]]
-        return weights.astype(np.float32)
+            if not known.all():
+                corpus = corpus.select(known)
+                strengths, left, kept = strengths[known], left[known], kept[known]
+            weights = bm25_weights(corpus, strengths, k1=k1, b=b, weighed=left, dtype=np.float32)
+            weights = weights if kept.all() else weights[kept]
+        return weights
 
     def user_items(self, hyperparameters: Hyperparameters) -> "csr_matrix":
         """The weighted users x items matrix to train on."""
@@ -134,6 +137,15 @@ class Split:
         """(n_items,) users who have a target event with the item, among the events that are left."""
         counted = np.logical_or.reduce([self.events[event] for event in target_events])
         return np.bincount(self.pattern.indices[counted], minlength=self.pattern.n_items)
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Those that all fits share; one may stand there more than once."""
+        patterns = (self.pattern, self.exclusions, *self.training.values())
+        return [
+            *(self.users, self.items),
+            *(*self.strengths.values(), *self.training_strengths.values()),
+            *(array for pattern in patterns for array in (pattern.indptr, pattern.indices)),
+        ]
 
     def content(self, mapping: str) -> Sequence[NDArray[Any]]:
         """What the scores of trials with this mapping depend on, to tell searches apart."""

@@ -18,10 +18,15 @@ def index_ids(raw_ids: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int32]]:
         ids: (n_distinct,), `ids[i]` is the raw id of index i.
         index: (n,) int32.
     """
-    encoded = raw_ids.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps several chunks of huge strings
-        encoded = encoded.unify_dictionaries().combine_chunks()
-    order = pc.sort_indices(encoded.dictionary)
+    # Chunk by chunk: in one piece they would be there twice.
+    encoded = raw_ids.dictionary_encode().unify_dictionaries()
+    distinct = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], raw_ids.type)
+    order = pc.sort_indices(distinct)
     rank = np.empty(len(order), dtype=np.int32)
     rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
-    return encoded.dictionary.take(order), rank[encoded.indices.to_numpy()]
+    index = np.empty(len(raw_ids), dtype=np.int32)
+    first = 0
+    for chunk in encoded.chunks:
+        index[first : first + len(chunk)] = rank[chunk.indices.to_numpy()]
+        first += len(chunk)
+    return distinct.take(order), index

@@ -1,12 +1,14 @@
 """All interactions as the arrays that the arithmetic works on, made from the tables of the graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import (
@@ -29,10 +31,12 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.ids import shown_ids
 from recsys_pipeline.core.indexing import index_ids
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
-from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.pattern import Pattern, row_pointers
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
 
 Tables = dict[str, pa.Table]
+# The same, to be read by columns.
+Datasets = dict[str, ds.Dataset]
 
 # By name, strengths of the events; None stands for those that the interactions have already.
 Mappings = Mapping[str, Mapping[str, float] | None]
@@ -68,84 +72,136 @@ class EventRules(NamedTuple):
         )
 
 
+class Counts(Mapping[str, NDArray[np.int32]]):
+    """By event, (n_interactions,) how often it occurred; read each time that somebody asks.
+
+    Most assets need none of them, and few more than one at a time.
+    """
+
+    def __init__(self, table: pa.Table | ds.Dataset) -> None:
+        self._table = table
+        self._events = counted_events(table.schema.names)
+
+    def __getitem__(self, event: str) -> NDArray[np.int32]:
+        if event not in self._events:
+            raise KeyError(event)
+        return _column(self._table, count_column(event))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
+class EventsLeft(Mapping[str, NDArray[np.bool_]]):
+    """By event, (n_interactions,) whether it is left for training; made each time that somebody asks."""
+
+    def __init__(
+        self,
+        counts: Mapping[str, NDArray[np.int32]],
+        held_out: NDArray[np.int64],
+        left_counts: Mapping[str, NDArray[np.int32]],
+        unknown_to_training: NDArray[np.int64] | None,
+    ) -> None:
+        """`left_counts` are those of the events that stay of what is held out."""
+        self._counts, self._held_out, self._left_counts = counts, held_out, left_counts
+        self._unknown_to_training = unknown_to_training
+
+    def __getitem__(self, event: str) -> NDArray[np.bool_]:
+        had = self._counts[event] > 0
+        had[self._held_out] = self._left_counts[event] > 0 if event in self._left_counts else False
+        if self._unknown_to_training is not None:
+            had[self._unknown_to_training] = False
+        return had
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
 @dataclass(frozen=True)
 class Interactions:
-    """All interactions with what is known of them.
+    """All interactions with what is known of them; what is not in the pattern is read when it is asked for.
 
     Attributes:
         users: raw id of each row.
         items: raw id of each column.
         pattern: which user touched which item.
-        strengths: (n_interactions,) float64.
-        counts: (n_interactions,) how often each event occurred.
-        target: (n_interactions,) whether it has an event that may be held out.
-        excluded: (n_interactions,) whether it excludes its item from recommendation.
-        timestamps: (n_interactions,) of the latest event and of the latest target event, microseconds since
-            1970, or None.
+        table: the interactions in the order of the pattern, in memory or to be read by columns.
         rules: what the events mean.
     """
 
     users: pa.Array
     items: pa.Array
     pattern: Pattern
-    strengths: NDArray[np.float64]
-    counts: dict[str, NDArray[np.int32]]
-    target: NDArray[np.bool_]
-    excluded: NDArray[np.bool_]
-    timestamps: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    table: pa.Table | ds.Dataset
     rules: EventRules
 
     @classmethod
-    def from_strengths(cls, feedback_strengths: pa.Table) -> Self:
+    def from_strengths(cls, feedback_strengths: pa.Table | ds.Dataset) -> Self:
         """Index the ids of `feedback_strengths`."""
-        users, user_index = index_ids(feedback_strengths[USER])
-        items, item_index = index_ids(feedback_strengths[ITEM])
-        return cls._from_columns(feedback_strengths, users, items, user_index, item_index)
+        # One after the other: raw ids take more memory than all else.
+        users, user_index = index_ids(_chunks(feedback_strengths, USER))
+        indptr = row_pointers(user_index, len(users))
+        del user_index
+        items, item_index = index_ids(_chunks(feedback_strengths, ITEM))
+        return cls._made(feedback_strengths, users, items, Pattern(indptr, item_index, len(items)))
 
     @classmethod
-    def from_tables(cls, tables: Tables) -> Self:
+    def from_tables(cls, tables: Tables | Datasets) -> Self:
         """Read the tables of `bm25_matrix`."""
-        interactions = tables["pairs"]
-        return cls._from_columns(
-            interactions,
-            tables["users"][USER].combine_chunks(),
-            tables["items"][ITEM].combine_chunks(),
-            interactions[USER_INDEX].to_numpy(),
-            interactions[ITEM_INDEX].to_numpy(),
+        pairs = tables["pairs"]
+        users, items = (
+            _chunks(tables[table], name).combine_chunks()
+            for table, name in (("users", USER), ("items", ITEM))
         )
+        indptr = row_pointers(_column(pairs, USER_INDEX), len(users))
+        return cls._made(pairs, users, items, Pattern(indptr, _column(pairs, ITEM_INDEX), len(items)))
 
     @classmethod
-    def _from_columns(
-        cls,
-        table: pa.Table,
-        users: pa.Array,
-        items: pa.Array,
-        user_index: NDArray[np.int32],
-        item_index: NDArray[np.int32],
-    ) -> Self:
-        timestamps = None
-        if TIMESTAMP in table.schema.names:
-            long_ago = np.iinfo(np.int64).min
-            latest, latest_target = (
-                pc.fill_null(table[name].cast(pa.int64()), long_ago).to_numpy()
-                for name in (TIMESTAMP, TARGET_TIMESTAMP)
-            )
-            timestamps = latest, latest_target
-        return cls(
-            users=users,
-            items=items,
-            pattern=Pattern.from_coordinates(user_index, item_index, (len(users), len(items))),
-            strengths=table[STRENGTH].to_numpy(),
-            counts={
-                event: table[count_column(event)].to_numpy() for event in counted_events(table.schema.names)
-            },
-            target=table[TARGET].to_numpy(),
-            excluded=table[EXCLUDED].to_numpy(),
-            timestamps=timestamps,
-            rules=EventRules.from_metadata(stored_metadata(table)),
-        )
+    def _made(cls, table: pa.Table | ds.Dataset, users: pa.Array, items: pa.Array, pattern: Pattern) -> Self:
+        pattern.require_ascending()
+        return cls(users, items, pattern, table, EventRules.from_metadata(stored_metadata(table)))
 
-    def to_tables(self, weights: NDArray[np.float64]) -> Tables:
+    @cached_property
+    def strengths(self) -> NDArray[np.float64]:
+        """(n_interactions,)."""
+        return _column(self.table, STRENGTH)
+
+    @cached_property
+    def counts(self) -> Mapping[str, NDArray[np.int32]]:
+        """By event, (n_interactions,) how often it occurred."""
+        return Counts(self.table)
+
+    @cached_property
+    def target(self) -> NDArray[np.bool_]:
+        """(n_interactions,) whether it has an event that may be held out."""
+        return _column(self.table, TARGET)
+
+    @cached_property
+    def excluded(self) -> NDArray[np.bool_]:
+        """(n_interactions,) whether it excludes its item from recommendation."""
+        return _column(self.table, EXCLUDED)
+
+    @cached_property
+    def timestamps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """(n_interactions,) of the latest event and of the latest target event, microseconds since 1970.
+
+        The least integer where there is none; None for feedback without timestamps.
+        """
+        if TIMESTAMP not in self.table.schema.names:
+            return None
+        long_ago = np.iinfo(np.int64).min
+        latest, latest_target = (
+            pc.fill_null(_chunks(self.table, name).cast(pa.int64()), long_ago).to_numpy()
+            for name in (TIMESTAMP, TARGET_TIMESTAMP)
+        )
+        return latest, latest_target
+
+    def to_tables(self, weights: NDArray[np.floating]) -> Tables:
         """The tables of `bm25_matrix`: pairs, users, items."""
         columns = {
             USER_INDEX: self.pattern.user_of_interaction,
@@ -171,7 +227,7 @@ class Interactions:
 
     def held_out_table(self, positions: NDArray[np.int64], number: int) -> pa.Table:
         """The rows of `leave_one_out_split` of what is held out in the split of that number."""
-        users, items = self.pattern.user_of_interaction[positions], self.pattern.indices[positions]
+        users, items = self.pattern.users_at(positions), self.pattern.indices[positions]
         return pa.table(
             {
                 USER: self.users.take(pa.array(users)),
@@ -237,7 +293,7 @@ class Interactions:
         *,
         weigh_all: bool,
         unknown_to_training: NDArray[np.int64] | None = None,
-    ) -> list[Split]:
+    ) -> Iterator[Split]:
         """What each split of the table holds out and leaves, by each mapping of the events to strengths.
 
         Args:
@@ -252,23 +308,24 @@ class Interactions:
         keep_other_events = stored_metadata(leave_one_out_split)["keep_other_events"]
         columns = (leave_one_out_split[name].to_numpy() for name in (USER_INDEX, ITEM_INDEX, SPLIT))
         users, items, split = columns
-        return [
-            self._hold_out(
+        strengths = {name: self.strengths_by(mapping) for name, mapping in mappings.items()}
+        for number in range(int(split.max()) + 1):
+            yield self._hold_out(
                 users[split == number],
                 items[split == number],
                 mappings,
+                strengths,
                 keep_other_events=keep_other_events,
                 weigh_all=weigh_all,
                 unknown_to_training=unknown_to_training,
             )
-            for number in range(int(split.max()) + 1)
-        ]
 
     def _hold_out(
         self,
         users: NDArray[np.int32],
         items: NDArray[np.int32],
         mappings: Mappings,
+        strengths: Mapping[str, NDArray[np.float64]],
         *,
         keep_other_events: bool,
         weigh_all: bool,
@@ -281,7 +338,6 @@ class Interactions:
         left_counts = {event: self.counts[event][positions] for event in staying}
         self._require_nothing_excludes(left_counts, len(positions))
 
-        strengths = {name: self.strengths_by(mapping) for name, mapping in mappings.items()}
         training_strengths = {}
         for name, mapping in mappings.items():
             left = strengths[name].copy()
@@ -292,12 +348,10 @@ class Interactions:
             training_strengths[name] = left
         excluded = self.excluded.copy()
         excluded[positions] = False
-        events = {event: counts > 0 for event, counts in self.counts.items()}
-        for event, had in events.items():
-            had[positions] = left_counts[event] > 0 if event in left_counts else False
         if unknown_to_training is not None:
-            for array in (*training_strengths.values(), *events.values(), excluded):
+            for array in (*training_strengths.values(), excluded):
                 array[unknown_to_training] = 0
+        events = EventsLeft(self.counts, positions, left_counts, unknown_to_training)
         return Split.make(
             self.pattern, users, items, strengths, training_strengths, excluded, events, weigh_all=weigh_all
         )
@@ -317,13 +371,13 @@ class Interactions:
                 "set keep_other_events to false."
             )
 
-    def require_positive(self, weights: NDArray[np.float64]) -> None:
+    def require_positive(self, weights: NDArray[np.floating]) -> None:
         """Stop before ALS reads a weight at or below zero as "does not like".
 
         Raises:
             InputError: there is one; the message names the users and the cause.
         """
-        at_fault = np.unique(self.pattern.user_of_interaction[weights <= 0])
+        at_fault = np.unique(self.pattern.users_at(np.flatnonzero(weights <= 0)))
         if len(at_fault):
             raise InputError(
                 f"{np.count_nonzero(weights <= 0):,} BM25 weights are at or below zero, which ALS takes for "
@@ -332,6 +386,15 @@ class Interactions:
                 f"{shown_ids(self.users, at_fault)}. "
                 "Leave such users out of the feedback (a crawler?), or bring more items."
             )
+
+
+def _chunks(table: pa.Table | ds.Dataset, name: str) -> pa.ChunkedArray:
+    return table.to_table(columns=[name])[name] if isinstance(table, ds.Dataset) else table[name]
+
+
+def _column(table: pa.Table | ds.Dataset, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = _chunks(table, name).to_numpy()
+    return values
 
 
 def unknown_in(held_out: pa.Table, n_users: int) -> dict[str, int]:

@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 KEY = b"recsys_pipeline"
 
 
-Described = TypeVar("Described", pa.Table, "ds.Dataset")
+Described = TypeVar("Described", pa.Table, "ds.Dataset", pa.RecordBatchReader)
 
 
 def with_metadata(table: Described, metadata: Mapping[str, Any]) -> Described:
-    """The table, or dataset that is read as a stream, with this metadata (JSON) in place of what it had."""
+    """The table, dataset or stream of batches with this metadata (JSON) in place of what it had."""
     text = json.dumps(metadata, sort_keys=True).encode()
     kept = {**(table.schema.metadata or {}), KEY: text}
     if isinstance(table, pa.Table):
         return table.replace_schema_metadata(kept)
+    if isinstance(table, pa.RecordBatchReader):
+        return pa.RecordBatchReader.from_batches(table.schema.with_metadata(kept), table)
     return table.replace_schema(table.schema.with_metadata(kept))
 
 
-def stored_metadata(table: "pa.Table | ds.Dataset") -> dict[str, Any]:
-    """The metadata of a table, or of a dataset that is read as a stream."""
+def stored_metadata(table: "pa.Table | ds.Dataset | pa.RecordBatchReader") -> dict[str, Any]:
+    """The metadata of a table, dataset or stream of batches."""
     metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
     return metadata

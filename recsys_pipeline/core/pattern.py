@@ -1,5 +1,6 @@
 """Which user touched which item: the part of the matrix that no trial changes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -9,6 +10,27 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+_INTERACTIONS_AT_ONCE = 1 << 22
+_NOT_SORTED = "interactions must be sorted by user, then item, and be distinct"
+# implicit reads 32-bit row pointers.
+MOST_INTERACTIONS_OF_IMPLICIT = 2**31 - 1
+
+
+def row_pointers(user_index: NDArray[np.int32], n_users: int) -> NDArray[np.signedinteger]:
+    """(n_users + 1,) where each user's interactions begin; 32 bits where they suffice.
+
+    Raises:
+        ValueError: the users do not ascend.
+    """
+    indptr = np.zeros(n_users + 1, dtype=np.int64)
+    for first in range(0, len(user_index), _INTERACTIONS_AT_ONCE):
+        block = user_index[max(first - 1, 0) : first + _INTERACTIONS_AT_ONCE]
+        if (block[1:] < block[:-1]).any():
+            raise ValueError(_NOT_SORTED)
+        indptr[1:] += np.bincount(user_index[first : first + _INTERACTIONS_AT_ONCE], minlength=n_users)
+    np.cumsum(indptr, out=indptr)
+    return indptr.astype(np.int32) if len(user_index) <= MOST_INTERACTIONS_OF_IMPLICIT else indptr
 
 
 @dataclass(frozen=True)
@@ -34,15 +56,23 @@ class Pattern:
         Raises:
             ValueError: the interactions are not strictly ascending.
         """
-        n_users, n_items = shape
-        same_user = user_index[1:] == user_index[:-1]
-        ascending = (user_index[1:] > user_index[:-1]) | (same_user & (item_index[1:] > item_index[:-1]))
-        if not ascending.all():
-            raise ValueError("interactions must be sorted by user, then item, and be distinct")
-        # implicit reads 32-bit row pointers; they suffice for 2 thousand million interactions.
-        width = np.dtype(np.int32 if len(item_index) < 2**31 else np.int64)
-        indptr = np.searchsorted(user_index, np.arange(n_users + 1, dtype=np.int32))
-        return cls(indptr.astype(width), item_index, n_items)
+        pattern = cls(row_pointers(user_index, shape[0]), item_index, shape[1])
+        pattern.require_ascending()
+        return pattern
+
+    def require_ascending(self) -> None:
+        """Refuse interactions of a user that do not ascend.
+
+        Raises:
+            ValueError: they are not sorted by item, or repeat.
+        """
+        for first in range(0, max(self.n_interactions - 1, 0), _INTERACTIONS_AT_ONCE):
+            block = self.indices[first : first + _INTERACTIONS_AT_ONCE + 1]
+            falling = first + 1 + np.flatnonzero(block[1:] <= block[:-1])
+            # It may fall where the next user begins.
+            begins = self.indptr[np.minimum(np.searchsorted(self.indptr, falling), self.n_users)]
+            if (begins != falling).any():
+                raise ValueError(_NOT_SORTED)
 
     @property
     def n_users(self) -> int:
@@ -79,9 +109,35 @@ class Pattern:
 
     def select(self, kept: NDArray[np.bool_]) -> "Pattern":
         """The pattern of the interactions where `kept` (n_interactions,) is true."""
+        if kept.all():
+            return self
         indptr = np.zeros_like(self.indptr)
-        np.cumsum(np.bincount(self.user_of_interaction[kept], minlength=self.n_users), out=indptr[1:])
+        np.cumsum(self.per_user(kept), out=indptr[1:])
         return Pattern(indptr, self.indices[kept], self.n_items)
+
+    def per_user(self, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(n_users,) for how many of each user's interactions `counted` (n_interactions,) is true."""
+        before = np.zeros(self.n_interactions + 1, dtype=self.indptr.dtype)
+        np.cumsum(counted, dtype=before.dtype, out=before[1:])
+        counts: NDArray[np.int64] = np.diff(before[self.indptr]).astype(np.int64)
+        return counts
+
+    def users_at(self, positions: NDArray[np.integer]) -> NDArray[np.int32]:
+        """(len(positions),) the user index of each of these interactions."""
+        after: NDArray[np.int64] = np.searchsorted(self.indptr, positions, side="right")
+        return (after - 1).astype(np.int32)
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Consecutive interactions, some million at a time, and the user index of each.
+
+        For what is computed of each interaction: no copy of the users of all of them.
+        """
+        for first in range(0, self.n_interactions, _INTERACTIONS_AT_ONCE):
+            end = min(first + _INTERACTIONS_AT_ONCE, self.n_interactions)
+            start, stop = np.searchsorted(self.indptr, [first, end], side="right") - 1
+            stop = min(int(stop), self.n_users - 1)
+            bounds = np.clip(self.indptr[start : stop + 2], first, end)
+            yield slice(first, end), np.repeat(np.arange(start, stop + 1, dtype=np.int32), np.diff(bounds))
 
     def interactions_of(self, users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of all interactions of these users: the user's place among `users`, and the position."""
@@ -92,9 +148,24 @@ class Pattern:
 
     def positions_of(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.int64]:
         """Where the given interactions stand in this pattern; -1 for one that it does not have."""
-        keys = self.user_of_interaction.astype(np.int64) * self.n_items + self.indices
-        wanted = user_index.astype(np.int64) * self.n_items + item_index
-        found = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        if not len(keys):
-            return np.full(len(wanted), -1)
-        return np.where(keys[found] == wanted, found, -1)
+        positions = np.empty(len(user_index), dtype=np.int64)
+        for first in range(0, len(user_index), _INTERACTIONS_AT_ONCE):
+            block = slice(first, first + _INTERACTIONS_AT_ONCE)
+            positions[block] = self._positions_of(user_index[block], item_index[block])
+        return positions
+
+    def _positions_of(
+        self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]
+    ) -> NDArray[np.int64]:
+        begin, end = (self.indptr[user_index + beyond].astype(np.int64) for beyond in (0, 1))
+        # Bisection of the slice of each user, of all at once: as many rounds as the longest slice takes.
+        low, high = begin, end
+        while (open_ := low < high).any():
+            middle = (low + high) >> 1
+            less = np.zeros(len(low), dtype=bool)
+            less[open_] = self.indices[middle[open_]] < item_index[open_]
+            low = np.where(open_ & less, middle + 1, low)
+            high = np.where(open_ & ~less, middle, high)
+        found = low < end
+        found[found] = self.indices[low[found]] == item_index[found]
+        return np.where(found, low, -1)

@@ -1,6 +1,7 @@
 """Which interaction of each user is held out."""
 
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +47,11 @@ def hash_long(values: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[n
 
 def interaction_hashes(pattern: Pattern, seed: int) -> NDArray[np.uint64]:
     """(n_interactions,) hash of (seed, user index, item index): Spark's `xxhash64` over three longs."""
-    return hash_long(
-        pattern.indices.astype(np.int64), hash_with_seed(pattern.user_of_interaction.astype(np.int64), seed)
-    )
+    hashes = np.empty(pattern.n_interactions, dtype=np.uint64)
+    for block, users in pattern.blocks():
+        of_users = hash_with_seed(users.astype(np.int64), seed)
+        hashes[block] = hash_long(pattern.indices[block].astype(np.int64), of_users)
+    return hashes
 
 
 def hash_with_seed(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
@@ -87,14 +90,13 @@ def leave_one_out(
     Raises:
         InputError: `last` without timestamps.
     """
-    hashes = interaction_hashes(pattern, seed)
-    candidates = np.repeat(pattern.interactions_per_user >= min_interactions, pattern.interactions_per_user)
-    if allowed is not None:
-        candidates &= allowed
-    starts = pattern.indptr[:-1][pattern.interactions_per_user > 0]
-    lengths = pattern.interactions_per_user[pattern.interactions_per_user > 0]
+    counts = pattern.interactions_per_user
+    starts = pattern.indptr[:-1][counts > 0]
     if not len(starts):
         return np.empty(0, dtype=np.int64)
+    candidates = np.repeat(counts >= min_interactions, counts)
+    if allowed is not None:
+        candidates &= allowed
     if method is HoldOutMethod.last:
         if timestamps is None:
             raise InputError(
@@ -102,15 +104,29 @@ def leave_one_out(
                 "Name the column in `timestamp_column` of the `feedback` resource, or use `random`."
             )
         times = np.where(candidates, timestamps, np.iinfo(np.int64).min)
-        candidates &= times == np.repeat(np.maximum.reduceat(times, starts), lengths)
-    contenders = np.where(candidates, hashes, np.iinfo(np.uint64).max)
-    smallest = np.repeat(np.minimum.reduceat(contenders, starts), lengths)
-    winners = np.flatnonzero(candidates & (hashes == smallest))
+        candidates &= _equal_to_their_users(pattern, times, np.maximum.reduceat(times, starts))
+        del times
+    hashes = interaction_hashes(pattern, seed)
+    hashes[~candidates] = np.iinfo(np.uint64).max
+    candidates &= _equal_to_their_users(pattern, hashes, np.minimum.reduceat(hashes, starts))
+    winners = np.flatnonzero(candidates)
     # Two interactions of a user with one hash: the first counts.
-    users, first = np.unique(pattern.user_of_interaction[winners], return_index=True)
+    users, first = np.unique(pattern.users_at(winners), return_index=True)
     winners = winners[first]
     if max_users is not None and len(winners) > max_users:
         # Not by the hashes of interactions: the smallest of many is small, which would favour active users.
         chosen = np.argsort(hash_with_seed(users.astype(np.int64), seed), kind="stable")[:max_users]
         winners = winners[np.sort(chosen)]
     return winners
+
+
+def _equal_to_their_users(
+    pattern: Pattern, values: NDArray[Any], of_users: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """(n_interactions,) whether a value is that of its user; `of_users` are of those with interactions."""
+    of_all = np.zeros(pattern.n_users, dtype=values.dtype)
+    of_all[pattern.interactions_per_user > 0] = of_users
+    equal = np.empty(pattern.n_interactions, dtype=bool)
+    for block, users in pattern.blocks():
+        equal[block] = values[block] == of_all[users]
+    return equal

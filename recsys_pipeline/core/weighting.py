@@ -9,11 +9,13 @@ from recsys_pipeline.core.pattern import Pattern
 
 def weigh(
     pattern: Pattern, strengths: NDArray[np.float64], hyperparameters: Hyperparameters
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """(n_interactions,) the weights that the hyperparameters give these interactions."""
     if hyperparameters.weighting == NO_WEIGHTING:
-        return strengths
-    return bm25_weights(pattern, strengths, k1=hyperparameters.bm25_K1, b=hyperparameters.bm25_B)
+        return strengths.astype(np.float32)
+    k1, b = hyperparameters.bm25_K1, hyperparameters.bm25_B
+    weights: NDArray[np.float32] = bm25_weights(pattern, strengths, k1=k1, b=b, dtype=np.float32)
+    return weights
 
 
 def bm25_weights(
@@ -23,7 +25,8 @@ def bm25_weights(
     k1: float,
     b: float,
     weighed: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+    dtype: type[np.floating] = np.float64,
+) -> NDArray[np.floating]:
     """BM25 weight of each interaction: items are the documents, users the terms.
 
         weight[u, i] = idf[u] * s * (k1 + 1) / (s + k1 * (1 - b + b * length[i] / mean_length))
@@ -38,9 +41,10 @@ def bm25_weights(
         k1: in the unit of the strengths; the larger, the longer repeats keep counting.
         b: in [0, 1]; 0 ignores the length of an item, 1 discounts it in full.
         weighed: (n_interactions,) strengths to weigh, where idf and lengths come from others.
+        dtype: of the result, which is computed with 64 bits in any case.
 
     Returns:
-        (n_interactions,) float64, equal to `implicit`'s `bm25_weight` of the items x users matrix.
+        (n_interactions,), equal to `implicit`'s `bm25_weight` of the items x users matrix.
 
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with
     the idf of `implicit`.
@@ -50,6 +54,9 @@ def bm25_weights(
     idf = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
     if weighed is None:
         weighed = strengths
-    saturated = weighed * (k1 + 1.0) / (k1 * length_norm[pattern.indices] + weighed)
-    weights: NDArray[np.float64] = saturated * idf[pattern.user_of_interaction]
+    weights: NDArray[np.floating] = np.empty(pattern.n_interactions, dtype=dtype)
+    for block, users in pattern.blocks():
+        s = weighed[block]
+        saturated = s * (k1 + 1.0) / (k1 * length_norm[pattern.indices[block]] + s)
+        weights[block] = saturated * idf[users]
     return weights

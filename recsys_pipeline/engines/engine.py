@@ -15,7 +15,7 @@ from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.interactions import Mappings, Tables
+from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
@@ -47,6 +47,7 @@ class SearchPlan(NamedTuple):
         first_rung: iterations before halving compares for the first time.
         workers: fits side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing before its first answer.
+        memory_limit: GB for all fits together; 0 takes a share of what the machine has.
     """
 
     trials: Sequence[Hyperparameters]
@@ -59,6 +60,19 @@ class SearchPlan(NamedTuple):
     first_rung: int
     workers: int
     most_silent_seconds: float
+    memory_limit: float = 0.0
+
+
+class Memory(NamedTuple):
+    """What memory allows.
+
+    Attributes:
+        told: the limit, what data and fits take, and what follows, for people.
+        enough: whether it is enough for one fit at least, as far as that can be estimated.
+    """
+
+    told: str
+    enough: bool
 
 
 class EvaluationPlan(NamedTuple):
@@ -76,6 +90,7 @@ class EvaluationPlan(NamedTuple):
             know either.
         workers: models side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing.
+        memory_limit: in GB, for this process and its workers; 0 for the default.
     """
 
     winner: Winner
@@ -86,6 +101,7 @@ class EvaluationPlan(NamedTuple):
     unknown_to_training: pa.Table | None
     workers: int
     most_silent_seconds: float
+    memory_limit: float = 0.0
 
 
 class Evaluated(NamedTuple):
@@ -108,6 +124,11 @@ class PreparedSearch(Protocol):
     @property
     def content(self) -> Mapping[str, str]:
         """By name of a mapping, a digest of all that the scores of its trials depend on."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """How much of it there is, and what that decided."""
         ...
 
     @property
@@ -142,7 +163,9 @@ class PreparedSearch(Protocol):
 class Engine(Protocol):
     """Who computes."""
 
-    def search(self, bm25_matrix: Tables, leave_one_out_split: pa.Table, plan: SearchPlan) -> PreparedSearch:
+    def search(
+        self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
+    ) -> PreparedSearch:
         """Get ready to rank the held-out interactions by every trial.
 
         Raises:
@@ -150,7 +173,7 @@ class Engine(Protocol):
         """
         ...
 
-    def refit(self, bm25_matrix: Tables, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
         """Train the winning configuration on all interactions.
 
         Raises:
@@ -159,7 +182,11 @@ class Engine(Protocol):
         ...
 
     def evaluate(
-        self, bm25_matrix: Tables, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
+        self,
+        bm25_matrix: Tables | Datasets,
+        held_out: pa.Table,
+        plan: EvaluationPlan,
+        report: Callable[[str], None],
     ) -> Evaluated:
         """Train the winner and others on what each split leaves, and rank what it holds out.
 

@@ -1,7 +1,7 @@
 """How Dagster keeps the tables of an asset in the warehouse, and hands them on."""
 
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from recsys_pipeline.core.columns import DESCRIPTIONS
-from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.steps import classify_errors
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -37,7 +37,7 @@ class WarehouseIOManager(ConfigurableIOManager):
     """Keeps a table as `<asset>.parquet`, a dictionary of tables as `<asset>/<name>.parquet`.
 
     Where one of several tables is called as the asset is, all lie beside each other in the warehouse. A table
-    is handed on as `pyarrow.Table`, or as `pyarrow.dataset.Dataset` to be read as a stream.
+    is handed on as `pyarrow.Table`, or as `pyarrow.dataset.Dataset` to be read as a stream or by columns.
     """
 
     warehouse: ResourceDependency[Warehouse]
@@ -53,7 +53,7 @@ class WarehouseIOManager(ConfigurableIOManager):
         context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
 
     @classify_errors()
-    def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Tables:
+    def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Tables | Datasets:
         """Read what the asset asks for by the type of its argument."""
         asset = context.asset_key.path[-1]
         wanted = context.dagster_type.typing_type
@@ -61,4 +61,6 @@ class WarehouseIOManager(ConfigurableIOManager):
             return self.warehouse.open_table(asset)
         if wanted is pa.Table:
             return self.warehouse.read_table(asset)
+        if get_args(wanted)[-1] is ds.Dataset:
+            return self.warehouse.open_tables(asset)
         return self.warehouse.read_tables(asset)

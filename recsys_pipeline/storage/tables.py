@@ -28,6 +28,13 @@ def write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression=COMPRESSION)
 
 
+def write_batches(batches: pa.RecordBatchReader, path: Path) -> None:
+    """Write a stream as one file, a row group a batch; it is never held whole."""
+    with pq.ParquetWriter(path, batches.schema, compression=COMPRESSION) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
     """The table, or some columns of it, with its metadata; `path` is a file or a folder of part files."""
     if path.is_dir():

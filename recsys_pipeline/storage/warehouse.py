@@ -12,7 +12,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import as_written
 from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
@@ -63,6 +63,11 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
             for name, table in content.items():
                 tables.write_table(table, folder / f"{name}.parquet")
 
+    def write_batches(self, asset: str, batches: pa.RecordBatchReader) -> None:
+        """Replace the table of an asset by a stream, which is never held whole."""
+        with self.replacing(asset) as folder:
+            tables.write_batches(batches, folder / f"{asset}.parquet")
+
     def read_tables(self, asset: str) -> Tables:
         """All tables of an asset by name, of one state, verified.
 
@@ -92,6 +97,17 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
             lambda folder, _: tables.open_table(folder / f"{asset}.parquet")
         )
         return as_written(dataset, asset, write_id)
+
+    def open_tables(self, asset: str) -> Datasets:
+        """All tables of an asset by name, of one state, verified, to be read by columns.
+
+        Raises:
+            InputError: as `read_tables`.
+        """
+        content, write_id = States(self.root, asset).read(
+            lambda folder, names: {name: tables.open_table(folder / f"{name}.parquet") for name in names}
+        )
+        return {name: as_written(dataset, asset, write_id) for name, dataset in content.items()}
 
     def has(self, asset: str) -> bool:
         """Whether the asset was ever written."""

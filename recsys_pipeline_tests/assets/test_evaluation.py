@@ -4,12 +4,15 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.dataset as ds
 import pytest
 from dagster import Failure, build_asset_context
 
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
 from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
+from recsys_pipeline.core.columns import STRENGTH
 from recsys_pipeline.core.comparison import Interval
 from recsys_pipeline.core.evaluation import KNN_BM25, KNN_COSINE, LEAKING, NOTEBOOK, POPULARITY, TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -111,7 +114,7 @@ def evaluated(interactions, split, **config):
             context,
             EvaluationConfig(**config),
             feedback=Feedback(path="feedback.csv"),
-            bm25_matrix=matrix_of(interactions),
+            bm25_matrix={name: ds.dataset(table) for name, table in matrix_of(interactions).items()},
             leave_one_out_split=split,
             grid_search_results=with_metadata(results_table([result], [Interval(0.0, 0.0)], 0), stored),
         )
@@ -166,7 +169,8 @@ def test_last_takes_the_interaction_before_that_of_the_search():
 def with_louder(interactions, positions):
     strengths = interactions.strengths.copy()
     strengths[positions] *= 100
-    return replace(interactions, strengths=strengths)
+    place = interactions.table.schema.get_field_index(STRENGTH)
+    return replace(interactions, table=interactions.table.set_column(place, STRENGTH, pa.array(strengths)))
 
 
 def test_and_training_knows_neither():

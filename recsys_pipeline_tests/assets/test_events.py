@@ -20,9 +20,9 @@ from recsys_pipeline_tests.core.small_feeds import (
     as_split,
     given_split,
     interactions_of,
-    matrix_of,
     shop_events,
     split_of,
+    stored_matrix_of,
 )
 from recsys_pipeline_tests.worlds import SMALL_GRID, metadata_of, run_graph
 
@@ -103,7 +103,7 @@ def split(interactions=SHOP, **config):
             context,
             SplitConfig(**config),
             feedback=Feedback(path="feedback.csv"),
-            bm25_matrix=matrix_of(interactions),
+            bm25_matrix=stored_matrix_of(interactions),
         )
 
 
@@ -114,7 +114,7 @@ def search(warehouse, table=None, **config):
             context,
             GridConfig(**{**SMALL_GRID, "regularization": [0.1], "iterations": [6], "workers": 1, **config}),
             warehouse=warehouse,
-            bm25_matrix=matrix_of(SHOP),
+            bm25_matrix=stored_matrix_of(SHOP),
             leave_one_out_split=split().value if table is None else table,
         )
 
@@ -126,7 +126,7 @@ def published(warehouse, results):
             context,
             ModelConfig(),
             warehouse=warehouse,
-            bm25_matrix=matrix_of(SHOP),
+            bm25_matrix=stored_matrix_of(SHOP),
             grid_search_results=results,
         )
     return load_model(warehouse.root)
@@ -252,7 +252,7 @@ FEW = [(1, "a", "view"), (1, "a", "buy"), (1, "b", "view"), (2, "a", "buy")]
 def counted(table, **rules):
     interactions = interactions_of(FEW, STRENGTHS, **rules)
     check = what_is_held_out_may_be_held_out(
-        leave_one_out_split=table(interactions), bm25_matrix=matrix_of(interactions)
+        leave_one_out_split=table(interactions), bm25_matrix=stored_matrix_of(interactions)
     )
     return check.passed, {name: value.value for name, value in check.metadata.items() if value.value}
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
-from recsys_pipeline.core.interactions import EventRules, Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, EventRules, Interactions, Tables
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate
 from recsys_pipeline.core.weighting import bm25_weights
@@ -31,13 +31,18 @@ def interactions_of(
     rules = EventRules(
         strengths, Aggregate.sum, list(target_events or strengths), list(seen_events or strengths)
     )
-    aggregated = interaction_strengths(ds.InMemoryDataset(pa.table(table)), *rules)
+    aggregated = interaction_strengths(ds.InMemoryDataset(pa.table(table)), *rules).read_all()
     return Interactions.from_strengths(with_metadata(aggregated, rules.to_metadata()))
 
 
 def matrix_of(interactions: Interactions) -> Tables:
     """`bm25_matrix`."""
     return interactions.to_tables(bm25_weights(interactions.pattern, interactions.strengths, k1=100.0, b=0.8))
+
+
+def stored_matrix_of(interactions: Interactions) -> Datasets:
+    """`bm25_matrix` as the warehouse hands it on, to be read by columns."""
+    return {name: ds.InMemoryDataset(table) for name, table in matrix_of(interactions).items()}
 
 
 def split_of(

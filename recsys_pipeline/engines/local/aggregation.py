@@ -1,12 +1,15 @@
-"""From events to one strength per interaction, by Arrow's streaming aggregation."""
+"""From events to one strength per interaction, by DuckDB, which spills to the disk what it cannot hold."""
 
-from collections.abc import Collection, Mapping
+import errno
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.acero as acero
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from recsys_pipeline.core.columns import (
     EVENT,
@@ -21,6 +24,17 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.memory import GB, memory_limit
+from recsys_pipeline.engines.local.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Rows of each batch: the same table makes the same file, whatever the number of threads.
+_ROWS_AT_ONCE = 1 << 20
+# Of the memory limit; the rest is for what DuckDB does not count, and for the batches on their way out.
+_SHARE_OF_MEMORY = 0.5
 
 
 def interaction_strengths(
@@ -29,10 +43,12 @@ def interaction_strengths(
     aggregate: Aggregate = Aggregate.sum,
     target_events: Collection[str] = (),
     seen_events: Collection[str] = (),
-) -> pa.Table:
+    *,
+    most_bytes: int | None = None,
+) -> pa.RecordBatchReader:
     """One row an interaction of a user and an item: its aggregated strength, and what its events say of it.
 
-    The events are streamed; memory grows with the number of interactions alone.
+    Events and interactions are streamed: memory is bounded by `most_bytes`, whatever the size.
 
     Args:
         events: columns UserID, ProductCode, Event and, optionally, Timestamp.
@@ -40,52 +56,129 @@ def interaction_strengths(
         aggregate: `sum` of the strengths of an interaction's events, or their `max`.
         target_events: events that may be held out; none names all.
         seen_events: events that exclude the item from recommendation; none names all.
+        most_bytes: memory that this process should use; by default what `memory_limit` says.
 
     Returns:
         UserID, ProductCode, strength (float64), where given Timestamp and target_timestamp (the latest of
         all and of the target events), target and excluded (bool), and the count of each event (int32), sorted
-        by user, then item.
+        by user, then item: integers by value, strings by their bytes.
 
     Raises:
-        InputError: an event has no strength.
+        InputError: an event has no strength; while it is read: there is too little memory.
     """
-    names = pa.array(list(strengths), pa.string())
-    stray = ~pc.field(EVENT).isin(names)
+    has_timestamps = TIMESTAMP in events.schema.names
+    names = [USER, ITEM, *([TIMESTAMP, TARGET_TIMESTAMP] if has_timestamps else [])]
+    names += map(count_column, strengths)
+    fields = [events.schema.field(name).remove_metadata().with_nullable(True) for name in (USER, ITEM)]
+    fields.append(pa.field(STRENGTH, pa.float64()))
+    if has_timestamps:
+        clock = events.schema.field(TIMESTAMP).type
+        fields += [pa.field(name, clock) for name in (TIMESTAMP, TARGET_TIMESTAMP)]
+    fields += [pa.field(count_column(event), pa.int32()) for event in strengths]
+    fields += [pa.field(name, pa.bool_()) for name in (TARGET, EXCLUDED)]
+    schema = pa.schema(fields)
+
+    def finished(batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with what follows from the counts."""
+        columns = dict(zip(names, batch.columns, strict=True))
+        counts = {event: columns[count_column(event)].to_numpy() for event in strengths}
+        columns[STRENGTH] = pa.array(combined_strengths(counts, strengths, aggregate))
+        for name, wanted in ((TARGET, target_events), (EXCLUDED, seen_events)):
+            has_one = np.logical_or.reduce([counts[event] > 0 for event in wanted or strengths])
+            columns[name] = pa.array(has_one)
+        return pa.record_batch([columns[field.name].cast(field.type) for field in schema], schema=schema)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _connected(events, most_bytes or memory_limit()) as connection:
+            query, parameters = _query(strengths, target_events or strengths, has_timestamps=has_timestamps)
+            found = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_AT_ONCE)
+            yield from map(finished, in_equal_parts(found, _ROWS_AT_ONCE))
+
+    _require_strengths(events, strengths)
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _require_strengths(events: ds.Dataset, strengths: Mapping[str, float]) -> None:
+    stray = ~ds.field(EVENT).isin(pa.array(list(strengths), pa.string()))
     if unknown := events.scanner(columns=[EVENT], filter=stray).to_table()[EVENT].unique().to_pylist():
         raise InputError(
             f"raw_feedback holds events with no strength: {', '.join(sorted(unknown))}. "
             "Give each a strength in the `feedback` resource and materialize raw_feedback again."
         )
 
-    columns = {USER: pc.field(USER), ITEM: pc.field(ITEM)}
-    aggregations = []
-    if TIMESTAMP in events.schema.names:
-        is_target = pc.field(EVENT).isin(pa.array(list(target_events or strengths), pa.string()))
-        never = pa.scalar(None, events.schema.field(TIMESTAMP).type)
-        columns[TIMESTAMP] = pc.field(TIMESTAMP)
-        columns[TARGET_TIMESTAMP] = pc.if_else(is_target, pc.field(TIMESTAMP), never)
-        aggregations += [(name, "hash_max", None, name) for name in (TIMESTAMP, TARGET_TIMESTAMP)]
-    for event in strengths:
-        columns[count_column(event)] = (pc.field(EVENT) == event).cast(pa.int32())
-        aggregations.append((count_column(event), "hash_sum", None, count_column(event)))
 
-    table = acero.Declaration.from_sequence(
-        [
-            acero.Declaration("scan", acero.ScanNodeOptions(events, columns=columns)),
-            acero.Declaration("project", acero.ProjectNodeOptions(list(columns.values()), list(columns))),
-            acero.Declaration("aggregate", acero.AggregateNodeOptions(aggregations, keys=[USER, ITEM])),
-        ]
-    ).to_table(use_threads=False)
-    # One column after the other, so that no second copy of the whole table is made.
-    order = pc.sort_indices(table, sort_keys=[(USER, "ascending"), (ITEM, "ascending")])
-    counted = {count_column(event) for event in strengths}
-    for place, name in enumerate(columns):
-        column = table[name].cast(pa.int32()) if name in counted else table[name]
-        table = table.set_column(place, name, column.take(order))
+def _query(
+    events: Iterable[str], target_events: Collection[str], *, has_timestamps: bool
+) -> tuple[str, list[Any]]:
+    """SQL and its parameters: a row an interaction; users, items, times, counts."""
+    columns = [USER, ITEM]
+    parameters: list[Any] = []
+    if has_timestamps:
+        # As integers: of time zones there is nothing to compute.
+        columns.append(f"epoch_us(max({TIMESTAMP}))")
+        columns.append(f"epoch_us(max({TIMESTAMP}) FILTER ({EVENT} IN (SELECT unnest(?))))")
+        parameters.append(list(target_events))
+    for event in events:
+        columns.append(f"CAST(count(*) FILTER ({EVENT} = ?) AS INTEGER)")
+        parameters.append(event)
+    selected = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
+    return f"SELECT {selected} FROM events GROUP BY {USER}, {ITEM} ORDER BY c0, c1", parameters  # noqa: S608
 
-    counts = {event: table[count_column(event)].to_numpy() for event in strengths}
-    table = table.add_column(2, STRENGTH, pa.array(combined_strengths(counts, strengths, aggregate)))
-    for name, wanted in ((TARGET, target_events), (EXCLUDED, seen_events)):
-        has_one = np.logical_or.reduce([counts[event] > 0 for event in wanted or strengths])
-        table = table.append_column(name, pa.array(has_one))
-    return table
+
+@contextmanager
+def _connected(events: ds.Dataset, most_bytes: int) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A database in memory that has the events as the table `events`."""
+    import duckdb
+
+    with scratch_folder() as folder:
+        options: dict[str, Any] = {
+            "memory_limit": f"{int(most_bytes * _SHARE_OF_MEMORY) // 10**6}MB",
+            "temp_directory": str(folder),
+            "threads": usable_cores(),
+        }
+        try:
+            with duckdb.connect(config=options) as connection:
+                # What comes out is sorted; to keep the order of what comes in would take memory.
+                connection.execute("SET preserve_insertion_order = false")
+                connection.execute("SET enable_progress_bar = false")
+                if _is_local_parquet(events):
+                    # Read by DuckDB itself, with half the memory.
+                    connection.read_parquet(events.files).create_view("events")
+                else:
+                    connection.register("events", events)
+                yield connection
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            text = str(error)
+            if "No space left" in text:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+            if "Out of Memory" in text or "could not allocate" in text:
+                raise InputError(
+                    f"feedback_strengths has too little memory: the limit is {most_bytes / GB:.1f} GB. Raise "
+                    "memory_limit of feedback_strengths (RECSYS_MEMORY_LIMIT)."
+                ) from error
+            raise
+
+
+def _is_local_parquet(events: ds.Dataset) -> bool:
+    return (
+        isinstance(events, ds.FileSystemDataset)
+        and isinstance(events.filesystem, LocalFileSystem)
+        and isinstance(events.format, ds.ParquetFileFormat)
+    )
+
+
+def in_equal_parts(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `n_rows`, but for the last."""
+    waiting: list[pa.RecordBatch] = []
+    n_waiting = 0
+    for whole in batches:
+        batch = whole
+        while n_waiting + batch.num_rows >= n_rows:
+            missing = n_rows - n_waiting
+            yield pa.concat_batches([*waiting, batch.slice(0, missing)])
+            batch, waiting, n_waiting = batch.slice(missing), [], 0
+        if batch.num_rows:
+            waiting.append(batch)
+            n_waiting += batch.num_rows
+    if waiting:
+        yield pa.concat_batches(waiting)

@@ -4,11 +4,11 @@ import math
 import os
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
+def usable_cores(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
     """The cores that affinity and the limits of the control groups leave, at least one.
 
     A container that is limited to 1.5 cores sees all cores of its host: more workers than it may use would
@@ -19,11 +19,11 @@ def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
         own: the file that names the group of this process.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [limit for folder in _groups(cgroups, own) if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in groups_of_process(cgroups, own) if (limit := _limit(folder)) is not None]
     return max(1, min([available, *(math.ceil(limit) for limit in limits)]))
 
 
-def _groups(cgroups: Path, own: Path) -> list[Path]:
+def groups_of_process(cgroups: Path, own: Path) -> list[Path]:
     """The folders of the group of this process and of all that contain it; the limit of each holds."""
     try:
         lines = own.read_text().splitlines()

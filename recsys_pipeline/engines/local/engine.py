@@ -15,7 +15,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
-from recsys_pipeline.core.interactions import Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
@@ -30,16 +30,26 @@ from recsys_pipeline.engines.engine import (
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.fitting import FitPool
+from recsys_pipeline.engines.local.memory import Budget, memory_limit
 from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
 from recsys_pipeline.engines.local.pool import Patience
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for, trains_as_implicit
+from recsys_pipeline.engines.local.solvers import (
+    Solver,
+    is_addressable,
+    require_addressable,
+    require_solvable,
+    trainer_for,
+    trains_as_implicit,
+)
 from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
 
 
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
 
-    def search(self, bm25_matrix: Tables, leave_one_out_split: pa.Table, plan: SearchPlan) -> PreparedSearch:
+    def search(
+        self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
+    ) -> PreparedSearch:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
         events = {event for mapping in plan.mappings.values() for event in mapping or ()}
@@ -52,12 +62,14 @@ class LocalEngine:
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
+        require_addressable(solver, interactions.pattern.n_interactions)
         splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
-        return LocalSearch(interactions, splits, plan)
+        return LocalSearch(interactions, list(splits), plan)
 
-    def refit(self, bm25_matrix: Tables, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
+        require_addressable(Solver(winner.solver), interactions.pattern.n_interactions)
         hyperparameters = winner.hyperparameters
         strengths = interactions.strengths_by(winner.strengths)
         if hyperparameters.weighting == BM25:
@@ -65,17 +77,25 @@ class LocalEngine:
         # What the chosen strengths leave out is not trained on.
         trained = strengths > 0
         pattern = interactions.pattern.select(trained)
-        user_items = pattern.user_items(weigh(pattern, strengths[trained], hyperparameters))
+        weights = weigh(pattern, strengths if trained.all() else strengths[trained], hyperparameters)
+        user_items = pattern.user_items(weights)
+        users, items = interactions.users, interactions.items
+        # The fit takes the most memory: what it does not need goes first.
+        del interactions, strengths, trained, weights
         trainer = trainer_for(Solver(winner.solver))
         state = train_to_the_end(trainer, user_items, hyperparameters, winner.seed)
         return FactorTables(
-            factor_table(USER, interactions.users, state.user_factors),
-            factor_table(ITEM, interactions.items, state.item_factors),
+            factor_table(USER, users, state.user_factors),
+            factor_table(ITEM, items, state.item_factors),
             state.seconds,
         )
 
     def evaluate(
-        self, bm25_matrix: Tables, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
+        self,
+        bm25_matrix: Tables | Datasets,
+        held_out: pa.Table,
+        plan: EvaluationPlan,
+        report: Callable[[str], None],
     ) -> Evaluated:
         """See `recsys_pipeline.engines.engine.Engine`."""
         return evaluate(Interactions.from_tables(bm25_matrix), held_out, plan, report)
@@ -93,7 +113,11 @@ class LocalSearch:
     def __init__(self, interactions: Interactions, splits: list[Split], plan: SearchPlan) -> None:
         self._interactions, self._splits, self._plan = interactions, splits, plan
         # A device does one fit at a time.
-        self.workers = 1 if Solver(plan.solver) is Solver.gpu else plan.workers or usable_cores()
+        wanted = 1 if Solver(plan.solver) is Solver.gpu else plan.workers or usable_cores()
+        limit = memory_limit(plan.memory_limit)
+        self._budget = Budget.of(limit, splits, wanted=wanted)
+        self.memory = self._budget.memory(plan.trials)
+        self.workers = self._budget.wanted
 
     @cached_property
     def content(self) -> Mapping[str, str]:
@@ -107,7 +131,8 @@ class LocalSearch:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
         patience = Patience(at_most=plan.most_silent_seconds)
-        with FitPool(self._splits, Solver(plan.solver), plan.seed, self.workers, patience) as pool:
+        solver = Solver(plan.solver)
+        with FitPool(self._splits, solver, plan.seed, self.workers, patience, self._budget) as pool:
 
             def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
                 for result in pool.run(tasks):
@@ -125,6 +150,8 @@ class LocalSearch:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
         if Solver(plan.solver) is Solver.implicit or not trains_as_implicit(hyperparameters):
+            return None
+        if not is_addressable(Solver.implicit, self._interactions.pattern.n_interactions):
             return None
         patience = Patience(at_most=plan.most_silent_seconds)
         with FitPool(self._splits, Solver.implicit, plan.seed, 1, patience) as pool:

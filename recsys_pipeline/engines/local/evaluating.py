@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contest
 from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.memory import GB, data_bytes, fit_bytes, memory_limit
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver
 
@@ -52,6 +53,7 @@ class _MeasureJob:
     seed: int
     contest: Contest
     folder: Path
+    bytes: int
 
     @property
     def models(self) -> list[str]:
@@ -85,11 +87,41 @@ class _MeasureJob:
             yield _Measured(self.split, model, np.empty(0, np.int64), None, reason)
 
 
+class _About(NamedTuple):
+    """What is to be known of a split once the workers have it.
+
+    Attributes:
+        models: that say something on this data, of those that were asked for.
+        n_held_out: held-out interactions.
+        interactions_of_user: (n_held_out,) training interactions of the user.
+        popularity_of_item: (n_held_out,) training interactions of the item.
+        data_bytes: what the split takes, in this process while it is made and mapped by the workers.
+        job_bytes: what training a model takes beside the data, estimated.
+    """
+
+    models: list[str]
+    n_held_out: int
+    interactions_of_user: NDArray[np.int64]
+    popularity_of_item: NDArray[np.int64]
+    data_bytes: int
+    job_bytes: int
+
+    @classmethod
+    def of(cls, split: Split, wanted: Sequence[str], contest: Contest) -> Self:
+        return cls(
+            [model for model in wanted if _applies(model, split, contest)],
+            len(split.users),
+            _interactions_of_user(split),
+            _popularity_of_item(split),
+            2 * data_bytes([split]),
+            fit_bytes([split], contest.tuned),
+        )
+
+
 def evaluate(
     interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
 ) -> Evaluated:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    splits = _splits(interactions, held_out, plan)
     contest = Contest(
         tuned=plan.winner.hyperparameters.replace(strengths=TUNED_STRENGTHS),
         solver=Solver(plan.winner.solver),
@@ -100,28 +132,37 @@ def evaluate(
     )
     # A device does one fit at a time.
     workers = 1 if contest.solver is Solver.gpu else plan.workers or usable_cores()
+    limit = memory_limit(plan.memory_limit)
+    about: list[_About] = []
+
+    def splits() -> Iterator[Split]:
+        """One after the other: the workers map them, and this process has no further use for one."""
+        for split, wanted in zip(_splits(interactions, held_out, plan), plan.models, strict=True):
+            about.append(_About.of(split, wanted, contest))
+            yield split
+
     measured: list[_Measured] = []
     patience = Patience(at_most=plan.most_silent_seconds)
-    with WorkerPool(splits, workers, patience, events=True) as pool:
-        wanted = [
-            (number, model)
-            for number, models in enumerate(plan.models)
-            for model in models
-            if _applies(model, splits[number], contest)
-        ]
+    with WorkerPool(splits(), workers, patience, events=True) as pool:
+        wanted = [(number, model) for number, each in enumerate(about) for model in each.models]
         jobs = [
-            _MeasureJob(n, number, model, plan.seed + number, contest, pool.folder)
+            _MeasureJob(n, number, model, plan.seed + number, contest, pool.folder, about[number].job_bytes)
             for n, (number, model) in enumerate(wanted)
         ]
-        report(f"{len(jobs)} models to measure on {len(splits)} seeds, {workers} workers")
-        for n, each in enumerate(pool.do(jobs), 1):
+        report(
+            f"{len(jobs)} models to measure on {len(about)} seeds, {workers} workers; memory limit "
+            f"{limit / GB:.1f} GB, a model {max(each.job_bytes for each in about) / GB:.1f} GB"
+        )
+        room = limit - max(each.data_bytes for each in about)
+        results: Iterator[_Measured] = pool.do(jobs, room)
+        for n, each in enumerate(results, 1):
             measured.append(each)
             told = each.failure or f"{len(each.ranks):,} held-out interactions ranked"
-            report(f"{n}: {each.model}, seed {plan.seed + each.split}: {told}")
-    return _put_together(held_out, splits, measured, plan)
+            report(f"{n} of {len(jobs)}: {each.model}, seed {plan.seed + each.split}: {told}")
+    return _put_together(held_out, about, measured, plan)
 
 
-def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> list[Split]:
+def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> Iterator[Split]:
     """The data of each seed."""
     mappings = {DEFAULT_STRENGTHS: None, TUNED_STRENGTHS: plan.winner.strengths}
     later = plan.unknown_to_training
@@ -141,7 +182,7 @@ def _applies(model: str, split: Split, contest: Contest) -> bool:
 
 
 def _put_together(
-    held_out: pa.Table, splits: Sequence[Split], measured: Sequence[_Measured], plan: EvaluationPlan
+    held_out: pa.Table, about: Sequence[_About], measured: Sequence[_Measured], plan: EvaluationPlan
 ) -> Evaluated:
     """The ranks of all splits, in the order of the table of what they hold out.
 
@@ -162,8 +203,8 @@ def _put_together(
             continue
         ranks[model] = np.concatenate(
             [
-                found[number].ranks if number in found else np.full(len(split.users), NOT_MEASURED)
-                for number, split in enumerate(splits)
+                found[number].ranks if number in found else np.full(each.n_held_out, NOT_MEASURED)
+                for number, each in enumerate(about)
             ]
         )
         if of_seeds := [each.lists for each in found.values() if each.lists]:
@@ -173,8 +214,8 @@ def _put_together(
             seed=held_out[SPLIT].to_numpy().astype(np.int64),
             users=held_out[USER_INDEX].to_numpy(),
             items=held_out[ITEM_INDEX].to_numpy(),
-            interactions_of_user=np.concatenate([_interactions_of_user(split) for split in splits]),
-            popularity_of_item=np.concatenate([_popularity_of_item(split) for split in splits]),
+            interactions_of_user=np.concatenate([each.interactions_of_user for each in about]),
+            popularity_of_item=np.concatenate([each.popularity_of_item for each in about]),
             ranks=ranks,
         ),
         lists,

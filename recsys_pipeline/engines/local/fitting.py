@@ -1,5 +1,6 @@
 """The fits of a search, done by worker processes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.ranks import unpacked_ranks
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.engines.local.memory import Budget, fit_bytes
 from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver
@@ -23,6 +25,7 @@ class _FitJob:
     solver: Solver
     seed: int
     state: Path
+    bytes: int
 
     @property
     def size(self) -> float:
@@ -66,14 +69,20 @@ class FitPool(WorkerPool):
         seed: int,
         n_workers: int,
         patience: Patience | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Workers start when there is work for them."""
         super().__init__(splits, n_workers, patience)
-        self._solver, self._seed = solver, seed
+        self._room = budget.room if budget else math.inf
+        self._shared, self._solver, self._seed = splits, solver, seed
 
     def run(self, tasks: Sequence[Task]) -> Iterator[TrialResult]:
         """The result of each trial as it comes; one that fails, or whose worker dies, has no scores."""
-        return self.do([_FitJob(task, self._solver, self._seed, self._state_of(task.fit)) for task in tasks])
+        return self.do([self._job(task) for task in tasks], self._room)
+
+    def _job(self, task: Task) -> _FitJob:
+        memory = fit_bytes(self._shared, task.fit.longest)
+        return _FitJob(task, self._solver, self._seed, self._state_of(task.fit), memory)
 
     def forget(self, fit: Fit) -> None:
         """Remove the state that was kept of a fit."""

@@ -7,6 +7,7 @@ kill, and can be stopped at once.
 """
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
@@ -37,6 +38,11 @@ class Job(Protocol[R_co]):
     @property
     def size(self) -> float:
         """Large jobs go first."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes beside what all workers share, estimated."""
         ...
 
     def message(self) -> Mapping[str, Any]:
@@ -141,13 +147,20 @@ class WorkerPool:
 
     def __init__(
         self,
-        splits: Sequence[Split],
+        splits: Iterable[Split],
         n_workers: int,
         patience: Patience | None = None,
         *,
         events: bool = False,
     ) -> None:
-        """Workers start when there is work for them; `events` tells them which events the splits leave."""
+        """Workers start when there is work for them.
+
+        Args:
+            splits: what they share; a stream of them is not kept.
+            n_workers: how many at most.
+            patience: how long they may be silent.
+            events: whether workers need to know which events the splits leave.
+        """
         self._splits, self._n_workers, self._events = splits, n_workers, events
         self._patience = patience or Patience()
         # Of the slowest answer so far, by the jobs' unit of work.
@@ -167,17 +180,21 @@ class WorkerPool:
             worker.stop()
         self._stack.close()
 
-    def do(self, jobs: Sequence[Job[R]]) -> Iterator[R]:
+    def do(self, jobs: Sequence[Job[R]], room: float = math.inf) -> Iterator[R]:
         """Do the jobs, large ones first; yield each result as it comes.
 
         A job that fails, or whose worker dies, has failures for what is missing; a dead worker is replaced.
+
+        Args:
+            jobs: what to do.
+            room: bytes for all that run side by side.
         """
         waiting = deque(sorted(jobs, key=lambda job: job.size, reverse=True))
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
             while waiting or any(worker.job for worker in self._workers):
-                while waiting and (idle := self._idle(selector)):
+                while waiting and self._is_room_for(waiting[0], room) and (idle := self._idle(selector)):
                     self._assign(idle, waiting.popleft())
                 # Dagster terminates a run by a signal from a thread of the run's own process, which wakes
                 # no other thread, so we poll.
@@ -198,6 +215,11 @@ class WorkerPool:
                             selector,
                             f"the worker process said nothing for {silent:.0f} s and was ended",
                         )
+
+    def _is_room_for(self, job: Job[Any], room: float) -> bool:
+        """Whether memory is enough for a job beside those that run; the first one is always tried."""
+        running = [worker.job.bytes for worker in self._workers if worker.job]
+        return not running or sum(running) + job.bytes <= room
 
     def _idle(self, selector: selectors.BaseSelector) -> _Worker | None:
         """A worker without a job, started if need be; None while all are at work."""

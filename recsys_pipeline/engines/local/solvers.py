@@ -5,6 +5,7 @@ from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Dimension, Hyperparameters
+from recsys_pipeline.core.pattern import MOST_INTERACTIONS_OF_IMPLICIT
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
 from recsys_pipeline.engines.local.training import Trainer
@@ -44,6 +45,24 @@ def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
 def trains_as_implicit(trial: Hyperparameters) -> bool:
     """Whether `implicit` can train this configuration too."""
     return _beyond_implicit(trial) is None
+
+
+def is_addressable(solver: Solver, n_interactions: int) -> bool:
+    """Whether a solver can address so many interactions."""
+    return solver is Solver.batched or n_interactions <= MOST_INTERACTIONS_OF_IMPLICIT
+
+
+def require_addressable(solver: Solver, n_interactions: int) -> None:
+    """Refuse more interactions than a solver can address.
+
+    Raises:
+        InputError: a solver of `implicit` is asked to train on 2^31 interactions or more.
+    """
+    if not is_addressable(solver, n_interactions):
+        raise InputError(
+            f"solver `{solver.value}` has row pointers of 32 bits, and there are {n_interactions:,} "
+            f"interactions, more than {MOST_INTERACTIONS_OF_IMPLICIT:,}. Choose solver `batched`."
+        )
 
 
 def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:

@@ -12,7 +12,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer, sco
 _ARRAYS = ("strengths", "training_strengths")
 
 
-def share(splits: Sequence[Split], folder: Path, *, events: bool = False) -> None:
+def share(splits: Iterable[Split], folder: Path, *, events: bool = False) -> None:
     """Write the splits for `mapped`; which events they leave only where somebody asks for them."""
     files: dict[int, str] = {}
+    number = count()
 
     def save(array: NDArray[Any]) -> str:
         # Mappings and splits share arrays; each is written once.
         if id(array) not in files:
-            files[id(array)] = f"{len(files)}.npy"
+            files[id(array)] = f"{next(number)}.npy"
             try:
                 np.save(folder / files[id(array)], array, allow_pickle=False)
             except OSError as error:
@@ -56,8 +58,8 @@ def share(splits: Sequence[Split], folder: Path, *, events: bool = False) -> Non
             "n_items": pattern.n_items,
         }
 
-    saved = [
-        {
+    def save_split(split: Split) -> dict[str, Any]:
+        return {
             "pattern": save_pattern(split.pattern),
             "users": save(split.users),
             "items": save(split.items),
@@ -71,8 +73,13 @@ def share(splits: Sequence[Split], folder: Path, *, events: bool = False) -> Non
             "may_repeat": split.may_repeat,
             "events": {name: save(array) for name, array in split.events.items()} if events else {},
         }
-        for split in splits
-    ]
+
+    saved = []
+    for split in splits:
+        saved.append(save_split(split))
+        # The next one may have the same interactions; what is its own goes, and what comes may get its id.
+        common = (split.pattern.indptr, split.pattern.indices, *split.strengths.values())
+        files = {id(array): files[id(array)] for array in common}
     with naming(folder):
         (folder / "splits.json").write_text(json.dumps(saved), encoding="utf-8")
 

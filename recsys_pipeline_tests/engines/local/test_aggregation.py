@@ -20,9 +20,13 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate
-from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.aggregation import interaction_strengths as streamed_strengths
 
 NOTEBOOK = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
+
+
+def interaction_strengths(*arguments, **options):
+    return streamed_strengths(*arguments, **options).read_all()
 
 
 def dataset(rows, *more):

@@ -45,7 +45,7 @@ def sample(sample_csv):
     """All interactions of the bundled sample, and the held-out ones."""
     text = pa_csv.ConvertOptions(column_types={"ProductCode": "string"})
     events = ds.InMemoryDataset(pa_csv.read_csv(sample_csv, convert_options=text))
-    interactions = Interactions.from_strengths(interaction_strengths(events, NOTEBOOK_STRENGTHS))
+    interactions = Interactions.from_strengths(interaction_strengths(events, NOTEBOOK_STRENGTHS).read_all())
     return interactions, leave_one_out(interactions.pattern, seed=42, min_interactions=3)
 
 

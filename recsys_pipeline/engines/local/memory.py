@@ -1,0 +1,128 @@
+"""How much memory this process and its workers may use, and how many fits that is enough for."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.engines.engine import Memory
+from recsys_pipeline.engines.local.cores import CGROUPS, OWN_CGROUP, groups_of_process
+
+GB = 10**9
+_SHARE_OF_MACHINE = 0.75
+_MEMINFO = Path("/proc/meminfo")
+
+
+def memory_limit(
+    wanted_gb: float = 0.0, cgroups: Path = CGROUPS, own: Path = OWN_CGROUP, meminfo: Path = _MEMINFO
+) -> int:
+    """Bytes: what is wanted, or by default three quarters of what the machine and its control groups leave.
+
+    Args:
+        wanted_gb: in units of 10^9 bytes; 0 for the default.
+        cgroups: where the control groups are mounted.
+        own: the file that names the group of this process.
+        meminfo: the file that tells the memory of the machine.
+    """
+    if wanted_gb:
+        return int(wanted_gb * GB)
+    limits = [limit for folder in groups_of_process(cgroups, own) if (limit := _limit(folder)) is not None]
+    return int(_SHARE_OF_MACHINE * min([_of_machine(meminfo), *limits]))
+
+
+def _of_machine(meminfo: Path) -> int:
+    try:
+        lines = meminfo.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS has no /proc
+
+
+def _limit(cgroup: Path) -> int | None:
+    """Bytes by cgroup v2's memory.max, or v1's file; None where there is no limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return int((cgroup / name).read_text())
+        except (OSError, ValueError):  # "max"
+            continue
+    return None
+
+
+def data_bytes(splits: Sequence[Split]) -> int:
+    """What the arrays that all fits share take."""
+    arrays = {id(array): array.nbytes for split in splits for array in split.arrays()}
+    return sum(arrays.values())
+
+
+def fit_bytes(splits: Sequence[Split], trial: Hyperparameters) -> int:
+    """What one fit of this trial takes beside the shared arrays, estimated.
+
+    Of each split the factors of both sides, the weights, and the matrix by user and by item with a confidence
+    of 32 bits each.
+    """
+    n_interactions = [split.training[trial.strengths].n_interactions for split in splits]
+    rows = sum(sum(split.pattern.shape) for split in splits)
+    # Weights; confidence by user; confidence and user by item, and while that is sorted by row once more.
+    return 4 * trial.width * rows + (4 + 4 + 8 + 8) * sum(n_interactions)
+
+
+class Budget(NamedTuple):
+    """The memory of a search.
+
+    Attributes:
+        limit: bytes for this process and its workers together.
+        data: bytes of the arrays of the splits: this process has them, and all workers share one mapped copy.
+        splits: what is trained on.
+        wanted: fits side by side, were there memory enough.
+    """
+
+    limit: int
+    data: int
+    splits: Sequence[Split]
+    wanted: int
+
+    @classmethod
+    def of(cls, limit: int, splits: Sequence[Split], wanted: int) -> Self:
+        """The budget of a search over these splits.
+
+        Raises:
+            InputError: the data alone take more than the limit.
+        """
+        data = 2 * data_bytes(splits)
+        if data > limit:
+            raise InputError(
+                f"memory limit {limit / GB:.1f} GB: in the search the interactions alone take "
+                f"{data / GB:.1f} GB. Raise memory_limit of grid_search_results (RECSYS_MEMORY_LIMIT), or "
+                "lower n_splits of leave_one_out_split."
+            )
+        return cls(limit, data, splits, wanted)
+
+    @property
+    def room(self) -> int:
+        """Bytes for all fits together."""
+        return self.limit - self.data
+
+    def fits_at_once(self, widest: Hyperparameters) -> int:
+        """How many fits of this trial may live side by side: one at least, for an estimate may be wrong."""
+        return max(1, min(self.wanted, self.room // fit_bytes(self.splits, widest)))
+
+    def memory(self, trials: Sequence[Hyperparameters]) -> Memory:
+        """What it allows for the widest of the trials."""
+        widest = max(trials, key=lambda trial: fit_bytes(self.splits, trial))
+        fit, n = fit_bytes(self.splits, widest), self.fits_at_once(widest)
+        told = (
+            f"memory limit {self.limit / GB:.1f} GB: data {self.data / GB:.1f} GB, "
+            f"a fit of {widest.width} factors {fit / GB:.1f} GB"
+        )
+        if self.data + fit > self.limit:
+            return Memory(
+                f"{told}, so not even one may fit: expect the worker to be killed, or raise memory_limit of "
+                "grid_search_results (RECSYS_MEMORY_LIMIT), or leave the widest trials out",
+                enough=False,
+            )
+        if n < self.wanted:
+            told += f", so {n} {'worker' if n == 1 else 'workers'} instead of {self.wanted}"
+        return Memory(told, enough=True)
