@@ -25,8 +25,8 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.pool import WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline_tests import notebook
@@ -70,7 +70,7 @@ def our_way(
 ) -> MapOf:
     """MAP@10 by trial, as the asset computes it, including the start of the worker processes."""
     split = Split.leaving_out(interactions.pattern, interactions.strengths, held_out)
-    with WorkerPool([split], solver, SEED, usable_cores()) as pool:
+    with FitPool([split], solver, SEED, usable_cores()) as pool:
         results = list(pool.run([Task(fit) for fit in fits_for(trials)]))
     return {result.hyperparameters: result.scores.map for result in results if result.scores}
 

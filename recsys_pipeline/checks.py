@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetIn, asset_check
 
+from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
     ITEM,
@@ -102,6 +103,36 @@ def every_score_is_a_share(grid_search_results: pa.Table) -> AssetCheckResult:
         metadata={
             "best MAP@10": float(scores[0].max(initial=0)),
             "failed_trials": grid_search_results.num_rows - scored.num_rows,
+        },
+    )
+
+
+@asset_check(asset="grid_search_results")
+@check_step
+def the_solver_agrees_with_implicit(grid_search_results: pa.Table) -> AssetCheckResult:
+    """The chosen trial scores as `implicit` scores it, and ranks the same, but for what rounding explains.
+
+    Fails where the 95 % interval of the difference in MAP@10 lies beyond 1 % of it, or more than 5 % of the
+    ranks differ.
+    """
+    stored = stored_metadata(grid_search_results)
+    if not stored.get("agreement"):
+        return AssetCheckResult(
+            passed=True,
+            description=f"Nothing to compare: the solver is {stored['solver']}, and either that is "
+            "`implicit`, or `implicit` cannot train the chosen configuration, or compare_with_implicit is "
+            "false.",
+        )
+    found = Agreement.from_mapping(stored["agreement"])
+    if found.failure:
+        return AssetCheckResult(passed=False, description=f"`implicit` failed: {found.failure}")
+    return AssetCheckResult(
+        passed=found.holds,
+        metadata={
+            "difference in MAP@10": found.map - found.reference_map,
+            "at least": found.difference.low,
+            "at most": found.difference.high,
+            "share of ranks that differ": found.ranks_differing,
         },
     )
 

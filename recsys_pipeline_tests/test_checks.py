@@ -11,7 +11,9 @@ from recsys_pipeline.checks import (
     every_weight_is_positive,
     the_model_is_better_than_popularity,
     the_published_model_recommends,
+    the_solver_agrees_with_implicit,
 )
+from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline_tests.worlds import publish_model
 
@@ -55,6 +57,29 @@ def test_scores_are_shares_of_the_trials_that_did_not_fail(results, passed, n_fa
 
     assert check.passed == passed
     assert found(check)["failed_trials"] == n_failed
+
+
+def agreeing(**changes):
+    """A table whose search found that its solver agrees with `implicit`, but for the changes."""
+    found = {"map": 0.1, "reference_map": 0.1, "difference": [-0.0001, 0.0001], "ranks_differing": 0.01}
+    stored = {"solver": "batched", "agreement": {**found, "failure": "", **changes}}
+    return with_metadata(scores(0.1), stored)
+
+
+@pytest.mark.parametrize(
+    ("table", "passed"),
+    [
+        pytest.param(agreeing(), True, id="up to rounding"),
+        pytest.param(agreeing(difference=[0.0011, 0.002]), False, id="surely better by more than 1 %"),
+        pytest.param(agreeing(difference=[-0.002, -0.0011]), False, id="surely worse by more than 1 %"),
+        pytest.param(agreeing(difference=[-0.002, 0.002]), True, id="not surely"),
+        pytest.param(agreeing(ranks_differing=0.051), False, id="more than 5 % of the ranks"),
+        pytest.param(agreeing(failure="out of memory"), False, id="implicit failed"),
+        pytest.param(with_metadata(scores(0.1), {"solver": "implicit"}), True, id="nothing to compare"),
+    ],
+)
+def test_solvers_agree_within_the_stated_bound(table, passed):
+    assert the_solver_agrees_with_implicit(table).passed == passed
 
 
 @pytest.mark.parametrize("name", ["ndcg_at_10", "hit_rate_at_10"])

@@ -536,6 +536,34 @@ def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(pari
     assert all(row["failure"] is None for row in rows[:4])
 
 
+def test_the_chosen_trial_is_trained_by_implicit_too_and_scores_the_same(shared_result):
+    metadata = metadata_of(shared_result, "grid_search_results")
+
+    assert metadata["solver"] == "batched"
+    assert metadata["MAP@10 by implicit"] == pytest.approx(metadata["MAP@10"], rel=0.05)
+    assert metadata["difference_to_implicit"] == pytest.approx(
+        metadata["MAP@10"] - metadata["MAP@10 by implicit"], abs=1e-4
+    )
+    assert metadata["ranks_unlike_implicit"] <= 0.05
+    checks = {check.check_name: check for check in shared_result.get_asset_check_evaluations()}
+    assert "difference in MAP@10" in checks["the_solver_agrees_with_implicit"].metadata
+
+
+@pytest.mark.parametrize("options", [{"nu": [0.5]}, {"solver": "implicit"}, {"compare_with_implicit": False}])
+def test_where_there_is_nothing_to_compare_the_check_says_so(options, parity_csv, own_warehouse):
+    selection = alone("grid_search_results") | AssetSelection.checks_for_assets("grid_search_results")
+    result = run_graph(parity_csv, own_warehouse, ops=searching(**options), selection=selection)
+
+    assert "MAP@10 by implicit" not in metadata_of(result, "grid_search_results")
+    (check,) = [
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == "the_solver_agrees_with_implicit"
+    ]
+    assert check.passed
+    assert check.description.startswith("Nothing to compare")
+
+
 def test_a_search_in_which_all_fails_fails(parity_csv, warehouse):
     ops = searching(alpha=[1e38], regularization=[0.1])
 
@@ -545,6 +573,7 @@ def test_a_search_in_which_all_fails_fails(parity_csv, warehouse):
 
 def test_implicit_is_not_asked_for_what_it_cannot_do(parity_csv, own_warehouse):
     search = alone("grid_search_results")
-    result = run_graph(parity_csv, own_warehouse, ops=searching(nu=[0.5]), selection=search)
+    ops = searching(nu=[0.5], solver="implicit")
+    result = run_graph(parity_csv, own_warehouse, ops=ops, selection=search)
 
     assert "Choose solver `batched`" in failure_of(result)

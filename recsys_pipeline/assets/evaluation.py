@@ -1,24 +1,32 @@
 """How good the winner is, on held-out interactions that the search never scored, beside simpler models."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from recsys_pipeline.core.beyond_accuracy import mean_beyond_accuracy
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.evaluation import qualities
+from recsys_pipeline.core.evaluation import (
+    KNN_BM25,
+    KNN_COSINE,
+    LEAKING,
+    NOTEBOOK,
+    POPULARITY,
+    REPEAT_CONSUMPTION,
+    TUNED,
+    HeldOutRanks,
+    qualities,
+)
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
-from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.interactions import Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
-from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contenders
-from recsys_pipeline.engines.local.measuring import all_ranks, measure
+from recsys_pipeline.engines.engine import EvaluationPlan
+from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import told_unknown
 from recsys_pipeline.steps import asset_step
@@ -35,6 +43,17 @@ class EvaluationProtocol(Enum):
     last = "last"
     file = "file"
 
+
+# What the tuned model is compared with, besides popularity, by its name in the configuration.
+_COMPARISONS = {
+    "item_knn_bm25": KNN_BM25,
+    "item_knn_cosine": KNN_COSINE,
+    "repeat_consumption": REPEAT_CONSUMPTION,
+    "notebook_als": NOTEBOOK,
+    "weights_of_all": LEAKING,
+}
+# Those that are an ALS fit of their own.
+_FITTED = ("notebook_als", "weights_of_all")
 
 _TOLD = {
     EvaluationProtocol.random: "random leave-one-out: the held-out interaction may be older than "
@@ -78,6 +97,33 @@ class EvaluationConfig(Config):
     )
     k: int = Field(default=10, ge=1, le=1000, description="Length of the recommended lists.")
     neighbours: int = Field(default=20, ge=1, description="Number of neighbours of the item-kNN models.")
+    compare_with: list[str] = Field(
+        default=list(_COMPARISONS),
+        description="What the tuned model is compared with besides popularity: `item_knn_bm25`, "
+        "`item_knn_cosine`, `repeat_consumption`, and, each an ALS fit of its own, `notebook_als` and "
+        "`weights_of_all` (the tuned model with weights from all interactions, held-out ones included).",
+    )
+    seeds_of_fits: int = Field(
+        default=1,
+        ge=1,
+        description="On how many of the seeds `notebook_als` and `weights_of_all` are measured.",
+    )
+    most_interactions_of_fits: int = Field(
+        default=10_000_000,
+        ge=0,
+        description="`notebook_als` and `weights_of_all` are left out where there are more interactions.",
+    )
+    workers: int = Field(default=0, ge=0, description="Models side by side, one core each; 0 takes all.")
+    patience_hours: float = Field(
+        default=4.0, gt=0, description="A model that takes longer is ended and left out; the tuned one fails."
+    )
+
+    @field_validator("compare_with")
+    @classmethod
+    def _comparisons_are_known(cls, names: list[str]) -> list[str]:
+        if unknown := sorted(set(names) - set(_COMPARISONS)):
+            raise ValueError(f"{', '.join(map(repr, unknown))} is none of {', '.join(_COMPARISONS)}")
+        return names
 
 
 @asset(kinds={"parquet", "python"})
@@ -94,9 +140,9 @@ def evaluation(
 
     Weights come from training interactions only, as they would in use; figures are means over users and
     seeds, with 95 % intervals (bootstrap over users). Beside it, on the same held-out interactions:
-    popularity, item-kNN, the notebook's ALS before its search, repeat consumption where that may be
-    recommended, and what it changes to take the weights from all interactions, held-out ones included, as
-    search and notebook do.
+    popularity, item-kNN, repeat consumption where that may be recommended and, on the first seed, the
+    notebook's ALS before its search, and what it changes to take the weights from all interactions, as search
+    and notebook do.
     """
     interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
@@ -105,18 +151,24 @@ def evaluation(
     unknown = unknown_in(held_out, interactions.pattern.n_users)
     if any(unknown.values()):
         context.log.warning(told_unknown(config.file, **unknown))
-    splits = _splits(interactions, winner, protocol, held_out, leave_one_out_split)
-    measured = []
-    contenders = Contenders(interactions, winner, config.neighbours)
-    for number, split in enumerate(splits):
-        measured.append(measure(contenders, split, config.k, config.seed + number))
-        context.log.info(
-            f"seed {config.seed + number}: {len(split.users):,} held-out interactions ranked by "
-            f"{len(measured[-1].ranks)} models"
-        )
-    ranks = all_ranks(held_out, measured)
+    # What the search held out as the last interaction is later than what is held out here: training must not
+    # know it.
+    later = leave_one_out_split if protocol is EvaluationProtocol.last else None
+    n_interactions = interactions.pattern.n_interactions
+    plan = EvaluationPlan(
+        winner=winner,
+        models=[_models(config, number, n_interactions) for number in range(config.seeds)],
+        k=config.k,
+        seed=config.seed,
+        n_neighbours=config.neighbours,
+        unknown_to_training=later,
+        workers=config.workers,
+        most_silent_seconds=3600 * config.patience_hours,
+    )
+    ranks, lists, failures = LocalEngine().evaluate(bm25_matrix, held_out, plan, context.log.info)
+    for name, failure in failures.items():
+        context.log.warning(f"{name} is left out: {failure}")
     quality = qualities(ranks, config.k, config.seed)
-    lists = {name: mean_beyond_accuracy([each.lists[name] for each in measured]) for name in quality}
     models = models_table(quality, lists)
     by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
     told = verdict(quality)
@@ -125,7 +177,7 @@ def evaluation(
         "strategy": protocol.value,
         "k": config.k,
         "seed": config.seed,
-        "seeds": len(splits),
+        "seeds": config.seeds,
         "verdict": told,
     }
     protocol_told = _TOLD[protocol]
@@ -139,8 +191,9 @@ def evaluation(
         },
         metadata={
             **evaluation_metadata(
-                quality, lists, models, by_segment, ranks, config.k, len(splits), protocol_told
+                quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told
             ),
+            "left_out": _left_out(config, ranks, interactions, failures),
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
     )
@@ -208,16 +261,33 @@ def _drawn(
     return tables
 
 
-def _splits(
-    interactions: Interactions,
-    winner: Winner,
-    protocol: EvaluationProtocol,
-    held_out: pa.Table,
-    split: pa.Table,
-) -> list[Split]:
-    """The data of each seed."""
-    mappings = {DEFAULT_STRENGTHS: None, TUNED_STRENGTHS: winner.strengths}
-    # What the search held out as the last interaction is later than what is held out here: training must not
-    # know it.
-    later = interactions.positions_in(split) if protocol is EvaluationProtocol.last else None
-    return interactions.splits(held_out, mappings, weigh_all=False, unknown_to_training=later)
+def _models(config: EvaluationConfig, number: int, n_interactions: int) -> list[str]:
+    """What is measured on the seed of this number."""
+    chosen = [
+        _COMPARISONS[comparison]
+        for comparison in config.compare_with
+        if comparison not in _FITTED
+        or (number < config.seeds_of_fits and n_interactions <= config.most_interactions_of_fits)
+    ]
+    return [TUNED, POPULARITY, *chosen]
+
+
+def _left_out(
+    config: EvaluationConfig, ranks: HeldOutRanks, interactions: Interactions, failures: Mapping[str, str]
+) -> str:
+    """What was not measured, and why."""
+    n_users, n_interactions = interactions.pattern.n_users, interactions.pattern.n_interactions
+    n_evaluated = np.count_nonzero(np.unique(ranks.users) < n_users)
+    told = []
+    if n_evaluated < n_users:
+        told.append(f"nothing is held out of {n_users - n_evaluated:,} of {n_users:,} users")
+    fitted = [comparison for comparison in _FITTED if comparison in config.compare_with]
+    if fitted and n_interactions > config.most_interactions_of_fits:
+        told.append(
+            f"{' and '.join(fitted)}: not measured, for {n_interactions:,} interactions are more than "
+            f"most_interactions_of_fits {config.most_interactions_of_fits:,}"
+        )
+    elif fitted and config.seeds_of_fits < config.seeds:
+        told.append(f"{' and '.join(fitted)}: measured on {config.seeds_of_fits} of {config.seeds} seeds")
+    told += [f"{name}: {failure}" for name, failure in failures.items()]
+    return "; ".join(told) or "nothing"

@@ -18,7 +18,7 @@ from recsys_pipeline.core.hyperparameters import (
 from recsys_pipeline.core.interactions import Mappings
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
-from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 
 _STRENGTHS = "strengths"
 _ENSEMBLE_SIZE = "ensemble_size"
@@ -72,8 +72,14 @@ class SearchConfig(Config):
         description="Least number of iterations before `halving` compares for the first time.",
     )
     solver: Solver = Field(
-        default=Solver.implicit,
-        description="`implicit`, or `batched`: the same results, faster; needs numba.",
+        default=Solver.batched,
+        description="`batched`; the reference, `implicit`: the same results up to rounding, slower; or "
+        "`gpu`, `implicit` on an NVIDIA device.",
+    )
+    compare_with_implicit: bool = Field(
+        default=True,
+        description="Train the chosen trial by `implicit` too and compare, where the solver is another and "
+        "`implicit` can train it. Costs one fit.",
     )
     workers: int = Field(default=0, ge=0, description="Fits side by side, one core each; 0 takes all cores.")
     patience_hours: float = Field(
@@ -132,7 +138,12 @@ class SearchConfig(Config):
         around = None
         if self.strategy is SearchMethod.around:
             lists = self.lists()
-            around = Neighbourhood.around(start or first_values(lists), lists, self.steps_beyond)
+            around = Neighbourhood.around(
+                start or first_values(lists),
+                lists,
+                self.steps_beyond,
+                lambda trial: nearest_solvable(self.solver, trial) == trial,
+            )
         return SearchPlan(
             trials=around.first_round() if around else self.trials(),
             mappings=self.mappings(),

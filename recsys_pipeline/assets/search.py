@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, asset
+from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.start import start_of
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.comparison import choose, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import EventRules, Tables
@@ -21,7 +24,7 @@ from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import shape_metadata
 from recsys_pipeline.reporting.progress import Progress
-from recsys_pipeline.reporting.trials import search_metadata, told_ends
+from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata, told_ends
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -62,6 +65,7 @@ def grid_search_results(
     blend = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and blend is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
+    agreed = _agreement(search_config, search, ranking[chosen], *group_by_user(split, users))
     rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
     stored: dict[str, Any] = {
         "seed": search_config.seed,
@@ -71,6 +75,7 @@ def grid_search_results(
             for name, mapping in search_config.mappings().items()
         },
         "blend": blend._asdict() if blend else None,
+        "agreement": agreed._asdict() if agreed else None,
         "around": start.as_dict() if start else None,
     }
     table = results_table(ranking, differences, chosen)
@@ -83,6 +88,7 @@ def grid_search_results(
         },
         metadata={
             **search_metadata(table, blend),
+            **agreement_metadata(agreed),
             **shape_metadata(*(bm25_matrix[name].num_rows for name in ("users", "items", "pairs"))),
             "held_out_interactions": len(leave_one_out_split),
             "splits": int(split.max()) + 1,
@@ -94,6 +100,22 @@ def grid_search_results(
             **({"around": start.version or "the first values of the lists"} if start else {}),
         },
     )
+
+
+def _agreement(
+    config: SearchConfig,
+    search: PreparedSearch,
+    chosen: TrialResult,
+    group: NDArray[np.int64],
+    user: NDArray[np.int64],
+) -> Agreement | None:
+    """The chosen trial beside the same by `implicit`; None where there is nothing to compare."""
+    reference = search.reference(chosen.hyperparameters) if config.compare_with_implicit else None
+    if reference is None:
+        return None
+    if reference.ranks is None or chosen.ranks is None:
+        return Agreement.failed(reference.failure)
+    return agreement(chosen.ranks, reference.ranks, group, user, config.seed)
 
 
 def _run(

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.pattern import Pattern
@@ -183,6 +182,8 @@ def _conditional_logit(
     features: NDArray[np.float64], rows: NDArray[np.int64], picked: NDArray[np.bool_], n_rows: int
 ) -> NDArray[np.float64]:
     """The weights of greatest likelihood; each row that occurs has one or more picked candidates."""
+    from scipy.optimize import minimize  # takes long to import, and only a search with a blend needs it
+
     n_picked = max(int(picked.sum()), 1)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -58,6 +58,7 @@ RECALL = "recall"
 COVERAGE = "coverage"
 NOVELTY = "novelty"
 POPULARITY = "popularity"
+SEEDS = "seeds"
 USERS_REACHED = "users_reached"
 SEGMENT_KIND = "kind"
 SEGMENT = "segment"
@@ -112,6 +113,7 @@ DESCRIPTIONS = {
     RECALL: "Mean share of a user's held-out items in the list.",
     COVERAGE: "Share of all items that somebody is recommended.",
     NOVELTY: "Mean self-information of what is recommended, in bits.",
+    SEEDS: "Repetitions that the model was measured on.",
     POPULARITY: "Mean share of users who have the recommended item in training.",
     USERS_REACHED: "Share of users whose list is full.",
     SEGMENT_KIND: "Segmented by user or by item.",

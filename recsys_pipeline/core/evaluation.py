@@ -1,6 +1,6 @@
 """What a model is worth on held-out interactions, averaged over seeds, beside others on the same ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +19,19 @@ from recsys_pipeline.core.metrics import (
     standard_error,
 )
 
-# Names of the models that a verdict speaks of.
+# Names of the models.
 TUNED = "tuned ALS"
 BLEND = "blend"
-LEAKING = "tuned ALS, weights of all interactions"
+REPEAT_CONSUMPTION = "repeat consumption"
+KNN_BM25 = "item-kNN, BM25"
+KNN_COSINE = "item-kNN, cosine"
+NOTEBOOK = "notebook's ALS"
 POPULARITY = "popularity"
+LEAKING = "tuned ALS, weights of all interactions"
+# As tables have them.
+IN_ORDER = (TUNED, BLEND, REPEAT_CONSUMPTION, KNN_BM25, KNN_COSINE, NOTEBOOK, POPULARITY, LEAKING)
+# In place of the rank of a held-out interaction whose seed a model was not measured on.
+NOT_MEASURED = 0
 
 
 class HeldOutRanks(NamedTuple):
@@ -35,7 +43,8 @@ class HeldOutRanks(NamedTuple):
         items: (n,) item index.
         interactions_of_user: (n,) training interactions of the user.
         popularity_of_item: (n,) training interactions of the item.
-        ranks: by model, (n,) the 1-based rank; k + 1 is beyond k.
+        ranks: by model, (n,) the 1-based rank; k + 1 is beyond k, NOT_MEASURED where the model was not
+            measured.
     """
 
     seed: NDArray[np.int64]
@@ -44,6 +53,19 @@ class HeldOutRanks(NamedTuple):
     interactions_of_user: NDArray[np.int64]
     popularity_of_item: NDArray[np.int64]
     ranks: Mapping[str, NDArray[np.int64]]
+
+    def measured_together(self) -> Iterator["HeldOutRanks"]:
+        """The models in groups that were measured on the same held-out interactions, and these alone.
+
+        The first model, which was measured on all, comes first in each group.
+        """
+        groups: dict[bytes, list[str]] = {}
+        for name, ranks in self.ranks.items():
+            groups.setdefault((ranks != NOT_MEASURED).tobytes(), []).append(name)
+        first = next(iter(self.ranks))
+        for measured, names in groups.items():
+            of_group = {name: self.ranks[name] for name in dict.fromkeys([first, *names])}
+            yield self._replace(ranks=of_group).select(np.frombuffer(measured, dtype=bool))
 
     def select(self, chosen: NDArray[np.bool_]) -> "HeldOutRanks":
         """Some of the held-out interactions."""
@@ -64,19 +86,23 @@ class Quality(NamedTuple):
         map: mean average precision.
         standard_error: of `map`, over users.
         interval: of `map`, bootstrap over users.
-        difference: interval of `map` minus that of the first model, on the same draws.
+        mean_difference: of `map` minus that of the first model on the same held-out interactions.
+        difference: its interval, on the same draws.
         ndcg: see `metrics.ndcg`.
         hit_rate: see `metrics.hit_rate`.
         recall: see `metrics.recall`.
+        seeds: that it was measured on.
     """
 
     map: float
     standard_error: float
     interval: Interval
+    mean_difference: float
     difference: Interval
     ndcg: float
     hit_rate: float
     recall: float
+    seeds: int
 
 
 class _PerUser:
@@ -96,13 +122,22 @@ class _PerUser:
 def qualities(held_out: HeldOutRanks, k: int, seed: int) -> dict[str, Quality]:
     """The quality of each model; differences are to the first.
 
-    Every figure is the mean over users of the mean over each user's seeds.
+    Every figure is the mean over users of the mean over each user's seeds, and a difference that over the
+    seeds that both were measured on.
 
     Args:
-        held_out: with at least one model.
+        held_out: with at least one model; the first was measured on every seed.
         k: length of the lists.
         seed: of the bootstrap.
     """
+    found: dict[str, Quality] = {}
+    for group in held_out.measured_together():
+        of_group = _qualities_of_group(group, k, seed)
+        found.update((name, quality) for name, quality in of_group.items() if name not in found)
+    return {name: found[name] for name in held_out.ranks}
+
+
+def _qualities_of_group(held_out: HeldOutRanks, k: int, seed: int) -> dict[str, Quality]:
     per_user = _PerUser(held_out, k)
     precisions = np.stack(
         [per_user.of(average_precision, ranks) for ranks in held_out.ranks.values()], axis=1
@@ -114,10 +149,12 @@ def qualities(held_out: HeldOutRanks, k: int, seed: int) -> dict[str, Quality]:
             map=float(precisions[:, number].mean()),
             standard_error=standard_error(precisions[:, number]),
             interval=own[number],
+            mean_difference=float((precisions[:, number] - precisions[:, 0]).mean()),
             difference=differences[number],
             ndcg=float(per_user.of(ndcg, ranks).mean()),
             hit_rate=float(per_user.of(hit_rate, ranks).mean()),
             recall=float(per_user.of(recall, ranks).mean()),
+            seeds=len(np.unique(held_out.seed)),
         )
         for number, (name, ranks) in enumerate(held_out.ranks.items())
     }
@@ -167,11 +204,13 @@ def segment_quality(
 
     As `qualities`, with the segment's held-out interactions as all that is relevant.
     """
-    chosen = held_out.select(segment.chosen)
-    per_user = _PerUser(chosen, k)
     found = {}
-    for name, ranks in chosen.ranks.items():
-        precisions = per_user.of(average_precision, ranks)
-        hit = float(per_user.of(hit_rate, ranks).mean())
+    for name, ranks in held_out.ranks.items():
+        chosen = held_out.select(segment.chosen & (ranks != NOT_MEASURED))
+        if not len(chosen.users):
+            continue
+        per_user = _PerUser(chosen, k)
+        precisions = per_user.of(average_precision, chosen.ranks[name])
+        hit = float(per_user.of(hit_rate, chosen.ranks[name]).mean())
         found[name] = float(precisions.mean()), standard_error(precisions), hit
     return found

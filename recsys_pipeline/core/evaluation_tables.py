@@ -12,7 +12,7 @@ from recsys_pipeline.core.evaluation import LEAKING, HeldOutRanks, Quality, segm
 
 
 def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy]) -> pa.Table:
-    """A row a model."""
+    """A row a model; what lists are like is null where the model has none."""
     return pa.Table.from_pylist(
         [
             {
@@ -23,13 +23,14 @@ def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccur
                 columns.MAP_HIGH: each.interval.high,
                 columns.TO_TUNED_LOW: each.difference.low,
                 columns.TO_TUNED_HIGH: each.difference.high,
+                columns.SEEDS: each.seeds,
                 columns.NDCG: each.ndcg,
                 columns.HIT_RATE: each.hit_rate,
                 columns.RECALL: each.recall,
-                columns.COVERAGE: lists[name].coverage,
-                columns.NOVELTY: lists[name].novelty,
-                columns.POPULARITY: lists[name].popularity,
-                columns.USERS_REACHED: lists[name].users_reached,
+                columns.COVERAGE: lists[name].coverage if name in lists else None,
+                columns.NOVELTY: lists[name].novelty if name in lists else None,
+                columns.POPULARITY: lists[name].popularity if name in lists else None,
+                columns.USERS_REACHED: lists[name].users_reached if name in lists else None,
             }
             for name, each in quality.items()
         ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.weighting import bm25_weights
@@ -29,6 +30,7 @@ class Split:
         events: by event, (n_interactions,) whether it is left for training; empty where nobody asks.
         weigh_all: take idf and lengths of BM25 from all interactions, as the notebook does, and not from
             those left for training.
+        may_repeat: whether something that a user has in training may be recommended to them.
     """
 
     pattern: Pattern
@@ -40,6 +42,7 @@ class Split:
     exclusions: Pattern
     events: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     weigh_all: bool = True
+    may_repeat: bool = False
 
     @classmethod
     def make(
@@ -71,6 +74,7 @@ class Split:
             pattern.select(excluded),
             events or {},
             weigh_all,
+            any(bool((left & ~excluded).any()) for left in kept.values()),
         )
 
     @classmethod
@@ -119,6 +123,15 @@ class Split:
     def user_items(self, hyperparameters: Hyperparameters) -> csr_matrix:
         """The weighted users x items matrix to train on."""
         return self.training[hyperparameters.strengths].user_items(self.weights(hyperparameters))
+
+    def history(self, target_events: Sequence[str]) -> History:
+        """The interactions with the events that are left of them."""
+        return History(self.pattern, self.events, target_events)
+
+    def target_popularity(self, target_events: Sequence[str]) -> NDArray[np.int64]:
+        """(n_items,) users who have a target event with the item, among the events that are left."""
+        counted = np.logical_or.reduce([self.events[event] for event in target_events])
+        return np.bincount(self.pattern.indices[counted], minlength=self.pattern.n_items)
 
     def content(self, mapping: str) -> Sequence[NDArray[Any]]:
         """What the scores of trials with this mapping depend on, to tell searches apart."""

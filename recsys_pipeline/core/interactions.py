@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.columns import (
     EXCLUDED,
     ITEM,
@@ -317,15 +316,6 @@ class Interactions:
                 "exclude an item in `seen_events` of the `feedback` resource (the purchase alone, say), or "
                 "set keep_other_events to false."
             )
-
-    def history(self, events: Mapping[str, NDArray[np.bool_]]) -> History:
-        """The interactions with the events that are left of them."""
-        return History(self.pattern, events, list(self.rules.target_events))
-
-    def target_popularity(self, events: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int64]:
-        """(n_items,) users who have a target event with the item, among the events that are left."""
-        counted = np.logical_or.reduce([events[event] for event in self.rules.target_events])
-        return np.bincount(self.pattern.indices[counted], minlength=self.pattern.n_items)
 
     def require_positive(self, weights: NDArray[np.float64]) -> None:
         """Stop before ALS reads a weight at or below zero as "does not like".

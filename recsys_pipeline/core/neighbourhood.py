@@ -1,7 +1,7 @@
 """What a search around a known configuration tries, and whether it has come to the end of what was tried."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from recsys_pipeline.core.hyperparameters import (
     BM25,
@@ -33,10 +33,22 @@ class Neighbourhood(NamedTuple):
 
     @classmethod
     def around(
-        cls, start: Hyperparameters, lists: Mapping[str, Sequence[Any]], steps_beyond: int
-    ) -> "Neighbourhood":
-        """The neighbourhood that the lists span, and so many steps beyond their ends."""
-        ladders = {d.name: ladder(d, lists[d.name], steps_beyond) for d in DIMENSIONS if d.name in lists}
+        cls,
+        start: Hyperparameters,
+        lists: Mapping[str, Sequence[Any]],
+        steps_beyond: int,
+        solvable: Callable[[Hyperparameters], bool] = lambda _: True,
+    ) -> Self:
+        """The neighbourhood that the lists span, and so many steps beyond their ends, if they are solvable."""
+        ladders = {
+            d.name: [
+                value
+                for value in ladder(d, lists[d.name], steps_beyond)
+                if value in lists[d.name] or solvable(start.replace(**{d.name: value}))
+            ]
+            for d in DIMENSIONS
+            if d.name in lists
+        }
         return cls(without_unused(start), lists, ladders)
 
     def first_round(self) -> list[Hyperparameters]:

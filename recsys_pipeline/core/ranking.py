@@ -6,7 +6,8 @@ not in the order at all.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,15 @@ from recsys_pipeline.core.pattern import Pattern
 # recommended.
 Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
+# The best lists of these users, at most k items each, none that is excluded: see `best_lists`.
+Lister = Callable[[NDArray[np.int32], Pattern, int], NDArray[np.int32]]
+
 NOTHING = -1
 _USERS_PER_BLOCK = 1024
 _ITEMS_PER_BLOCK = 512
 # By how much a float32 score may exceed the product of the norms; generous.
 _ROUNDING = 1e-4
 _SCORES_AT_ONCE = 1 << 24
-_CHUNK = 64
 
 
 class Factors(NamedTuple):
@@ -45,6 +48,10 @@ class Factors(NamedTuple):
         """
         if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
             raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+
+    def lister(self) -> Lister:
+        """See `best_by_factors`."""
+        return partial(best_by_factors, self)
 
     def scorer(self) -> Scorer:
         """Products of the factors; nothing to a user, nor of an item, whose factors are all 0."""
@@ -96,14 +103,7 @@ def held_out_ranks(
         ranks = np.full(len(users), k + 1, dtype=np.int64)
         ranks[known] = held_out_ranks(factors, exclusions, users[known], items[known], k=k)
         return ranks
-    norms = np.linalg.norm(factors.items, axis=1)
-    order = np.argsort(-norms, kind="stable")
-    # Items without factors are not recommended.
-    order = order[: np.count_nonzero(norms > 0)]
-    longest_first = _LongestFirst(np.ascontiguousarray(factors.items[order]), norms[order], order)
-    place = np.full(len(norms), NOTHING, dtype=np.int64)
-    place[order] = np.arange(len(order))
-
+    longest_first = _LongestFirst.of(factors)
     ranks = np.empty(len(users), dtype=np.int64)
     for start in range(0, len(users), _USERS_PER_BLOCK):
         block = slice(start, start + _USERS_PER_BLOCK)
@@ -112,7 +112,7 @@ def held_out_ranks(
             factors.items[items[block]],
             items[block],
             longest_first,
-            _not_rivals(exclusions, users[block], items[block], place),
+            _not_rivals(exclusions, users[block], items[block], longest_first.place),
             k,
         )
         ranks[block] = np.minimum(ahead, k) + 1
@@ -120,11 +120,28 @@ def held_out_ranks(
 
 
 class _LongestFirst(NamedTuple):
-    """The items by the length of their factors, descending: factors, lengths, item indexes."""
+    """The items by the length of their factors, descending.
+
+    Attributes:
+        factors: those of items without any, which are not recommended, are left out.
+        norms: lengths of the factors.
+        items: item indexes.
+        place: of each item index, NOTHING for an item without factors.
+    """
 
     factors: NDArray[np.float32]
     norms: NDArray[np.float32]
-    items: NDArray[np.int64]
+    items: NDArray[np.int32]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, factors: Factors) -> Self:
+        norms = np.linalg.norm(factors.items, axis=1)
+        order = np.argsort(-norms, kind="stable")
+        order = order[: np.count_nonzero(norms > 0)]
+        place = np.full(len(norms), NOTHING, dtype=np.int64)
+        place[order] = np.arange(len(order))
+        return cls(factors.items[order], norms[order], order.astype(np.int32), place)
 
 
 def _not_rivals(
@@ -132,11 +149,30 @@ def _not_rivals(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and places of what is not ahead of anything, sorted by place: excluded items, the item itself."""
     rows, positions = exclusions.interactions_of(users)
-    rows = np.concatenate([rows, np.arange(len(users))])
+    rows = np.concatenate([rows, np.arange(len(items))])
     places = place[np.concatenate([exclusions.indices[positions], items])]
     by_place = np.argsort(places, kind="stable")
     by_place = by_place[places[by_place] != NOTHING]
     return rows[by_place], places[by_place]
+
+
+def _scores_of_block(
+    vectors: NDArray[np.float32],
+    active: NDArray[np.int64],
+    items: _LongestFirst,
+    first: int,
+    not_rivals: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> NDArray[np.float32]:
+    """(n_active, block) scores of the items from place `first` on; minus infinity for what is no rival."""
+    scores: NDArray[np.float32] = vectors[active] @ items.factors[first : first + _ITEMS_PER_BLOCK].T
+    rows, places = not_rivals
+    row_in_active = np.full(len(vectors), NOTHING, dtype=np.int64)
+    row_in_active[active] = np.arange(len(active))
+    begin, end = np.searchsorted(places, (first, first + _ITEMS_PER_BLOCK))
+    row = row_in_active[rows[begin:end]]
+    still_active = row != NOTHING
+    scores[row[still_active], places[begin:end][still_active] - first] = -np.inf
+    return scores
 
 
 def _count_ahead(
@@ -148,7 +184,6 @@ def _count_ahead(
     k: int,
 ) -> NDArray[np.int64]:
     """How many items come before each row's own item; counted until k."""
-    not_rival_rows, not_rival_places = not_rivals
     own, own_norms = _scores_of_pairs(vectors, own_factors), np.linalg.norm(own_factors, axis=1)
     lengths = np.linalg.norm(vectors, axis=1)
     # A product of matrices rounds each score in its own way. What lies nearer than that is scored again, as
@@ -156,21 +191,12 @@ def _count_ahead(
     rounding = np.finfo(np.float32).eps * vectors.shape[1] * lengths
     reach = lengths * (1 + _ROUNDING)
     ahead = np.zeros(len(vectors), dtype=np.int64)
-    row_in_active = np.empty(len(vectors), dtype=np.int64)
     active = np.arange(len(vectors))
     for first in range(0, len(items.factors), _ITEMS_PER_BLOCK):
         active = active[(reach[active] * items.norms[first] >= own[active]) & (ahead[active] < k)]
         if not len(active):
             break
-        scores = vectors[active] @ items.factors[first : first + _ITEMS_PER_BLOCK].T
-
-        row_in_active.fill(-1)
-        row_in_active[active] = np.arange(len(active))
-        begin, end = np.searchsorted(not_rival_places, (first, first + _ITEMS_PER_BLOCK))
-        row = row_in_active[not_rival_rows[begin:end]]
-        still_active = row >= 0
-        scores[row[still_active], not_rival_places[begin:end][still_active] - first] = -np.inf
-
+        scores = _scores_of_block(vectors, active, items, first, not_rivals)
         near = (rounding * np.maximum(own_norms, items.norms[first])).astype(np.float32)
         above, below = (own + near)[active, None], (own - near)[active, None]
         surely = np.count_nonzero(scores > above, axis=1)
@@ -205,35 +231,50 @@ def best_lists(scorer: Scorer, users: NDArray[np.int32], exclusions: Pattern, k:
     Returns:
         (n, k) item indexes; NOTHING where a list ends early.
     """
+    from recsys_pipeline.core.selection import select_dense  # numba: half a second that not everybody needs
+
     lists = np.full((len(users), k), NOTHING, dtype=np.int32)
     at_once = max(1, _SCORES_AT_ONCE // exclusions.n_items)
-    length = min(k, exclusions.n_items)
     for first in range(0, len(users), at_once):
-        block = users[first : first + at_once]
-        scores = scorer(block)
-        rows, positions = exclusions.interactions_of(block)
-        scores[rows, exclusions.indices[positions]] = -np.inf
-        best = _best(scores, length)
-        nothing = np.isneginf(np.take_along_axis(scores, best, axis=1))
-        lists[first : first + at_once, :length] = np.where(nothing, NOTHING, best)
+        block = slice(first, first + at_once)
+        scores = np.ascontiguousarray(scorer(users[block]), dtype=np.float32)
+        select_dense(scores, users[block], exclusions.indptr, exclusions.indices, lists[block])
     return lists
 
 
-def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """(n, k) places of the k largest scores of each row, largest first, among equals the first.
+def best_by_factors(
+    factors: Factors, users: NDArray[np.int32], exclusions: Pattern, k: int
+) -> NDArray[np.int32]:
+    """As `best_lists` by the products of the factors, up to rounding, without scoring every item.
 
-    The k best lie within the k chunks of the largest maxima: far less to sort, and, unlike a partition of
-    whole rows, no slower where most scores are equal.
+    Long factors first: by Cauchy-Schwarz no later item can enter a list once the product of the norms is
+    below its last score.
     """
-    n, n_items = scores.shape
-    n_chunks = n_items // _CHUNK
-    rest = np.broadcast_to(np.arange(n_chunks * _CHUNK, n_items), (n, n_items - n_chunks * _CHUNK))
-    chunks = scores[:, : n_chunks * _CHUNK].reshape(n, n_chunks, _CHUNK)
-    chosen = np.sort(np.argsort(-chunks.max(axis=2), axis=1, kind="stable")[:, :k], axis=1)
-    within = (chosen[:, :, None] * _CHUNK + np.arange(_CHUNK)).reshape(n, -1)
-    places = np.concatenate([within, rest], axis=1)
-    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(places, order, axis=1)
+    from recsys_pipeline.core.selection import select_more
+
+    lists = np.full((len(users), k), NOTHING, dtype=np.int32)
+    longest_first = _LongestFirst.of(factors)
+    nobody = np.empty(0, dtype=np.int32)
+    for start in range(0, len(users), _USERS_PER_BLOCK):
+        block = slice(start, start + _USERS_PER_BLOCK)
+        vectors = factors.users[users[block]]
+        best = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        excluded = _not_rivals(exclusions, users[block], nobody, longest_first.place)
+        reach = np.linalg.norm(vectors, axis=1) * (1 + _ROUNDING)
+        active = np.flatnonzero(reach)
+        for first in range(0, len(longest_first.items), _ITEMS_PER_BLOCK):
+            active = active[reach[active] * longest_first.norms[first] >= best[active, -1]]
+            if not len(active):
+                break
+            scores = _scores_of_block(vectors, active, longest_first, first, excluded)
+            items = longest_first.items[first : first + _ITEMS_PER_BLOCK]
+            select_more(scores, active, items, best, lists[block])
+    return lists
+
+
+def lists_by(scorer: Scorer) -> Lister:
+    """The lists of the best scores of all items."""
+    return partial(best_lists, scorer)
 
 
 def ranks_in_lists(

@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Mappings, Tables
@@ -59,6 +61,47 @@ class SearchPlan(NamedTuple):
     most_silent_seconds: float
 
 
+class EvaluationPlan(NamedTuple):
+    """What an evaluation is asked to do.
+
+    Attributes:
+        winner: what is evaluated.
+        models: by number of the split, the models to measure, by the names in `core.evaluation`; one that
+            says nothing on this data is passed over, and the blend, where the winner has one, comes with the
+            tuned model.
+        k: length of the lists.
+        seed: of the random starts of the first split; that of the next is one more, and so on.
+        n_neighbours: of each item that count in the item-kNN models.
+        unknown_to_training: rows of a `leave_one_out_split` that are not ranked, but that training must not
+            know either.
+        workers: models side by side; 0 takes what the machine offers.
+        most_silent_seconds: how long a worker may say nothing.
+    """
+
+    winner: Winner
+    models: Sequence[Sequence[str]]
+    k: int
+    seed: int
+    n_neighbours: int
+    unknown_to_training: pa.Table | None
+    workers: int
+    most_silent_seconds: float
+
+
+class Evaluated(NamedTuple):
+    """What came of an evaluation.
+
+    Attributes:
+        ranks: the held-out interactions and where each model ranked them.
+        lists: by model, what its lists are like, where it has any.
+        failures: by model, why it could not be measured.
+    """
+
+    ranks: HeldOutRanks
+    lists: Mapping[str, BeyondAccuracy]
+    failures: Mapping[str, str]
+
+
 class PreparedSearch(Protocol):
     """A search whose data is ready."""
 
@@ -88,6 +131,13 @@ class PreparedSearch(Protocol):
         """
         ...
 
+    def reference(self, hyperparameters: Hyperparameters) -> TrialResult | None:
+        """These hyperparameters as `implicit` trains them on the CPU; a fit that fails is without scores.
+
+        None where they are beyond `implicit`, or `implicit` is the solver.
+        """
+        ...
+
 
 class Engine(Protocol):
     """Who computes."""
@@ -105,5 +155,21 @@ class Engine(Protocol):
 
         Raises:
             FloatingPointError: the fit diverged.
+        """
+        ...
+
+    def evaluate(
+        self, bm25_matrix: Tables, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
+    ) -> Evaluated:
+        """Train the winner and others on what each split leaves, and rank what it holds out.
+
+        Args:
+            bm25_matrix: all interactions.
+            held_out: as `leave_one_out_split`, a split a seed.
+            plan: what to measure.
+            report: told how far it is.
+
+        Raises:
+            RuntimeError: the winner itself could not be measured.
         """
         ...

@@ -27,6 +27,7 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
         f"MAP@{k}",
         "95 % interval",
         "difference to the tuned",
+        "seeds",
         f"NDCG@{k}",
         f"HitRate@{k}",
         f"Recall@{k}",
@@ -42,16 +43,25 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
                 with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]),
                 f"{row[columns.MAP_LOW]:.4f} to {row[columns.MAP_HIGH]:.4f}",
                 interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH]) if place else "",
+                str(row[columns.SEEDS]),
                 fixed(row[columns.NDCG]),
                 fixed(row[columns.HIT_RATE]),
                 fixed(row[columns.RECALL]),
-                f"{row[columns.COVERAGE]:.1%}",
-                f"{row[columns.NOVELTY]:.1f}",
-                f"{row[columns.USERS_REACHED]:.1%}",
+                *_told_lists(row),
             ]
             for place, row in enumerate(models.to_pylist())
         ],
     )
+
+
+def _told_lists(row: Mapping[str, Any]) -> list[str]:
+    if row[columns.COVERAGE] is None:
+        return ["", "", ""]
+    return [
+        f"{row[columns.COVERAGE]:.1%}",
+        f"{row[columns.NOVELTY]:.1f}",
+        f"{row[columns.USERS_REACHED]:.1%}",
+    ]
 
 
 def segments_markdown(table: pa.Table) -> MarkdownMetadataValue:
@@ -128,8 +138,8 @@ def _leak(quality: Mapping[str, Quality]) -> Metadata:
     """What weights of all interactions add to the figure, with its interval."""
     if LEAKING not in quality:
         return {}
-    leaking, tuned = quality[LEAKING], quality[TUNED]
+    leaking = quality[LEAKING]
     return {
-        "leak_of_weights": rounded(leaking.map - tuned.map),
+        "leak_of_weights": rounded(leaking.mean_difference),
         "leak_of_weights_interval": interval(leaking.difference.low, leaking.difference.high),
     }

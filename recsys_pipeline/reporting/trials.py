@@ -7,6 +7,7 @@ import pyarrow as pa
 from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
 from recsys_pipeline.core.neighbourhood import ends
@@ -55,6 +56,20 @@ def told_ends(table: pa.Table) -> str:
             subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
             sentences.append(f"{subject} the {which} tried")
     return "; ".join(sentences)
+
+
+def agreement_metadata(agreement: Agreement | None) -> Metadata:
+    """The chosen trial beside the same by `implicit`."""
+    if agreement is None:
+        return {}
+    if agreement.failure:
+        return {"agreement_with_implicit": f"could not be measured: {agreement.failure}"}
+    return {
+        "MAP@10 by implicit": rounded(agreement.reference_map),
+        "difference_to_implicit": rounded(agreement.map - agreement.reference_map),
+        "difference_to_implicit_interval": interval(*agreement.difference),
+        "ranks_unlike_implicit": rounded(agreement.ranks_differing),
+    }
 
 
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:

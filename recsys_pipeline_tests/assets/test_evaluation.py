@@ -1,5 +1,6 @@
 """The evaluation: interactions that the search never scored, training that never saw them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from dagster import Failure, build_asset_context
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
 from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
 from recsys_pipeline.core.comparison import Interval
+from recsys_pipeline.core.evaluation import KNN_BM25, KNN_COSINE, LEAKING, NOTEBOOK, POPULARITY, TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import Scores
@@ -48,8 +50,14 @@ def test_every_model_is_measured_on_the_same_interactions(shared_result, shared_
     for row in tables["models"].to_pylist():
         assert 0 <= row["map_low"] <= row["map"] <= row["map_high"] <= 1
         assert row["hit_rate"] == row["recall"]
-        assert 0 < row["coverage"] <= 1
-        assert 0 < row["users_reached"] <= 1
+        of_its_own_fit = row["model"] in (NOTEBOOK, LEAKING)
+        assert row["seeds"] == (1 if of_its_own_fit else 3)
+        if row["model"] == LEAKING:
+            assert row["coverage"] is row["novelty"] is row["popularity"] is row["users_reached"] is None
+        else:
+            assert 0 < row["coverage"] <= 1
+            assert 0 < row["users_reached"] <= 1
+    assert metadata["left_out"] == "notebook_als and weights_of_all: measured on 1 of 3 seeds"
     assert metadata["held_out_interactions"] == tables["held_out"].num_rows == 3 * N_USERS
     assert metadata["MAP@10"] == pytest.approx(tables["models"]["map"][0].as_py(), rel=1e-5)
 
@@ -226,6 +234,55 @@ def test_the_protocol(interactions, split, config, expected):
     told = result.metadata["protocol"]
     assert told.startswith("random leave-one-out") == (expected is EvaluationProtocol.random)
     assert ("no timestamps" in told) == (interactions is SHOP)
+
+
+@pytest.mark.parametrize(
+    ("config", "seeds_of", "left_out"),
+    [
+        pytest.param(
+            {"compare_with": ["item_knn_cosine"]},
+            {TUNED: 2, KNN_COSINE: 2, POPULARITY: 2},
+            "nothing",
+            id="what is asked for, and popularity",
+        ),
+        pytest.param(
+            {"compare_with": ["notebook_als", "weights_of_all"]},
+            {TUNED: 2, NOTEBOOK: 1, POPULARITY: 2, LEAKING: 1},
+            "notebook_als and weights_of_all: measured on 1 of 2 seeds",
+            id="fits of their own on the first seed",
+        ),
+        pytest.param(
+            {"compare_with": ["notebook_als"], "seeds_of_fits": 2},
+            {TUNED: 2, NOTEBOOK: 2, POPULARITY: 2},
+            "nothing",
+            id="or on all",
+        ),
+        pytest.param(
+            {"compare_with": ["notebook_als", "item_knn_bm25"], "most_interactions_of_fits": 179},
+            {TUNED: 2, KNN_BM25: 2, POPULARITY: 2},
+            "notebook_als: not measured, for 180 interactions are more than most_interactions_of_fits 179",
+            id="or, on large data, on none",
+        ),
+        pytest.param(
+            {"compare_with": [], "max_users": 12},
+            {TUNED: 2, POPULARITY: 2},
+            r"nothing is held out of \d+ of 30 users",
+            id="some of the users",
+        ),
+    ],
+)
+def test_what_is_compared_is_configured_and_what_is_left_out_is_said(config, seeds_of, left_out):
+    assert CLOCK.pattern.n_interactions == 180
+    result = evaluated(CLOCK, split_at_random(CLOCK), seeds=2, **config)
+    rows = result.value["models"].to_pylist()
+
+    assert {row["model"]: row["seeds"] for row in rows} == seeds_of
+    assert re.fullmatch(left_out, result.metadata["left_out"])
+
+
+def test_a_comparison_that_there_is_not_is_refused_by_name():
+    with pytest.raises(ValueError, match="'svd' is none of item_knn_bm25, item_knn_cosine"):
+        EvaluationConfig(compare_with=["item_knn_bm25", "svd"])
 
 
 def test_a_feed_with_nothing_left_to_hold_out_says_so():

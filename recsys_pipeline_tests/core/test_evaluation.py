@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from recsys_pipeline.core.evaluation import HeldOutRanks, Segment, qualities, segment_quality, segments
+from recsys_pipeline.core.evaluation import (
+    NOT_MEASURED,
+    HeldOutRanks,
+    Segment,
+    qualities,
+    segment_quality,
+    segments,
+)
 
 
 def held_out(ranks, users=(0, 1, 2, 0, 1, 2), seed=(0, 0, 0, 1, 1, 1)):
@@ -52,6 +59,36 @@ def test_differences_are_paired():
     assert found["later"].difference.high < 0
     # Unpaired, the intervals overlap.
     assert found["first"].interval.low < found["later"].interval.high
+
+
+def test_a_model_that_was_measured_on_one_seed_is_compared_with_the_first_on_that_seed():
+    # Users 0, 1, 2 in two seeds; the other model has nothing on the second.
+    first, other = [1, 2, 4, 4, 4, 4], [2, 2, 4, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED]
+    found = qualities(held_out({"first": first, "other": other}), k=3, seed=1)
+
+    assert (found["first"].seeds, found["other"].seeds) == (2, 1)
+    assert found["first"].map == pytest.approx((0.5 + 0.25 + 0) / 3)
+    assert found["other"].map == pytest.approx((0.5 + 0.5 + 0) / 3)
+    # On the first seed the other is the worse one, though its mean is the higher.
+    assert found["other"].mean_difference == pytest.approx((0.5 - 1) / 3)
+    assert found["other"].difference.high <= 0
+    assert (
+        found["other"]
+        == qualities(
+            held_out({"first": first[:3], "other": other[:3]}, users=(0, 1, 2), seed=(0, 0, 0)), k=3, seed=1
+        )["other"]
+    )
+
+
+def test_a_segment_leaves_out_the_seeds_that_a_model_was_not_measured_on():
+    given = held_out(
+        {"first": [1, 1, 1, 1, 1, 1], "other": [2, 2, 2, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED]}
+    )
+    second_seed = Segment("user", "second seed", given.seed == 1)
+    of_user_0 = Segment("user", "user 0", given.users == 0)
+
+    assert list(segment_quality(given, second_seed, k=3)) == ["first"]
+    assert segment_quality(given, of_user_0, k=3)["other"][0] == 1 / 2
 
 
 def test_segments_part_what_is_held_out():

@@ -130,7 +130,7 @@ def test_popularity_counts_users_with_a_target_event_that_is_left():
     interactions = interactions_of([*EVENTS, (2, "a", "buy"), (2, "a", "buy")], **PURCHASES)
     split = the_split(interactions, split_of(interactions, [0]))
 
-    assert interactions.target_popularity(split.events).tolist() == [1, 0, 1]
+    assert split.target_popularity(interactions.rules.target_events).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("clock", [(), (5,)], ids=["without timestamps", "with timestamps"])

@@ -173,7 +173,6 @@ def test_equal_a_full_sort(world):
     scores, excluded, k = world
     users = np.arange(len(scores), dtype=np.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_CHUNK", 3)
         patch.setattr(ranking, "_SCORES_AT_ONCE", 40)
         lists = best_lists(lambda block: scores[block].copy(), users, excluded, k)
 
@@ -182,6 +181,21 @@ def test_equal_a_full_sort(world):
         offered = [i for i in range(excluded.n_items) if i not in out and scores[user, i] > -np.inf]
         expected = sorted(offered, key=lambda item: (-scores[user, item], item))[:k]
         assert listed == expected + [NOTHING] * (k - len(expected))
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+def test_lists_by_factors_are_those_of_all_scores(k, monkeypatch):
+    """Small integers as factors, so that products are exact and many are equal; some have none."""
+    rng = np.random.default_rng(k)
+    users, items = (rng.integers(-2, 3, (n, 2)).astype(np.float32) for n in (50, 33))
+    users[::7], items[::5] = 0, 0
+    excluded = pattern_of([sorted(rng.choice(33, 4, replace=False).tolist()) for _ in users], 33)
+    factors, everyone = Factors(users, items), np.arange(len(users), dtype=np.int32)
+    monkeypatch.setattr(ranking, "_USERS_PER_BLOCK", 20)
+    monkeypatch.setattr(ranking, "_ITEMS_PER_BLOCK", 4)
+
+    lists = factors.lister()(everyone, excluded, k)
+    assert lists.tolist() == best_lists(factors.scorer(), everyone, excluded, k).tolist()
 
 
 def test_ranks_are_places_in_the_list_or_beyond_it():

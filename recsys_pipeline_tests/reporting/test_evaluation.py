@@ -12,8 +12,9 @@ from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
 WORSE, EQUAL, BETTER = Interval(-0.2, -0.1), Interval(-0.1, 0.1), Interval(0.1, 0.2)
 
 
-def quality(mean, difference=EQUAL):
-    return Quality(mean, 0.01, Interval(mean - 0.02, mean + 0.02), difference, mean, mean, mean)
+def quality(mean, difference=EQUAL, mean_difference=0.0, seeds=1):
+    interval = Interval(mean - 0.02, mean + 0.02)
+    return Quality(mean, 0.01, interval, mean_difference, difference, mean, mean, mean, seeds)
 
 
 def shown(models):
@@ -25,7 +26,7 @@ def shown(models):
         popularity_of_item=np.array([3, 2, 1]),
         ranks={name: np.array([1, 2, 11]) for name in models},
     )
-    lists = dict.fromkeys(models, BeyondAccuracy(0.5, 2.0, 0.25, 1.0))
+    lists = {name: BeyondAccuracy(0.5, 2.0, 0.25, 1.0) for name in models if name != LEAKING}
     tables = models_table(models, lists), segments_table(ranks, np.array([3, 2, 1]), 10)
     return evaluation_metadata(models, lists, *tables, ranks, 10, 1, "as told")
 
@@ -72,9 +73,10 @@ def test_the_figures_are_those_of_the_tuned_model():
 
 
 def test_the_leak_of_weights_is_what_weights_of_all_interactions_add():
-    metadata = shown({TUNED: quality(0.3), POPULARITY: quality(0.1), LEAKING: quality(0.45, BETTER)})
+    metadata = shown({TUNED: quality(0.3), POPULARITY: quality(0.1), LEAKING: quality(0.45, BETTER, 0.12)})
 
-    assert metadata["leak_of_weights"] == 0.15
+    # On the seeds that both were measured on, which need not be all.
+    assert metadata["leak_of_weights"] == 0.12
     assert metadata["leak_of_weights_interval"] == "+0.1000 to +0.2000"
 
 
@@ -86,3 +88,15 @@ def test_models_are_rows_and_segments_are_rows_with_a_column_a_model():
     assert "| -0.2000 to -0.1000 |" in models[3]
     assert segments[0].endswith("| held-out interactions | tuned ALS | popularity |")
     assert segments[2].startswith("| user | few interactions (up to 1) | 1 | 1.0000 +- ")
+
+
+def test_a_row_says_on_how_many_seeds_and_nothing_of_lists_that_there_are_not():
+    models = {
+        TUNED: quality(0.3, seeds=3),
+        POPULARITY: quality(0.1, WORSE, seeds=3),
+        LEAKING: quality(0.45, BETTER, 0.12, seeds=1),
+    }
+    tuned, _, leaking = (line.split(" | ") for line in shown(models)["models"].md_str.splitlines()[2:])
+
+    assert tuned[4:] == ["3", "0.3000", "0.3000", "0.3000", "50.0%", "2.0", "100.0% |"]
+    assert [cell.strip("| ") for cell in leaking[4:]] == ["1", "0.4500", "0.4500", "0.4500", "", "", ""]

@@ -32,48 +32,29 @@ Collaborative Filtering" (2011) for the steps; Rendle, Krichene, Zhang and Koren
 of iALS on Item Recommendation Benchmarks" (2021) for nu and w0.
 """
 
-import importlib
 import time
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
-from implicit.utils import check_random_state
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import ONE_PLUS_ALPHA_W, Hyperparameters
-from recsys_pipeline.engines.local.training import Checkpoint, Fit
+from recsys_pipeline.engines.local.compiling import ready
+from recsys_pipeline.engines.local.training import Checkpoint, Fit, random_start
 
 _CG_STEPS = 3
 # Rows of a matrix product: enough to be efficient, few enough to fit the cache and to need no copy of a side.
 _ROWS_PER_PRODUCT = 1 << 12
 
 
-def require_numba() -> ModuleType:
-    """The compiled loops.
-
-    Raises:
-        InputError: numba is not installed.
-    """
-    try:
-        return importlib.import_module("recsys_pipeline.engines.local.kernels")
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise InputError(
-            "solver `batched` needs numba: .venv/bin/pip install -e '.[fast]', or choose solver `implicit`."
-        ) from None
-
-
 class BatchedTrainer:
     """Trains on one core."""
 
     def __init__(self) -> None:
-        """Raises `InputError` when numba is missing."""
-        self._kernels = require_numba()
+        """Compiles the loops where nobody has yet."""
+        self._kernels = ready("recsys_pipeline.engines.local.kernels")
 
     def train(
         self, user_items: csr_matrix, fit: Fit, seed: int, start: Checkpoint | None = None
@@ -83,15 +64,13 @@ class BatchedTrainer:
         begin = time.perf_counter()
         by_user = _with_confidence(user_items, trial)
         by_item = by_user.T.tocsr()
-        n_users, n_items = user_items.shape
         user_ridge = _ridge(by_user, trial)
         item_ridge = _ridge(by_item, trial)
         if start:
             done, users, items = start.iterations, start.user_factors, start.item_factors
         else:
-            done, rng = 0, check_random_state(seed)
-            users = rng.random((n_users, trial.factors), dtype=np.float32) * np.float32(0.01)
-            items = rng.random((n_items, trial.factors), dtype=np.float32) * np.float32(0.01)
+            done = 0
+            users, items = random_start(user_items.shape, trial.factors, seed)
         seconds = (start.seconds if start else 0.0) + time.perf_counter() - begin
         for checkpoint in fit.checkpoints:
             begin = time.perf_counter()

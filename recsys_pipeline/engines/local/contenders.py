@@ -1,24 +1,32 @@
 """The models that an evaluation compares, each trained on what a split leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
-from recsys_pipeline.core.blending import by_blend
-from recsys_pipeline.core.evaluation import BLEND, LEAKING, POPULARITY, TUNED
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
+from recsys_pipeline.core.blending import Blend, by_blend
+from recsys_pipeline.core.evaluation import (
+    BLEND,
+    KNN_BM25,
+    KNN_COSINE,
+    LEAKING,
+    NOTEBOOK,
+    POPULARITY,
+    REPEAT_CONSUMPTION,
+    TUNED,
+)
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, Hyperparameters
-from recsys_pipeline.core.interactions import Interactions
-from recsys_pipeline.core.ranking import Factors, Scorer
-from recsys_pipeline.core.results import Winner
-from recsys_pipeline.core.scorers import by_popularity, by_repeat_consumption
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.ranking import Factors, Lister, lists_by
 from recsys_pipeline.engines.local.neighbours import Neighbours, by_neighbours
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
-from recsys_pipeline.engines.local.training import train_to_the_end
+from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.engines.local.training import Trainer, train_to_the_end
 
-NOTEBOOK = "notebook's ALS"
-REPEAT_CONSUMPTION = "repeat consumption"
-_NEIGHBOURS = {Neighbours.bm25: "item-kNN, BM25", Neighbours.cosine: "item-kNN, cosine"}
+_NEIGHBOURS = {KNN_BM25: Neighbours.bm25, KNN_COSINE: Neighbours.cosine}
 # The notebook's model before its grid search.
 NOTEBOOK_HYPERPARAMETERS = Hyperparameters(
     factors=64, regularization=0.05, alpha=20.0, iterations=15, bm25_K1=100.0, bm25_B=0.8
@@ -32,55 +40,104 @@ class Contender(NamedTuple):
 
     Attributes:
         name: for people.
-        scorer: scores of all items.
+        lister: its lists; None where only the ranks are of interest.
         factors: where the scores are products of factors.
     """
 
     name: str
-    scorer: Scorer
+    lister: Lister | None
     factors: Factors | None = None
 
 
-class Contenders:
-    """Trains them; the tuned model comes first."""
+class Contest(NamedTuple):
+    """What the models are made of, but for the data.
 
-    def __init__(self, interactions: Interactions, winner: Winner, n_neighbours: int) -> None:
-        self._interactions, self._winner, self._n_neighbours = interactions, winner, n_neighbours
-        self._tuned = winner.hyperparameters.replace(strengths=TUNED_STRENGTHS)
-        self._trainer = trainer_for(Solver(winner.solver))
-        self._notebook_trainer = trainer_for(Solver.implicit)
+    Attributes:
+        tuned: the winner's hyperparameters, with the mapping `TUNED_STRENGTHS`.
+        solver: of the winner.
+        blend: weights of the blend, where there is one.
+        target_events: events that count for popularity.
+        n_neighbours: of each item that count in the item-kNN models.
+        k: length of the lists.
+    """
 
-    def trained_on(self, split: Split, seed: int) -> Iterator[Contender]:
-        """Each model trained on what the split leaves; weights are those of the training data alone."""
-        tuned = self._train(split, self._tuned, seed)
-        yield Contender(TUNED, tuned.scorer(), tuned)
-        if self._winner.blend:
-            history = self._interactions.history(split.events)
-            yield Contender(BLEND, by_blend(self._winner.blend, tuned, history))
-        popularity = self._interactions.target_popularity(split.events)
-        training = split.training[DEFAULT_STRENGTHS]
-        left = split.training_strengths[DEFAULT_STRENGTHS]
-        strengths = left[left > 0]
-        if _may_be_repeated(split):
-            yield Contender(REPEAT_CONSUMPTION, by_repeat_consumption(training, strengths, popularity))
-        for kind, name in _NEIGHBOURS.items():
-            user_items = training.user_items(strengths)
-            yield Contender(name, by_neighbours(user_items, kind, self._n_neighbours))
-        notebook = self._train(split, NOTEBOOK_HYPERPARAMETERS, seed)
-        yield Contender(NOTEBOOK, notebook.scorer(), notebook)
-        yield Contender(POPULARITY, by_popularity(popularity))
-        if self._tuned.weighting != NO_WEIGHTING:
-            leaking = self._train(replace(split, weigh_all=True), self._tuned, seed)
-            yield Contender(LEAKING, leaking.scorer(), leaking)
+    tuned: Hyperparameters
+    solver: Solver
+    blend: Blend | None
+    target_events: list[str]
+    n_neighbours: int
+    k: int
 
-    def _train(self, split: Split, hyperparameters: Hyperparameters, seed: int) -> Factors:
-        is_notebook = hyperparameters == NOTEBOOK_HYPERPARAMETERS
-        trainer = self._notebook_trainer if is_notebook else self._trainer
-        return train_to_the_end(trainer, split.user_items(hyperparameters), hyperparameters, seed).factors
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        blend = self.blend._asdict() if self.blend else None
+        return {
+            **self._asdict(),
+            "tuned": self.tuned.as_dict(),
+            "solver": self.solver.value,
+            "blend": blend,
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """From what `as_dict` gave."""
+        made = {
+            "tuned": Hyperparameters(**values["tuned"]),
+            "solver": Solver(values["solver"]),
+            "blend": Blend.from_mapping(values["blend"]) if values["blend"] else None,
+        }
+        return cls(**{**values, **made})
+
+    def trained(
+        self, name: str, split: Split, seed: int, trainer_of: Callable[[Solver], Trainer]
+    ) -> Iterator[Contender]:
+        """The model of this name, trained on what the split leaves; with the tuned one its blend, if any.
+
+        Args:
+            name: one of those in `core.evaluation`.
+            split: weights are those of its training data alone, but for the model that shows what that
+                changes.
+            seed: of the random start.
+            trainer_of: who trains, by solver.
+        """
+        if name == TUNED:
+            yield from self._tuned(split, seed, trainer_of(self.solver))
+        elif name == LEAKING:
+            leaking = replace(split, weigh_all=True)
+            leaked = _by_factors(name, leaking, self.tuned, seed, trainer_of(self.solver))
+            # It shows what the order of two steps changes, and is no model to recommend by.
+            yield leaked._replace(lister=None)
+        elif name == NOTEBOOK:
+            yield _by_factors(name, split, NOTEBOOK_HYPERPARAMETERS, seed, trainer_of(self.solver))
+        elif name == POPULARITY:
+            yield Contender(name, by_popularity(split.target_popularity(self.target_events)))
+        elif name == REPEAT_CONSUMPTION:
+            popularity = split.target_popularity(self.target_events)
+            training = split.training[DEFAULT_STRENGTHS]
+            yield Contender(name, by_repeat_consumption(training, _strengths_of(split), popularity))
+        else:
+            user_items = split.training[DEFAULT_STRENGTHS].user_items(_strengths_of(split))
+            lister = by_neighbours(user_items, _NEIGHBOURS[name], self.n_neighbours, num_threads=1)
+            yield Contender(name, lister)
+
+    def _tuned(self, split: Split, seed: int, trainer: Trainer) -> Iterator[Contender]:
+        tuned = _by_factors(TUNED, split, self.tuned, seed, trainer)
+        yield tuned
+        if self.blend:
+            assert tuned.factors
+            scorer = by_blend(self.blend, tuned.factors, split.history(self.target_events))
+            yield Contender(BLEND, lists_by(scorer))
 
 
-def _may_be_repeated(split: Split) -> bool:
-    """Whether something that a user has interacted with may be recommended to them again."""
-    training = split.training[DEFAULT_STRENGTHS]
-    excluded = split.exclusions.positions_of(training.user_of_interaction, training.indices)
-    return bool((excluded < 0).any())
+def _by_factors(
+    name: str, split: Split, hyperparameters: Hyperparameters, seed: int, trainer: Trainer
+) -> Contender:
+    user_items = split.user_items(hyperparameters)
+    factors = train_to_the_end(trainer, user_items, hyperparameters, seed).factors
+    return Contender(name, factors.lister(), factors)
+
+
+def _strengths_of(split: Split) -> NDArray[np.float64]:
+    """(n_training_interactions,) the strengths as the feedback has them."""
+    left = split.training_strengths[DEFAULT_STRENGTHS]
+    return left[left > 0]

@@ -19,12 +19,21 @@ from recsys_pipeline.core.interactions import Interactions, Tables
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
-from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchMethod, SearchPlan
+from recsys_pipeline.engines.engine import (
+    Evaluated,
+    EvaluationPlan,
+    Finished,
+    PreparedSearch,
+    SearchMethod,
+    SearchPlan,
+)
 from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.evaluating import evaluate
+from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
-from recsys_pipeline.engines.local.pool import Patience, WorkerPool
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
-from recsys_pipeline.engines.local.training import train_to_the_end
+from recsys_pipeline.engines.local.pool import Patience
+from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for, trains_as_implicit
+from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
 
 
 class LocalEngine:
@@ -43,7 +52,6 @@ class LocalEngine:
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
-        trainer_for(solver)
         splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
         return LocalSearch(interactions, splits, plan)
 
@@ -66,6 +74,12 @@ class LocalEngine:
             state.seconds,
         )
 
+    def evaluate(
+        self, bm25_matrix: Tables, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
+    ) -> Evaluated:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return evaluate(Interactions.from_tables(bm25_matrix), held_out, plan, report)
+
 
 def require_positive_weights(interactions: Interactions) -> None:
     """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
@@ -78,7 +92,8 @@ class LocalSearch:
 
     def __init__(self, interactions: Interactions, splits: list[Split], plan: SearchPlan) -> None:
         self._interactions, self._splits, self._plan = interactions, splits, plan
-        self.workers = plan.workers or usable_cores()
+        # A device does one fit at a time.
+        self.workers = 1 if Solver(plan.solver) is Solver.gpu else plan.workers or usable_cores()
 
     @cached_property
     def content(self) -> Mapping[str, str]:
@@ -92,7 +107,7 @@ class LocalSearch:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         plan = self._plan
         patience = Patience(at_most=plan.most_silent_seconds)
-        with WorkerPool(self._splits, Solver(plan.solver), plan.seed, self.workers, patience) as pool:
+        with FitPool(self._splits, Solver(plan.solver), plan.seed, self.workers, patience) as pool:
 
             def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
                 for result in pool.run(tasks):
@@ -106,6 +121,16 @@ class LocalSearch:
             else:
                 yield from exhaustive(plan.trials, finished, run)
 
+    def reference(self, hyperparameters: Hyperparameters) -> TrialResult | None:
+        """See `recsys_pipeline.engines.engine.PreparedSearch`."""
+        plan = self._plan
+        if Solver(plan.solver) is Solver.implicit or not trains_as_implicit(hyperparameters):
+            return None
+        patience = Patience(at_most=plan.most_silent_seconds)
+        with FitPool(self._splits, Solver.implicit, plan.seed, 1, patience) as pool:
+            (result,) = pool.run([Task(fit) for fit in fits_for([hyperparameters])])
+        return result
+
     def fit_blend(self, hyperparameters: Hyperparameters) -> Blend | None:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         split, seed = self._splits[0], self._plan.seed
@@ -113,7 +138,7 @@ class LocalSearch:
         state = train_to_the_end(trainer, split.user_items(hyperparameters), hyperparameters, seed)
         return fit_blend(
             state.factors.scorer(),
-            self._interactions.history(split.events),
+            split.history(self._interactions.rules.target_events),
             split.exclusions,
             split.users[split.can_be_hit],
             split.items[split.can_be_hit],

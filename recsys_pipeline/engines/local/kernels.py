@@ -1,11 +1,12 @@
 """The loops of the batched solver, compiled by numba; imported only when that solver is used."""
 
 import numpy as np
-from numba import njit
 from numpy import float32
 
+from recsys_pipeline.core.compiled import compiled
+
 # Sums may be taken in any order, so that the loops run on vector instructions; NaN stays NaN.
-_compiled = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 # Where implicit's conjugate gradient stops: the squared residual is this small.
 _CONVERGED = 1e-20
@@ -14,7 +15,7 @@ _CONVERGED = 1e-20
 _APART = 256
 
 
-@_compiled
+@compiled(fastmath=_FASTMATH)
 def solve_rows(indptr, indices, confidence, fixed, spectrum, unobserved, ridge, n_steps, solved):  # type: ignore[no-untyped-def]
     """Take the conjugate-gradient steps of every row of `solved`, in place; rows without any become zero.
 
@@ -71,7 +72,7 @@ def solve_rows(indptr, indices, confidence, fixed, spectrum, unobserved, ridge, 
                 direction[k] = residual[k] + turn * direction[k]
 
 
-@_compiled
+@compiled(fastmath=_FASTMATH)
 def _add_observed(columns, confidence, fixed, unobserved, vector, target, sign, out):  # type: ignore[no-untyped-def]
     """Add to `out`, over the interactions, (target * c + sign * (c - unobserved) * y . vector) * y."""
     n_factors = len(vector)
@@ -103,3 +104,10 @@ def _add_observed(columns, confidence, fixed, unobserved, vector, target, sign, 
         score = target * c + sign * (c - unobserved) * score
         for k in range(n_factors):
             out[k] += score * y[k]
+
+
+def compile_all() -> None:
+    """Compile the loops for the types that they get, or read the machine code that is kept."""
+    matrix = np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    factors, of_factors = np.zeros((1, 1), np.float32), np.zeros(1, np.float32)
+    solve_rows(*matrix, factors, of_factors, float32(1), of_factors, 1, factors)

@@ -9,8 +9,11 @@ from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from recsys_pipeline.core.ranking import Scorer
-from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.core.baselines import sparse_lists
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import Lister
+
+_USERS_AT_ONCE = 1024
 
 
 class Neighbours(Enum):
@@ -20,16 +23,17 @@ class Neighbours(Enum):
     cosine = "cosine"
 
 
-def by_neighbours(user_items: csr_matrix, kind: Neighbours, n_neighbours: int) -> Scorer:
+def by_neighbours(user_items: csr_matrix, kind: Neighbours, n_neighbours: int, num_threads: int) -> Lister:
     """Sum over the user's items of strength times similarity; an item like none of them is not recommended.
 
     Args:
         user_items: strengths of the training interactions.
         kind: of the similarity.
         n_neighbours: of each item that count.
+        num_threads: of `implicit`, for the similarities.
     """
     recommender = BM25Recommender if kind is Neighbours.bm25 else CosineRecommender
-    model = recommender(K=n_neighbours, num_threads=usable_cores())
+    model = recommender(K=n_neighbours, num_threads=num_threads)
     with warnings.catch_warnings():
         # It warns that it has to convert a matrix of its own making.
         warnings.simplefilter("ignore", ParameterWarning)
@@ -37,9 +41,12 @@ def by_neighbours(user_items: csr_matrix, kind: Neighbours, n_neighbours: int) -
         model.fit(user_items.copy(), show_progress=False)
     similarity = model.similarity
 
-    def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = (user_items[users] @ similarity).toarray().astype(np.float32)
-        scores[scores <= 0] = -np.inf
-        return scores
+    def lister(users: NDArray[np.int32], exclusions: Pattern, k: int) -> NDArray[np.int32]:
+        lists = np.empty((len(users), k), dtype=np.int32)
+        for first in range(0, len(users), _USERS_AT_ONCE):
+            block = users[first : first + _USERS_AT_ONCE]
+            scores = (user_items[block] @ similarity).astype(np.float32)
+            lists[first : first + len(block)] = sparse_lists(scores, block, exclusions, k)
+        return lists
 
-    return scorer
+    return lister

@@ -1,4 +1,4 @@
-"""The processes of the search.
+"""The worker processes of this machine.
 
 Processes, not threads: on the bundled sample's 32 fits two threads took 56 s of wall and 110 s of CPU time,
 where one thread takes 53 s of each, for OpenBLAS serialises the many small calls that `implicit` makes; two
@@ -14,25 +14,46 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
 
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.metrics import Scores
-from recsys_pipeline.core.ranks import unpacked_ranks
-from recsys_pipeline.core.search import TrialResult
-from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.scratch import scratch_folder
-from recsys_pipeline.engines.local.solvers import Solver
-from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline.engines.local.worker import share
 
-_STATES = "states"
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
 _SHOWN_OF_STDERR = 300
 _POLL_SECONDS = 0.5
 _MOST_SECONDS_TO_DIE = 10
+
+
+class Job(Protocol[R_co]):
+    """What one worker does at a time, and how its answers are read."""
+
+    @property
+    def size(self) -> float:
+        """Large jobs go first."""
+        ...
+
+    def message(self) -> Mapping[str, Any]:
+        """What the worker is told, as JSON."""
+        ...
+
+    def work_until_answer(self, n_answers: int) -> float:
+        """How much it does from one answer to the next, in a unit of the caller's; 0 where nobody knows."""
+        ...
+
+    def result(self, n_answers: int, message: Mapping[str, Any]) -> R_co:
+        """What the next answer says, after so many."""
+        ...
+
+    def failures(self, n_answers: int, reason: str) -> Iterator[R_co]:
+        """What is missing after so many answers."""
+        ...
 
 
 class Patience(NamedTuple):
@@ -69,8 +90,8 @@ class _Worker:
                 env=environment,
             )
         self._unfinished = b""
-        self.task: Task | None = None
-        self.answered: set[int] = set()
+        self.job: Job[Any] | None = None
+        self.n_answers = 0
         self.silent_since = time.monotonic()
 
     @property
@@ -92,11 +113,8 @@ class _Worker:
         return lines
 
     def work_until_next_answer(self) -> float:
-        """Factors times iterations until it should say something."""
-        assert self.task
-        done = max(self.answered, default=0)
-        coming = [n for n in self.task.fit.checkpoints if n > done]
-        return float(self.task.fit.longest.width * ((coming or [done + 1])[0] - done))
+        assert self.job
+        return self.job.work_until_answer(self.n_answers)
 
     def cause_of_death(self) -> str:
         code = self.process.wait()
@@ -124,24 +142,23 @@ class WorkerPool:
     def __init__(
         self,
         splits: Sequence[Split],
-        solver: Solver,
-        seed: int,
         n_workers: int,
         patience: Patience | None = None,
+        *,
+        events: bool = False,
     ) -> None:
-        """Workers start when there is work for them."""
-        self._splits, self._solver, self._seed, self._n_workers = splits, solver, seed, n_workers
+        """Workers start when there is work for them; `events` tells them which events the splits leave."""
+        self._splits, self._n_workers, self._events = splits, n_workers, events
         self._patience = patience or Patience()
-        # Of the slowest answer so far, by factors times iterations.
+        # Of the slowest answer so far, by the jobs' unit of work.
         self._seconds_per_work = 0.0
         self._workers: list[_Worker] = []
         self._n_started = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._folder = stack.enter_context(scratch_folder())
-            (self._folder / _STATES).mkdir()
-            share(self._splits, self._folder)
+            self.folder = stack.enter_context(scratch_folder())
+            share(self._splits, self.folder, events=self._events)
             self._stack = stack.pop_all()
         return self
 
@@ -150,20 +167,16 @@ class WorkerPool:
             worker.stop()
         self._stack.close()
 
-    def forget(self, fit: Fit) -> None:
-        """Remove the state that was kept of a fit."""
-        self._state_of(fit).unlink(missing_ok=True)
+    def do(self, jobs: Sequence[Job[R]]) -> Iterator[R]:
+        """Do the jobs, large ones first; yield each result as it comes.
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[TrialResult]:
-        """Do the fits, large ones first; yield the result of each trial as it comes.
-
-        A trial that fails, or whose worker dies, is a result without scores; a dead worker is replaced.
+        A job that fails, or whose worker dies, has failures for what is missing; a dead worker is replaced.
         """
-        waiting = deque(sorted(tasks, key=_size, reverse=True))
+        waiting = deque(sorted(jobs, key=lambda job: job.size, reverse=True))
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
-            while waiting or any(worker.task for worker in self._workers):
+            while waiting or any(worker.job for worker in self._workers):
                 while waiting and (idle := self._idle(selector)):
                     self._assign(idle, waiting.popleft())
                 # Dagster terminates a run by a signal from a thread of the run's own process, which wakes
@@ -176,7 +189,7 @@ class WorkerPool:
                         continue
                     for line in lines:
                         yield from self._read(worker, json.loads(line))
-                for worker in [worker for worker in self._workers if worker.task]:
+                for worker in [worker for worker in self._workers if worker.job]:
                     silent = time.monotonic() - worker.silent_since
                     expected = self._seconds_per_work * worker.work_until_next_answer()
                     if silent > self._patience.limit(expected):
@@ -187,71 +200,45 @@ class WorkerPool:
                         )
 
     def _idle(self, selector: selectors.BaseSelector) -> _Worker | None:
-        """A worker without a task, started if need be; None while all are at work."""
-        for worker in [worker for worker in self._workers if worker.task is None]:
+        """A worker without a job, started if need be; None while all are at work."""
+        for worker in [worker for worker in self._workers if worker.job is None]:
             if worker.process.poll() is None:
                 return worker
-            # It died since its last task, which fails no trial.
+            # It died since its last job, which fails none.
             list(self._end(worker, selector, ""))
         return self._start(selector) if len(self._workers) < self._n_workers else None
 
-    def _end(self, worker: _Worker, selector: selectors.BaseSelector, reason: str) -> Iterator[TrialResult]:
+    def _end(self, worker: _Worker, selector: selectors.BaseSelector, reason: str) -> Iterator[Any]:
         selector.unregister(worker.output)
         self._workers.remove(worker)
         worker.stop()
-        yield from _failed(worker, reason)
+        if worker.job:
+            yield from worker.job.failures(worker.n_answers, reason)
 
     def _start(self, selector: selectors.BaseSelector) -> _Worker:
-        worker = _Worker(self._folder, self._n_started)
+        worker = _Worker(self.folder, self._n_started)
         self._n_started += 1
         self._workers.append(worker)
         selector.register(worker.output, selectors.EVENT_READ, worker)
         return worker
 
-    def _state_of(self, fit: Fit) -> Path:
-        name = "-".join(str(value) for value in fit.trial(0).as_dict().values())
-        return self._folder / _STATES / f"{name.replace('/', '')}.npz"
-
-    def _assign(self, worker: _Worker, task: Task) -> None:
-        worker.task, worker.answered, worker.silent_since = task, set(), time.monotonic()
-        state = self._state_of(task.fit)
-        message = {
-            "trial": task.fit.longest.as_dict(),
-            "checkpoints": task.fit.checkpoints,
-            "seed": self._seed,
-            "solver": self._solver.value,
-            "resume": str(state) if task.resume and state.exists() else None,
-            "keep": str(state) if task.keep else None,
-        }
+    def _assign(self, worker: _Worker, job: Job[Any]) -> None:
+        worker.job, worker.n_answers, worker.silent_since = job, 0, time.monotonic()
         with suppress(BrokenPipeError):  # it died; the end of its output says so
-            worker.input.write(json.dumps(message).encode() + b"\n")
+            worker.input.write(json.dumps(job.message()).encode() + b"\n")
             worker.input.flush()
 
-    def _read(self, worker: _Worker, message: dict[str, Any]) -> Iterator[TrialResult]:
-        assert worker.task
+    def _read(self, worker: _Worker, message: dict[str, Any]) -> Iterator[Any]:
+        assert worker.job
         if "done" in message:
-            worker.task = None
+            worker.job = None
         elif "failure" in message:
-            yield from _failed(worker, message["failure"])
-            worker.task = None
+            yield from worker.job.failures(worker.n_answers, message["failure"])
+            worker.job = None
         else:
             now = time.monotonic()
-            pace = (now - worker.silent_since) / worker.work_until_next_answer()
-            self._seconds_per_work = max(self._seconds_per_work, pace)
+            if work := worker.work_until_next_answer():
+                self._seconds_per_work = max(self._seconds_per_work, (now - worker.silent_since) / work)
             worker.silent_since = now
-            worker.answered.add(message["iterations"])
-            trial = worker.task.fit.trial(message["iterations"])
-            ranks = unpacked_ranks(message["ranks"])
-            yield TrialResult(trial, Scores(**message["scores"]), message["fit_seconds"], ranks=ranks)
-
-
-def _size(task: Task) -> int:
-    return task.fit.longest.width * len(task.fit.checkpoints)
-
-
-def _failed(worker: _Worker, reason: str) -> Iterator[TrialResult]:
-    """The trials of the worker's task that have no answer yet, as failures."""
-    if worker.task:
-        for iterations in worker.task.fit.checkpoints:
-            if iterations not in worker.answered:
-                yield TrialResult(worker.task.fit.trial(iterations), None, float("nan"), reason)
+            yield worker.job.result(worker.n_answers, message)
+            worker.n_answers += 1

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Dimension, Hyperparameters
 from recsys_pipeline.engines.local.batched import BatchedTrainer
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
+from recsys_pipeline.engines.local.gpu_als import MOST_FACTORS, GpuTrainer, require_device
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.training import Trainer
 
@@ -15,41 +16,65 @@ from recsys_pipeline.engines.local.training import Trainer
 class Solver(Enum):
     """Who solves ALS."""
 
-    implicit = "implicit"
     batched = "batched"
+    implicit = "implicit"
+    gpu = "gpu"
 
 
 def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
     """The trainer of a solver; `num_threads` is for `implicit` alone, 0 takes all usable cores.
 
     Raises:
-        InputError: the solver's package is not installed.
+        InputError: the solver needs a device that is not there.
     """
-    return Ensemble(
-        BatchedTrainer() if solver is Solver.batched else ImplicitTrainer(num_threads or usable_cores())
-    )
+    if solver is Solver.gpu:
+        return Ensemble(GpuTrainer())
+    if solver is Solver.batched:
+        return Ensemble(BatchedTrainer())
+    return Ensemble(ImplicitTrainer(num_threads or usable_cores()))
+
+
+def trains_as_implicit(trial: Hyperparameters) -> bool:
+    """Whether `implicit` can train this configuration too."""
+    return _beyond_implicit(trial) is None
 
 
 def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
     """Refuse what a solver cannot do.
 
     Raises:
-        InputError: `implicit` is asked for a value that only `batched` can train.
+        InputError: a solver of `implicit` is asked for a value that only `batched` can train, or the solver
+            needs a device that is not there.
     """
-    if solver is not Solver.implicit:
+    if solver is Solver.batched:
         return
+    if solver is Solver.gpu:
+        require_device()
     for trial in trials:
-        for dimension in DIMENSIONS:
-            value = getattr(trial, dimension.name)
-            if dimension.of_implicit not in (None, value):
-                raise InputError(
-                    f"solver `implicit` trains {dimension.name} {dimension.of_implicit!r} alone, and "
-                    f"{value!r} is asked for. Choose solver `batched`, or leave {dimension.name} out."
-                )
+        if dimension := _beyond_implicit(trial):
+            raise InputError(
+                f"solver `{solver.value}` trains {dimension.name} {dimension.of_implicit!r} alone, and "
+                f"{getattr(trial, dimension.name)!r} is asked for. Choose solver `batched`, or leave "
+                f"{dimension.name} out."
+            )
+        if solver is Solver.gpu and trial.factors > MOST_FACTORS:
+            raise InputError(
+                f"solver `gpu` trains at most {MOST_FACTORS} factors, and {trial.factors} are asked for. "
+                "Choose solver `batched`, or an ensemble of smaller models."
+            )
+
+
+def _beyond_implicit(trial: Hyperparameters) -> Dimension | None:
+    for dimension in DIMENSIONS:
+        if dimension.of_implicit not in (None, getattr(trial, dimension.name)):
+            return dimension
+    return None
 
 
 def nearest_solvable(solver: Solver, trial: Hyperparameters) -> Hyperparameters:
     """The trial with those values replaced that the solver cannot train."""
     if solver is Solver.batched:
         return trial
+    if solver is Solver.gpu:
+        trial = trial.replace(factors=min(trial.factors, MOST_FACTORS))
     return trial.replace(**{d.name: d.of_implicit for d in DIMENSIONS if d.of_implicit is not None})

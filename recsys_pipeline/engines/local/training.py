@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from implicit.utils import check_random_state
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -60,6 +61,15 @@ class Checkpoint(NamedTuple):
     def factors(self) -> Factors:
         """The model of this state."""
         return Factors(self.user_factors, self.item_factors)
+
+
+def random_start(
+    shape: tuple[int, int], factors: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The factors of users and items that a fit begins with: `implicit`'s on the CPU, for every solver."""
+    rng = check_random_state(seed)
+    users, items = (rng.random((n_rows, factors), dtype=np.float32) * np.float32(0.01) for n_rows in shape)
+    return users, items
 
 
 class Trainer(Protocol):

@@ -1,4 +1,4 @@
-"""One process of the search: reads tasks from standard input, writes results to standard output.
+"""One process of the search: reads jobs from standard input, writes results to standard output.
 
     python -m recsys_pipeline.engines.local.worker FOLDER
 
@@ -12,9 +12,9 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,17 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranks import packed_ranks
+from recsys_pipeline.engines.local.compiling import ready
+from recsys_pipeline.engines.local.contenders import Contest
+from recsys_pipeline.engines.local.measuring import measure
 from recsys_pipeline.engines.local.solvers import Solver, trainer_for
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer, score_fit
 
 _ARRAYS = ("strengths", "training_strengths")
 
 
-def share(splits: Sequence[Split], folder: Path) -> None:
-    """Write the splits for `mapped`; what only other stages need of them, the events, is left out."""
+def share(splits: Sequence[Split], folder: Path, *, events: bool = False) -> None:
+    """Write the splits for `mapped`; which events they leave only where somebody asks for them."""
     files: dict[int, str] = {}
 
     def save(array: NDArray[Any]) -> str:
@@ -65,6 +68,8 @@ def share(splits: Sequence[Split], folder: Path) -> None:
             "training": {name: save_pattern(pattern) for name, pattern in split.training.items()},
             "exclusions": save_pattern(split.exclusions),
             "weigh_all": split.weigh_all,
+            "may_repeat": split.may_repeat,
+            "events": {name: save(array) for name, array in split.events.items()} if events else {},
         }
         for split in splits
     ]
@@ -91,7 +96,9 @@ def mapped(folder: Path) -> list[Split]:
             **{name: {mapping: array(file) for mapping, file in saved[name].items()} for name in _ARRAYS},
             training={name: pattern(each) for name, each in saved["training"].items()},
             exclusions=pattern(saved["exclusions"]),
+            events={name: array(file) for name, file in saved["events"].items()},
             weigh_all=saved["weigh_all"],
+            may_repeat=saved["may_repeat"],
         )
         for saved in json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     ]
@@ -112,6 +119,7 @@ def _load_states(path: str) -> list[Checkpoint]:
 
 def _save_states(path: str, states: list[Checkpoint]) -> None:
     # Whole or not at all: a killed worker's successor may read it.
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     half_written = f"{path}.{os.getpid()}.tmp.npz"
     arrays = {
         f"{name}{number}": value
@@ -123,52 +131,87 @@ def _save_states(path: str, states: list[Checkpoint]) -> None:
 
 
 def _perform(
-    task: dict[str, Any], splits: Sequence[Split], trainers: dict[str, Trainer], answer: TextIO
+    job: dict[str, Any],
+    splits: Sequence[Split],
+    folder: Path,
+    trainers: dict[Solver, Trainer],
+    say: Callable[..., None],
 ) -> None:
-    def say(**message: Any) -> None:
-        answer.write(json.dumps(message) + "\n")
-        answer.flush()
+    def trainer(solver: Solver) -> Trainer:
+        if solver not in trainers:
+            trainers[solver] = trainer_for(solver, num_threads=1)
+        return trainers[solver]
 
-    fit = Fit(Hyperparameters(**task["trial"]), tuple(task["checkpoints"]))
     try:
-        solver = task["solver"]
-        trainer = trainers.setdefault(solver, trainer_for(Solver(solver), num_threads=1))
-        resumed = _load_states(task["resume"]) if task["resume"] else None
-        for result, states in score_fit(splits, fit, trainer, task["seed"], resumed):
-            if task["keep"]:
-                _save_states(task["keep"], states)
-            say(
-                iterations=result.hyperparameters.iterations,
-                scores=result.scores._asdict() if result.scores else None,
-                ranks=packed_ranks(result.ranks),
-                fit_seconds=result.fit_seconds,
-            )
+        if "measure" in job:
+            _measure(job, splits, folder, trainer, say)
+        else:
+            _fit(job, splits, trainer, say)
     except MemoryError as error:
         say(failure=f"out of memory: {error}")
-    except Exception as error:  # whatever goes wrong in one trial must not end the search
+    except Exception as error:  # whatever goes wrong in one job must not end the others
         say(failure=f"{type(error).__name__}: {error}")
     else:
         say(done=True)
 
 
+def _fit(
+    job: dict[str, Any],
+    splits: Sequence[Split],
+    trainer: Callable[[Solver], Trainer],
+    say: Callable[..., None],
+) -> None:
+    fit = Fit(Hyperparameters(**job["trial"]), tuple(job["checkpoints"]))
+    resumed = _load_states(job["resume"]) if job["resume"] else None
+    for result, states in score_fit(splits, fit, trainer(Solver(job["solver"])), job["seed"], resumed):
+        if job["keep"]:
+            _save_states(job["keep"], states)
+        say(
+            scores=result.scores._asdict() if result.scores else None,
+            ranks=packed_ranks(result.ranks),
+            fit_seconds=result.fit_seconds,
+        )
+
+
+def _measure(
+    job: dict[str, Any],
+    splits: Sequence[Split],
+    folder: Path,
+    trainer: Callable[[Solver], Trainer],
+    say: Callable[..., None],
+) -> None:
+    ready("recsys_pipeline.core.selection")
+    split, contest = splits[job["split"]], Contest.from_mapping(job["contest"])
+    contenders = contest.trained(job["measure"], split, job["seed"], trainer)
+    for contender, file in zip(contenders, job["ranks"], strict=True):
+        ranks, lists = measure(contender, split, contest.k)
+        np.save(folder / file, ranks, allow_pickle=False)
+        say(lists=lists._asdict() if lists else None)
+
+
 def main(folder: str) -> None:
-    """Perform the tasks until standard input ends."""
+    """Perform the jobs until standard input ends."""
     # Whatever prints goes to standard error; the answers have the real standard output to themselves.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in sys.stdin:
-            tasks.put(line)
+            jobs.put(line)
         # The parent is gone, or wants no more; nothing here is worth finishing.
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
     splits = mapped(Path(folder))
-    trainers: dict[str, Trainer] = {}
+    trainers: dict[Solver, Trainer] = {}
+
+    def say(**message: Any) -> None:
+        answer.write(json.dumps(message) + "\n")
+        answer.flush()
+
     while True:
-        _perform(json.loads(tasks.get()), splits, trainers, answer)
+        _perform(json.loads(jobs.get()), splits, Path(folder), trainers, say)
 
 
 if __name__ == "__main__":

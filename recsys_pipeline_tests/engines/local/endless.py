@@ -15,8 +15,8 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.pool import WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Fit
 
@@ -48,10 +48,10 @@ def main(*, interrupted):
     terminated.
     """
     fits = [ENDLESS, Fit(ENDLESS.longest.replace(alpha=6.0), ENDLESS.checkpoints)]
-    with WorkerPool(splits(400, 600), Solver.implicit, seed=5, n_workers=2) as pool:
+    with FitPool(splits(400, 600), Solver.implicit, seed=5, n_workers=2) as pool:
         running = pool.run([Task(fit) for fit in fits])
         next(running), next(running)
-        print(pool._folder, *(worker.process.pid for worker in pool._workers), flush=True)  # noqa: T201
+        print(pool.folder, *(worker.process.pid for worker in pool._workers), flush=True)  # noqa: T201
         if interrupted:
             threading.Timer(0.1, _interrupt).start()
         list(running)

@@ -1,6 +1,5 @@
 """The batched solver: `implicit`'s path where it can follow it, the exact solution, and a falling loss."""
 
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -9,9 +8,10 @@ import pytest
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import ALPHA_W, ONE_PLUS_ALPHA_W, Hyperparameters
 from recsys_pipeline.engines.local import batched
-from recsys_pipeline.engines.local.batched import BatchedTrainer, require_numba
+from recsys_pipeline.engines.local.batched import BatchedTrainer
+from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
+from recsys_pipeline.engines.local.solvers import Solver, require_solvable
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline_tests.worlds import pattern_of
 
@@ -145,7 +145,7 @@ def test_gives_the_same_wherever_its_arrays_lie_in_memory(factors):
     for _ in range(300):
         kept = [np.empty(8 * size) for size in rng.integers(1, 50, size=5)]
         solved = start.copy()
-        require_numba().solve_rows(
+        ready("recsys_pipeline.engines.local.kernels").solve_rows(
             *(user_items.indptr, user_items.indices, user_items.data, fixed.copy()),
             *(ones, np.float32(1), ridge, 3, solved),
         )
@@ -161,14 +161,6 @@ def test_leaves_its_input_as_it_was():
     last_state(BatchedTrainer(), user_items, TRIAL)
 
     assert (user_items != before).nnz == 0
-
-
-def test_a_missing_numba_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "recsys_pipeline.engines.local.kernels", raising=False)
-
-    with pytest.raises(InputError, match=r"needs numba: .* install -e '\.\[fast\]'"):
-        trainer_for(Solver.batched)
 
 
 @pytest.mark.parametrize(

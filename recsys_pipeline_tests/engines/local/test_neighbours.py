@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from recsys_pipeline.core.ranking import NOTHING
+from recsys_pipeline.engines.local import neighbours
 from recsys_pipeline.engines.local.neighbours import Neighbours, by_neighbours
 from recsys_pipeline_tests.worlds import pattern_of
 
@@ -15,24 +17,36 @@ def matrix():
     )
 
 
-def test_a_score_is_the_sum_of_strength_times_cosine_over_the_users_items():
-    scores = by_neighbours(matrix(), Neighbours.cosine, 4)(np.arange(4, dtype=np.int32))
+def lists(kind, n_neighbours, k=4):
+    everyone = np.arange(4, dtype=np.int32)
+    nothing_excluded = pattern_of([[]] * 4, 4)
+    return by_neighbours(matrix(), kind, n_neighbours, num_threads=1)(everyone, nothing_excluded, k).tolist()
 
+
+def test_the_best_have_the_greatest_sum_of_strength_times_cosine_over_the_users_items():
     unit = STRENGTHS / np.linalg.norm(STRENGTHS, axis=0)
-    expected = STRENGTHS @ (unit.T @ unit)
-    assert scores == pytest.approx(np.where(expected > 0, expected, -np.inf))
+    scores = STRENGTHS @ (unit.T @ unit)
+
+    assert lists(Neighbours.cosine, 4, k=2) == [
+        [item if scores[user, item] > 0 else NOTHING for item in np.argsort(-scores[user], kind="stable")[:2]]
+        for user in range(4)
+    ]
 
 
 @pytest.mark.parametrize("kind", list(Neighbours))
 def test_an_item_like_none_of_the_users_is_not_recommended(kind):
-    (scores,) = by_neighbours(matrix(), kind, 4)(np.array([3], np.int32))
-
-    assert np.isneginf(scores).tolist() == [True, True, True, False]
+    assert lists(kind, 4)[3] == [3, NOTHING, NOTHING, NOTHING]
 
 
 def test_so_many_neighbours_count():
-    everyone = np.arange(4, dtype=np.int32)
-    (only_itself, both) = (by_neighbours(matrix(), Neighbours.cosine, n)(everyone) for n in (1, 4))
+    only_itself, both = lists(Neighbours.cosine, 1), lists(Neighbours.cosine, 4)
 
-    assert np.isneginf(only_itself[2]).tolist() == [False, True, True, True]
-    assert np.isneginf(both[2]).tolist() == [False, False, True, True]
+    assert only_itself[2] == [0, NOTHING, NOTHING, NOTHING]
+    assert both[2] == [0, 1, NOTHING, NOTHING]
+
+
+def test_users_in_blocks_get_the_same_lists(monkeypatch):
+    whole = lists(Neighbours.bm25, 4)
+    monkeypatch.setattr(neighbours, "_USERS_AT_ONCE", 3)
+
+    assert lists(Neighbours.bm25, 4) == whole

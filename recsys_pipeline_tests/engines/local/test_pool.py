@@ -11,9 +11,10 @@ import time
 import pytest
 
 from recsys_pipeline.core.hyperparameters import grid
+from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.pool import Patience, WorkerPool
+from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import Solver, trainer_for
 from recsys_pipeline.engines.local.training import Fit, fits_for, score_fit
 from recsys_pipeline_tests.conftest import PROJECT
@@ -39,7 +40,7 @@ def scores(results):
 @pytest.mark.parametrize("solver", list(Solver))
 def test_gives_what_one_process_gives(solver):
     data = splits()
-    with WorkerPool(data, solver, seed=5, n_workers=2) as pool:
+    with FitPool(data, solver, seed=5, n_workers=2) as pool:
         side_by_side = scores(pool.run([Task(fit) for fit in fits_for(TRIALS)]))
 
     one_by_one = [
@@ -51,7 +52,7 @@ def test_gives_what_one_process_gives(solver):
 def test_a_kept_state_is_taken_up_again():
     data = splits()
     trial = TRIALS[0]
-    with WorkerPool(data, Solver.implicit, seed=5, n_workers=1) as pool:
+    with FitPool(data, Solver.implicit, seed=5, n_workers=1) as pool:
         list(pool.run([Task(Fit(trial.replace(iterations=3), (3,)), keep=True)]))
         (resumed,) = pool.run([Task(Fit(trial.replace(iterations=5), (5,)), resume=True)])
 
@@ -63,7 +64,7 @@ def test_a_trial_that_diverges_is_a_failure_and_the_others_go_on():
     # Weights that overflow in float32.
     bad = TRIALS[0].replace(alpha=1e38)
     data = splits()
-    with WorkerPool(data, Solver.implicit, seed=5, n_workers=2) as pool:
+    with FitPool(data, Solver.implicit, seed=5, n_workers=2) as pool:
         results = list(pool.run([Task(fit) for fit in fits_for([*TRIALS, bad])]))
 
     (failed,) = [result for result in results if result.scores is None]
@@ -74,7 +75,7 @@ def test_a_trial_that_diverges_is_a_failure_and_the_others_go_on():
 
 def test_a_worker_that_dies_without_a_task_fails_no_trial():
     first, *rest = fits_for(TRIALS)
-    with WorkerPool(splits(40, 60), Solver.implicit, seed=5, n_workers=1) as pool:
+    with FitPool(splits(40, 60), Solver.implicit, seed=5, n_workers=1) as pool:
         assert all(result.scores for result in pool.run([Task(first)]))
         pool._workers[0].process.kill()
         pool._workers[0].process.wait()
@@ -84,7 +85,7 @@ def test_a_worker_that_dies_without_a_task_fails_no_trial():
 
 def test_a_dead_worker_is_a_failed_trial_and_is_replaced():
     results = []
-    with WorkerPool(splits(400, 600), Solver.implicit, seed=5, n_workers=1) as pool:
+    with FitPool(splits(400, 600), Solver.implicit, seed=5, n_workers=1) as pool:
         # The large fit goes first; its worker is killed as soon as it has answered once.
         for result in pool.run([Task(fit) for fit in [ENDLESS, *fits_for(TRIALS)]]):
             results.append(result)
@@ -102,7 +103,7 @@ def test_a_worker_that_hangs_is_a_failed_trial_and_is_replaced():
     # By the pace of the first answer, which the start of the process slows, the long one may take a minute.
     short, long = TRIALS[0].replace(factors=1, iterations=1), TRIALS[0].replace(factors=64, iterations=20)
     patience = Patience(multiple=1, at_least=0.5, at_most=1000)
-    with WorkerPool(splits(), Solver.implicit, seed=5, n_workers=1, patience=patience) as pool:
+    with FitPool(splits(), Solver.implicit, seed=5, n_workers=1, patience=patience) as pool:
 
         def results_of(trial):
             return list(pool.run([Task(fit) for fit in fits_for([trial])]))
@@ -132,22 +133,22 @@ def test_how_long_a_worker_may_be_silent(expected, limit):
 def test_what_workers_share_does_not_grow_with_the_weights_that_trials_need(n_settings):
     """A weight vector for each K1 and B at once would be 20 GB at 256 trials and 20 M interactions."""
     trials = [TRIALS[0].replace(bm25_K1=float(n)) for n in range(1, n_settings + 1)]
-    with WorkerPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
+    with FitPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
         list(pool.run([Task(fit) for fit in fits_for(trials)]))
-        size = sum(file.stat().st_size for file in pool._folder.glob("*.npy"))
+        size = sum(file.stat().st_size for file in pool.folder.glob("*.npy"))
 
     assert size < 12_000
 
 
 def test_the_state_of_a_fit_goes_when_it_is_forgotten():
     fit = Fit(TRIALS[0].replace(iterations=3), (3,))
-    with WorkerPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
+    with FitPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
         list(pool.run([Task(fit, keep=True)]))
-        kept = list((pool._folder / "states").iterdir())
+        kept = list((pool.folder / "states").iterdir())
         pool.forget(fit)
 
         assert len(kept) == 1
-        assert not list((pool._folder / "states").iterdir())
+        assert not list((pool.folder / "states").iterdir())
 
 
 def test_running_out_of_memory_is_a_failure_and_the_others_go_on():
@@ -158,7 +159,7 @@ def test_running_out_of_memory_is_a_failure_and_the_others_go_on():
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, limits[1]))
     try:
-        with WorkerPool(data, Solver.implicit, seed=5, n_workers=1) as pool:
+        with FitPool(data, Solver.implicit, seed=5, n_workers=1) as pool:
             results = {
                 result.hyperparameters: result for result in pool.run([Task(fit) for fit in fits_for(trials)])
             }
@@ -171,8 +172,8 @@ def test_running_out_of_memory_is_a_failure_and_the_others_go_on():
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr("recsys_pipeline.engines.local.pool.share", lambda *_: None)
-    with WorkerPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
+    monkeypatch.setattr("recsys_pipeline.engines.local.pool.share", lambda *_, **__: None)
+    with FitPool(splits(), Solver.implicit, seed=5, n_workers=1) as pool:
         results = list(pool.run([Task(fit) for fit in fits_for(TRIALS[:1])]))
 
     assert "ended with code 1" in results[0].failure

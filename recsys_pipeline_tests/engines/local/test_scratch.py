@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.engines.local.pool import WorkerPool
+from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline_tests.worlds import pattern_of
@@ -40,7 +40,7 @@ def test_it_goes_when_the_disk_is_full_before_any_worker_starts(temporary, monke
     pattern = pattern_of([[0, 1, 2]], 3)
     split = Split.leaving_out(pattern, np.ones(3), np.array([1]))
     with pytest.raises(OSError, match="No space left"):
-        WorkerPool([split], Solver.implicit, seed=1, n_workers=1).__enter__()
+        FitPool([split], Solver.implicit, seed=1, n_workers=1).__enter__()
 
     assert not list(temporary.iterdir())
 

@@ -1,0 +1,24 @@
+"""Loops that numba compiles to machine code."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a function at its first call; where possible, keep the machine code for later processes.
+
+    Args:
+        options: of `numba.njit`.
+    """
+
+    def compile_lazily(function: Callable[..., None]) -> Callable[..., None]:
+        try:
+            kept: Callable[..., None] = njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:
+            # Neither the package's folder nor the user's cache folder may be written to.
+            kept = njit(nogil=True, **options)(function)
+        return kept
+
+    return compile_lazily

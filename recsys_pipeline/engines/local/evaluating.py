@@ -1,0 +1,197 @@
+"""An evaluation, its models trained and measured by worker processes, side by side."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy, mean_beyond_accuracy
+from recsys_pipeline.core.columns import ITEM_INDEX, SPLIT, USER_INDEX
+from recsys_pipeline.core.evaluation import (
+    BLEND,
+    IN_ORDER,
+    LEAKING,
+    NOT_MEASURED,
+    NOTEBOOK,
+    REPEAT_CONSUMPTION,
+    TUNED,
+    HeldOutRanks,
+)
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
+from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
+from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contest
+from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.engines.local.pool import Patience, WorkerPool
+from recsys_pipeline.engines.local.solvers import Solver
+
+# A model that trains takes longest.
+_TRAINED = (NOTEBOOK, LEAKING, TUNED)
+
+
+class _Measured(NamedTuple):
+    """What became of a model on a split; without lists where it has none, `failure` says why it failed."""
+
+    split: int
+    model: str
+    ranks: NDArray[np.int64]
+    lists: BeyondAccuracy | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class _MeasureJob:
+    number: int
+    split: int
+    model: str
+    seed: int
+    contest: Contest
+    folder: Path
+
+    @property
+    def models(self) -> list[str]:
+        return [TUNED, BLEND] if self.model == TUNED and self.contest.blend else [self.model]
+
+    @property
+    def size(self) -> float:
+        return len(_TRAINED) - _TRAINED.index(self.model) if self.model in _TRAINED else 0.0
+
+    def message(self) -> Mapping[str, Any]:
+        return {
+            "measure": self.model,
+            "split": self.split,
+            "seed": self.seed,
+            "contest": self.contest.as_dict(),
+            "ranks": [f"ranks{self.number}-{place}.npy" for place in range(len(self.models))],
+        }
+
+    def work_until_answer(self, n_answers: int) -> float:  # noqa: ARG002  # models differ too much
+        return 0.0
+
+    def result(self, n_answers: int, message: Mapping[str, Any]) -> _Measured:
+        file = self.folder / self.message()["ranks"][n_answers]
+        ranks = np.load(file, allow_pickle=False)
+        file.unlink()
+        lists = BeyondAccuracy(**message["lists"]) if message["lists"] else None
+        return _Measured(self.split, self.models[n_answers], ranks, lists)
+
+    def failures(self, n_answers: int, reason: str) -> Iterator[_Measured]:
+        for model in self.models[n_answers:]:
+            yield _Measured(self.split, model, np.empty(0, np.int64), None, reason)
+
+
+def evaluate(
+    interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan, report: Callable[[str], None]
+) -> Evaluated:
+    """See `recsys_pipeline.engines.engine.Engine`."""
+    splits = _splits(interactions, held_out, plan)
+    contest = Contest(
+        tuned=plan.winner.hyperparameters.replace(strengths=TUNED_STRENGTHS),
+        solver=Solver(plan.winner.solver),
+        blend=plan.winner.blend,
+        target_events=list(interactions.rules.target_events),
+        n_neighbours=plan.n_neighbours,
+        k=plan.k,
+    )
+    # A device does one fit at a time.
+    workers = 1 if contest.solver is Solver.gpu else plan.workers or usable_cores()
+    measured: list[_Measured] = []
+    patience = Patience(at_most=plan.most_silent_seconds)
+    with WorkerPool(splits, workers, patience, events=True) as pool:
+        wanted = [
+            (number, model)
+            for number, models in enumerate(plan.models)
+            for model in models
+            if _applies(model, splits[number], contest)
+        ]
+        jobs = [
+            _MeasureJob(n, number, model, plan.seed + number, contest, pool.folder)
+            for n, (number, model) in enumerate(wanted)
+        ]
+        report(f"{len(jobs)} models to measure on {len(splits)} seeds, {workers} workers")
+        for n, each in enumerate(pool.do(jobs), 1):
+            measured.append(each)
+            told = each.failure or f"{len(each.ranks):,} held-out interactions ranked"
+            report(f"{n}: {each.model}, seed {plan.seed + each.split}: {told}")
+    return _put_together(held_out, splits, measured, plan)
+
+
+def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> list[Split]:
+    """The data of each seed."""
+    mappings = {DEFAULT_STRENGTHS: None, TUNED_STRENGTHS: plan.winner.strengths}
+    later = plan.unknown_to_training
+    return interactions.splits(
+        held_out,
+        mappings,
+        weigh_all=False,
+        unknown_to_training=None if later is None else interactions.positions_in(later),
+    )
+
+
+def _applies(model: str, split: Split, contest: Contest) -> bool:
+    """Whether a model says anything on this data."""
+    if model == LEAKING:
+        return contest.tuned.weighting != NO_WEIGHTING
+    return split.may_repeat if model == REPEAT_CONSUMPTION else True
+
+
+def _put_together(
+    held_out: pa.Table, splits: Sequence[Split], measured: Sequence[_Measured], plan: EvaluationPlan
+) -> Evaluated:
+    """The ranks of all splits, in the order of the table of what they hold out.
+
+    Raises:
+        RuntimeError: the tuned model could not be measured.
+    """
+    failures: dict[str, str] = {}
+    for each in measured:
+        if each.failure:
+            failures.setdefault(each.model, f"seed {plan.seed + each.split}: {each.failure}")
+    if TUNED in failures:
+        raise RuntimeError(f"{TUNED} could not be measured: {failures[TUNED]}")
+    ranks: dict[str, NDArray[np.int64]] = {}
+    lists: dict[str, BeyondAccuracy] = {}
+    for model in IN_ORDER:
+        found = {each.split: each for each in measured if each.model == model}
+        if model in failures or not found:
+            continue
+        ranks[model] = np.concatenate(
+            [
+                found[number].ranks if number in found else np.full(len(split.users), NOT_MEASURED)
+                for number, split in enumerate(splits)
+            ]
+        )
+        if of_seeds := [each.lists for each in found.values() if each.lists]:
+            lists[model] = mean_beyond_accuracy(of_seeds)
+    return Evaluated(
+        HeldOutRanks(
+            seed=held_out[SPLIT].to_numpy().astype(np.int64),
+            users=held_out[USER_INDEX].to_numpy(),
+            items=held_out[ITEM_INDEX].to_numpy(),
+            interactions_of_user=np.concatenate([_interactions_of_user(split) for split in splits]),
+            popularity_of_item=np.concatenate([_popularity_of_item(split) for split in splits]),
+            ranks=ranks,
+        ),
+        lists,
+        failures,
+    )
+
+
+def _interactions_of_user(split: Split) -> NDArray[np.int64]:
+    """(n_held_out,) training interactions of the user."""
+    training = split.training[DEFAULT_STRENGTHS]
+    of_users = np.zeros(max(training.n_users, int(split.users.max()) + 1), dtype=np.int64)
+    of_users[: training.n_users] = training.interactions_per_user
+    return of_users[split.users]
+
+
+def _popularity_of_item(split: Split) -> NDArray[np.int64]:
+    """(n_held_out,) training interactions of the item."""
+    training = split.training[DEFAULT_STRENGTHS]
+    popularity = np.bincount(training.indices, minlength=training.n_items)
+    return np.where(split.items < 0, 0, popularity[split.items])

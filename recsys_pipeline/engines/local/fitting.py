@@ -1,0 +1,84 @@
+"""The fits of a search, done by worker processes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.ranks import unpacked_ranks
+from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.engines.local.methods import Task
+from recsys_pipeline.engines.local.pool import Patience, WorkerPool
+from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.engines.local.training import Fit
+
+_STATES = "states"
+
+
+@dataclass(frozen=True)
+class _FitJob:
+    task: Task
+    solver: Solver
+    seed: int
+    state: Path
+
+    @property
+    def size(self) -> float:
+        return self.task.fit.longest.width * len(self.task.fit.checkpoints)
+
+    def message(self) -> Mapping[str, Any]:
+        task = self.task
+        return {
+            "trial": task.fit.longest.as_dict(),
+            "checkpoints": task.fit.checkpoints,
+            "seed": self.seed,
+            "solver": self.solver.value,
+            "resume": str(self.state) if task.resume and self.state.exists() else None,
+            "keep": str(self.state) if task.keep else None,
+        }
+
+    def work_until_answer(self, n_answers: int) -> float:
+        """Factors times iterations."""
+        stops = (0, *self.task.fit.checkpoints)
+        # After the last answer it has only to say that it is done.
+        iterations = stops[n_answers + 1] - stops[n_answers] if n_answers + 1 < len(stops) else 1
+        return float(self.task.fit.longest.width * iterations)
+
+    def result(self, n_answers: int, message: Mapping[str, Any]) -> TrialResult:
+        trial = self.task.fit.trial(self.task.fit.checkpoints[n_answers])
+        ranks = unpacked_ranks(message["ranks"])
+        return TrialResult(trial, Scores(**message["scores"]), message["fit_seconds"], ranks=ranks)
+
+    def failures(self, n_answers: int, reason: str) -> Iterator[TrialResult]:
+        for iterations in self.task.fit.checkpoints[n_answers:]:
+            yield TrialResult(self.task.fit.trial(iterations), None, float("nan"), reason)
+
+
+class FitPool(WorkerPool):
+    """Worker processes that train and score trials."""
+
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        solver: Solver,
+        seed: int,
+        n_workers: int,
+        patience: Patience | None = None,
+    ) -> None:
+        """Workers start when there is work for them."""
+        super().__init__(splits, n_workers, patience)
+        self._solver, self._seed = solver, seed
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[TrialResult]:
+        """The result of each trial as it comes; one that fails, or whose worker dies, has no scores."""
+        return self.do([_FitJob(task, self._solver, self._seed, self._state_of(task.fit)) for task in tasks])
+
+    def forget(self, fit: Fit) -> None:
+        """Remove the state that was kept of a fit."""
+        self._state_of(fit).unlink(missing_ok=True)
+
+    def _state_of(self, fit: Fit) -> Path:
+        name = "-".join(str(value) for value in fit.trial(0).as_dict().values())
+        return self.folder / _STATES / f"{name.replace('/', '')}.npz"

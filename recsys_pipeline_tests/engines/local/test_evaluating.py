@@ -1,0 +1,126 @@
+"""The models that an evaluation compares: trained on what a split leaves, measured on what it holds out."""
+
+import numpy as np
+import pytest
+
+from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.evaluation import (
+    BLEND as BLENDED,
+)
+from recsys_pipeline.core.evaluation import (
+    IN_ORDER,
+    KNN_COSINE,
+    LEAKING,
+    NOT_MEASURED,
+    NOTEBOOK,
+    POPULARITY,
+    TUNED,
+)
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.engines.engine import EvaluationPlan
+from recsys_pipeline.engines.local.evaluating import evaluate
+from recsys_pipeline_tests.core.small_feeds import given_split, interactions_of, shop_events, split_of
+
+PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
+TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=10.0, iterations=4, bm25_K1=100.0, bm25_B=0.8)
+BLEND = Blend(als=1.0, events={"view": 1.0, "buy": 0.0}, target=0.0, any=0.0)
+ALWAYS = ["tuned ALS", "item-kNN, BM25", "item-kNN, cosine", "notebook's ALS", "popularity"]
+
+
+def measured(interactions, table=None, trial=TRIAL, blend=None, models=None, solver="batched"):
+    if table is None:
+        table = split_of(interactions, drawn(interactions, 1), keep_other_events=blend is not None)
+    winner = Winner(trial, 42, solver, None, {}, blend)
+    plan = EvaluationPlan(
+        winner=winner,
+        models=models or [[model for model in IN_ORDER if model != BLENDED]],
+        k=10,
+        seed=1,
+        n_neighbours=20,
+        unknown_to_training=None,
+        workers=2,
+        most_silent_seconds=100,
+    )
+    return evaluate(interactions, table, plan, [].append)
+
+
+@pytest.mark.parametrize(
+    ("rules", "options", "expected"),
+    [
+        pytest.param({}, {}, [*ALWAYS, LEAKING], id="all that was touched is excluded"),
+        pytest.param({}, {"trial": TRIAL.replace(weighting="none")}, ALWAYS, id="no weights that could leak"),
+        pytest.param(
+            PURCHASES,
+            {"blend": BLEND},
+            ["tuned ALS", "blend", "repeat consumption", *ALWAYS[1:], LEAKING],
+            id="what was viewed may be recommended",
+        ),
+    ],
+)
+def test_who_is_compared(rules, options, expected):
+    found = measured(interactions_of(shop_events(), **rules), **options)
+
+    assert list(found.ranks.ranks) == expected
+    assert list(found.lists) == [model for model in expected if model != LEAKING]
+    assert not found.failures
+
+
+def test_what_people_viewed_is_what_they_buy():
+    found = measured(interactions_of(shop_events(), **PURCHASES), blend=BLEND)
+    hit_rates = {name: np.mean(ranks <= 10) for name, ranks in found.ranks.ranks.items()}
+
+    # Six items are left of those that a user has viewed, among them the one that is held out.
+    assert hit_rates["repeat consumption"] == hit_rates["blend"] == 1
+    assert hit_rates["popularity"] < 0.6
+
+
+def test_an_unknown_user_or_item_is_a_miss_for_everybody_without_interactions_or_popularity():
+    interactions = interactions_of(shop_events())
+    table = given_split(interactions, [("u0", 9999), ("stranger", 4)])
+    found = measured(interactions, table)
+
+    assert {tuple(ranks.tolist()) for ranks in found.ranks.ranks.values()} == {(11, 11)}
+    assert found.ranks.interactions_of_user.tolist() == [8, 0]
+    assert found.ranks.popularity_of_item[0] == 0
+    # Half of the users are strangers, whose list is empty.
+    assert found.lists["popularity"].users_reached == 1 / 2
+
+
+def drawn(interactions, seed):
+    return leave_one_out(interactions.pattern, seed=seed, min_interactions=3, allowed=interactions.target)
+
+
+def test_a_model_of_the_first_seed_alone_has_no_rank_on_the_second():
+    interactions = interactions_of(shop_events())
+    table = split_of(interactions, drawn(interactions, 0), drawn(interactions, 1))
+    found = measured(interactions, table, models=[[TUNED, POPULARITY, NOTEBOOK], [TUNED, POPULARITY]])
+
+    second = found.ranks.seed == 1
+    assert 0 < np.count_nonzero(second) < len(second)
+    for model, ranks in found.ranks.ranks.items():
+        assert (ranks != NOT_MEASURED).tolist() == (~second | (model != NOTEBOOK)).tolist()
+
+
+def test_each_seed_has_a_random_start_of_its_own():
+    """The same held-out interactions twice: what needs no random start has the same ranks."""
+    interactions = interactions_of(shop_events())
+    table = split_of(interactions, *[drawn(interactions, 0)] * 2)
+    ranks = measured(interactions, table, models=[[TUNED, KNN_COSINE]] * 2).ranks.ranks
+
+    first, second = np.split(ranks[KNN_COSINE], 2)
+    assert first.tolist() == second.tolist()
+    first, second = np.split(ranks[TUNED], 2)
+    assert first.tolist() != second.tolist()
+
+
+def test_a_model_that_fails_is_left_out_and_says_why_but_not_the_tuned_one():
+    interactions = interactions_of(shop_events())
+    diverging = TRIAL.replace(alpha=1e38)
+    with pytest.raises(RuntimeError, match=r"tuned ALS could not be measured: seed 1: .*diverged"):
+        measured(interactions, trial=diverging, models=[[TUNED, POPULARITY]])
+
+    found = measured(interactions, trial=diverging, models=[[LEAKING, POPULARITY]])
+    assert list(found.ranks.ranks) == [POPULARITY]
+    assert "diverged" in found.failures[LEAKING]
