@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from upath import UPath
+
 from recsys_pipeline import settings
 from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
@@ -19,10 +21,11 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
-from recsys_pipeline.reporting.model import told_hyperparameters
-from recsys_pipeline.reporting.trials import told_ends
+from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
+from recsys_pipeline.storage.locations import opened_location
+from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.releases import current_release, read_manifest
-from recsys_pipeline.storage.warehouse import Warehouse
+from recsys_pipeline.storage.states import States
 
 
 def summary(warehouse: str) -> str:
@@ -40,11 +43,11 @@ def summary(warehouse: str) -> str:
     hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [
-            *_evaluated(Warehouse(path=warehouse), manifest),
+            *_evaluated(opened_location(warehouse), manifest),
             f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
             f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
             f"hyperparameters  {told_hyperparameters(hyperparameters)}",
-            *_at_the_ends(Warehouse(path=warehouse), manifest),
+            *_at_the_ends(opened_location(warehouse), manifest),
             f"trained on       {counts['interactions']:,} interactions of {counts['users']:,} users "
             f"and {counts['items']:,} items",
             f"model            {release.path}",
@@ -55,12 +58,12 @@ def summary(warehouse: str) -> str:
     )
 
 
-def _evaluated(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
+def _evaluated(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
     """The figure of the evaluation, where there is one of the search that chose this model."""
     nothing = ["on unseen data   not evaluated yet: materialize the asset evaluation"]
-    if not warehouse.has("evaluation"):
+    if not States(warehouse, "evaluation").exists():
         return nothing
-    models = warehouse.read_table("evaluation", "models")
+    models = read_table(warehouse, "evaluation", "models")
     stored, lineage = stored_metadata(models), Lineage.of(models)
     of_search = lineage.ancestors.get("grid_search_results") if lineage else None
     if of_search != manifest["inputs"].get("grid_search_results"):
@@ -73,11 +76,11 @@ def _evaluated(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _at_the_ends(warehouse: Warehouse, manifest: Mapping[str, Any]) -> list[str]:
+def _at_the_ends(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
     """Where the search that chose this model came to the end of what it tried."""
-    if not warehouse.has("grid_search_results"):
+    if not States(warehouse, "grid_search_results").exists():
         return []
-    results = warehouse.read_table("grid_search_results")
+    results = read_table(warehouse, "grid_search_results")
     lineage = Lineage.of(results)
     told = told_ends(results)
     if not told or not lineage or lineage.write_id != manifest["inputs"].get("grid_search_results"):

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from upath import UPath
 
@@ -19,6 +18,9 @@ from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Scorer, best_lists
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.storage.releases import Release, current_release, read_release
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 
 def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
@@ -54,7 +56,7 @@ class Recommender:
         excluded: users x items, what is not recommended to each user.
     """
 
-    model: AlternatingLeastSquares
+    model: "AlternatingLeastSquares"
     manifest: Mapping[str, Any]
     users: pd.Index
     items: pd.Index

@@ -97,7 +97,13 @@ def packages_loaded_by(code, *names):
 def test_a_worker_of_the_search_loads_no_more_than_it_needs():
     worker = "import recsys_pipeline.engines.local.worker"
 
-    assert packages_loaded_by(worker, "dagster", "pandas", "pyarrow", "numba") == []
+    assert packages_loaded_by(worker, "dagster", "pandas", "pyarrow", "numba", "implicit") == []
+
+
+def test_the_definitions_load_without_what_only_a_run_needs():
+    definitions = "import recsys_pipeline.definitions"
+
+    assert packages_loaded_by(definitions, "implicit", "numba", "matplotlib", "scipy.optimize") == []
 
 
 def test_a_consumer_of_the_model_does_not_load_dagster():

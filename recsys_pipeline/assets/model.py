@@ -1,9 +1,10 @@
 """The final model."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
-from implicit.cpu.als import AlternatingLeastSquares
 from pydantic import Field
 
 from recsys_pipeline.core import columns
@@ -21,6 +22,9 @@ from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.releases import Contents, publish
 from recsys_pipeline.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 TRAIN_MAP_AT_10 = "MAP@10 train"
 TRAIN_NOTEBOOK_MAP_AT_10 = "MAP@10 train (notebook)"
@@ -119,7 +123,7 @@ def _contents(interactions: Interactions, winner: Winner) -> Contents:
     return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
 
 
-def _train_scores(model: AlternatingLeastSquares, contents: Contents) -> tuple[Scores, int]:
+def _train_scores(model: "AlternatingLeastSquares", contents: Contents) -> tuple[Scores, int]:
     """The scores on the model's own training data, and of how many users."""
     trained = contents.weights > 0
     pattern = contents.pattern.select(trained)

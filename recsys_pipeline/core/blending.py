@@ -182,8 +182,6 @@ def _conditional_logit(
     features: NDArray[np.float64], rows: NDArray[np.int64], picked: NDArray[np.bool_], n_rows: int
 ) -> NDArray[np.float64]:
     """The weights of greatest likelihood; each row that occurs has one or more picked candidates."""
-    from scipy.optimize import minimize  # takes long to import, and only a search with a blend needs it
-
     n_picked = max(int(picked.sum()), 1)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -199,6 +197,9 @@ def _conditional_logit(
             -log_likelihood / n_picked + _RIDGE / 2 * weights @ weights,
             -gradient / n_picked + _RIDGE * weights,
         )
+
+    # Imported here: it takes a while, and only a search that fits a blend needs it.
+    from scipy.optimize import minimize
 
     start = np.zeros(features.shape[1])
     solved: NDArray[np.float64] = minimize(loss, start, jac=True, method="L-BFGS-B").x

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
@@ -35,7 +34,7 @@ class Lineage(NamedTuple):
         """The lineage of an asset's table, tables or dataset; None for anything else."""
         if isinstance(value, dict) and value:
             value = next(iter(value.values()))
-        if not isinstance(value, (pa.Table, ds.Dataset)):
+        if not isinstance(getattr(value, "schema", None), pa.Schema):
             return None
         metadata = stored_metadata(value)
         if _WRITTEN not in metadata:

@@ -39,7 +39,7 @@ class Neighbourhood(NamedTuple):
         steps_beyond: int,
         solvable: Callable[[Hyperparameters], bool] = lambda _: True,
     ) -> Self:
-        """The neighbourhood that the lists span, and so many steps beyond their ends, if they are solvable."""
+        """The neighbourhood that the lists span, and so many solvable steps beyond their ends."""
         ladders = {
             d.name: [
                 value

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,11 @@ class Pattern:
         """(n_interactions,) the user index of each interaction."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), self.interactions_per_user)
 
-    def user_items(self, weights: NDArray[np.floating]) -> csr_matrix:
+    def user_items(self, weights: NDArray[np.floating]) -> "csr_matrix":
         """The users x items matrix with these float32 weights; shares the pattern's memory."""
+        # Imported here: it takes a while, and who only describes interactions needs it not.
+        from scipy.sparse import csr_matrix
+
         data = np.ascontiguousarray(weights, dtype=np.float32)
         return csr_matrix((data, self.indices, self.indptr), shape=self.shape, copy=False)
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from recsys_pipeline.core.compiled import compiled
 
-# Scores that are looked at together: whether one of them is worth a place is a single vector operation.
-_AT_ONCE = 32
+# Scores that are looked at together, on vector instructions: is one of them worth a place? That takes a loop
+# over a slice by places from 0 on, for numba to know that no index is negative.
+_AT_ONCE = 64
 
 
 @compiled()
@@ -46,15 +47,15 @@ def select_more(scores, rows, items, best, lists):  # type: ignore[no-untyped-de
         while n > 0 and listed[n - 1] < 0:
             n -= 1
         for first in range(0, len(items), _AT_ONCE):
-            end = min(first + _AT_ONCE, len(items))
+            some = own[first : first + _AT_ONCE]
             least = of_listed[k - 1]
             worth = 0
-            for place in range(first, end):
-                worth |= own[place] >= least
+            for place in range(len(some)):
+                worth += some[place] >= least
             if not worth:
                 continue
-            for place in range(first, end):
-                score, item = own[place], items[place]
+            for place in range(len(some)):
+                score, item = some[place], items[first + place]
                 last = listed[k - 1]
                 if score > of_listed[k - 1] or (score == of_listed[k - 1] and item < last):
                     _insert(score, item, n, of_listed, listed)
@@ -83,15 +84,15 @@ def select_dense(scores, users, excluded_indptr, excluded_items, lists):  # type
         n = 0
         least = np.float32(-np.inf)
         for first in range(0, n_items, _AT_ONCE):
-            end = min(first + _AT_ONCE, n_items)
+            some = own[first : first + _AT_ONCE]
             worth = 0
-            for item in range(first, end):
-                worth |= own[item] > least
+            for place in range(len(some)):
+                worth += some[place] > least
             if not worth:
                 continue
-            for item in range(first, end):
-                if own[item] > least:
-                    _insert(own[item], item, n, best, items)
+            for place in range(len(some)):
+                if some[place] > least:
+                    _insert(some[place], first + place, n, best, items)
                     n = min(n + 1, k)
                     if n == k:
                         least = best[k - 1]

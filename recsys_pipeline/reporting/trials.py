@@ -9,8 +9,7 @@ from dagster import MarkdownMetadataValue
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
-from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
-from recsys_pipeline.core.neighbourhood import ends
+from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -19,6 +18,7 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     with_error,
 )
+from recsys_pipeline.reporting.model import told_ends
 
 _SHOWN = 10
 
@@ -41,21 +41,6 @@ def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,
     }
-
-
-def told_ends(table: pa.Table) -> str:
-    """On which dimensions the chosen value is the smallest or largest that was tried, as a sentence."""
-    rows = table.to_pylist()
-    chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[columns.CHOSEN])
-    found = ends(chosen, map(Hyperparameters.from_mapping, rows))
-    sentences = []
-    for which in ("largest", "smallest"):
-        told = [f"{name} {getattr(chosen, name):g}" for name, side in found.items() if side == which]
-        if told:
-            *others, last = told
-            subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-            sentences.append(f"{subject} the {which} tried")
-    return "; ".join(sentences)
 
 
 def agreement_metadata(agreement: Agreement | None) -> Metadata:

@@ -15,11 +15,10 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from upath import UPath
 
@@ -49,6 +48,9 @@ from recsys_pipeline.storage.atomic import (
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.tables import parse_parquet, write_table
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 FOLDER = "best_model"
 POINTER = "current.json"
@@ -134,7 +136,7 @@ def publish(
     factors: FactorTables,
     contents: Contents,
     manifest: Mapping[str, Any],
-    model: AlternatingLeastSquares,
+    model: "AlternatingLeastSquares",
     keep_versions: int,
 ) -> UPath:
     """Write a new version, then point to it; a reader sees the last version until the new one is whole.

@@ -5,14 +5,18 @@ small file inside it carries the metadata.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from upath import UPath
 
+from recsys_pipeline.core.errors import naming
 from recsys_pipeline.core.metadata import KEY
 from recsys_pipeline.storage.atomic import is_local, local_path
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 COMPRESSION = "zstd"
 # Readers of Parquet folders skip names with a leading underscore.
@@ -30,11 +34,16 @@ def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
         return open_table(path).to_table(columns=columns)
     if not is_local(path):
         return parse_parquet(path.read_bytes(), columns)
-    return pq.read_table(str(local_path(path)), columns=columns, partitioning=None)
+    # Not `pq.read_table`, which goes through datasets.
+    with naming(path), pq.ParquetFile(str(local_path(path))) as file:
+        return file.read(columns=columns)
 
 
-def open_table(path: UPath) -> ds.Dataset:
+def open_table(path: UPath) -> "ds.Dataset":
     """The table with its metadata, to be read as a stream; `path` is a file or a folder of part files."""
+    # Imported here: it loads pandas, and only a table that is a folder or a stream needs it.
+    import pyarrow.dataset as ds
+
     source, filesystem = (str(local_path(path)), None) if is_local(path) else (path.path, path.fs)
     dataset = ds.dataset(source, format="parquet", filesystem=filesystem)
     if path.is_dir():

@@ -17,6 +17,7 @@ from recsys_pipeline.core.lineage import as_written
 from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
+from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.states import States
 
 
@@ -79,10 +80,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         Raises:
             InputError: as `read_tables`.
         """
-        table, write_id = States(self.root, asset).read(
-            lambda folder, _: tables.read_table(folder / f"{name or asset}.parquet")
-        )
-        return as_written(table, asset, write_id)
+        return read_table(self.root, asset, name)
 
     def open_table(self, asset: str) -> ds.Dataset:
         """The table of an asset, verified, to be read as a stream.

@@ -10,9 +10,6 @@ from scipy.sparse import csr_matrix
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, random_start
 
-# A block of threads has one for each factor.
-MOST_FACTORS = 1024
-
 
 def require_device() -> Any:
     """`implicit.gpu`, with a device.

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_limits
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.engines.local.training import Checkpoint, Fit
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 _USERS_PER_BLOCK = 10_000
 
@@ -30,9 +33,7 @@ class ImplicitTrainer:
         if not (user_items.indptr.flags.writeable and user_items.indices.flags.writeable):
             # implicit cannot work on arrays that Arrow lends; only with alpha 1 does it not copy them itself.
             user_items = user_items.copy()
-        # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's.
-        with threadpool_limits(1, "blas"):
-            model = new_model(fit.longest.replace(ensemble_size=1), seed, num_threads=self.num_threads)
+        model = new_model(fit.longest.replace(ensemble_size=1), seed, num_threads=self.num_threads)
         done, seconds = 0, 0.0
         if start:
             done, seconds = start.iterations, start.seconds
@@ -48,32 +49,37 @@ class ImplicitTrainer:
             yield Checkpoint(done, model.user_factors, model.item_factors, seconds)
 
 
-def new_model(hyperparameters: Hyperparameters, seed: int, num_threads: int = 0) -> AlternatingLeastSquares:
+def new_model(hyperparameters: Hyperparameters, seed: int, num_threads: int = 0) -> "AlternatingLeastSquares":
     """An untrained `implicit` model with these hyperparameters."""
-    return AlternatingLeastSquares(
-        factors=hyperparameters.width,
-        regularization=hyperparameters.regularization,
-        alpha=hyperparameters.alpha,
-        iterations=hyperparameters.iterations,
-        num_threads=num_threads,
-        random_state=seed,
-    )
+    # Imported here: it takes a while, and who only names the solver needs it not.
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    # implicit slows down, and warns, when BLAS runs threads of its own beside implicit's. The limit is set
+    # after the import, because it holds for libraries that are loaded.
+    with threadpool_limits(1, "blas"):
+        return AlternatingLeastSquares(
+            factors=hyperparameters.width,
+            regularization=hyperparameters.regularization,
+            alpha=hyperparameters.alpha,
+            iterations=hyperparameters.iterations,
+            num_threads=num_threads,
+            random_state=seed,
+        )
 
 
 def trained_model(
     hyperparameters: Hyperparameters,
     seed: int,
     factors: Factors,
-) -> AlternatingLeastSquares:
+) -> "AlternatingLeastSquares":
     """The `implicit` model that has these factors."""
-    with threadpool_limits(1, "blas"):
-        model = new_model(hyperparameters, seed)
+    model = new_model(hyperparameters, seed)
     model.user_factors, model.item_factors = factors.users, factors.items
     return model
 
 
 def top_items(
-    model: AlternatingLeastSquares, user_items: csr_matrix, users: NDArray[np.integer], k: int
+    model: "AlternatingLeastSquares", user_items: csr_matrix, users: NDArray[np.integer], k: int
 ) -> NDArray[np.int32]:
     """(len(users), min(k, n_items)) the best items of these users, those they touched included."""
     blocks = []

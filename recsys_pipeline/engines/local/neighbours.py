@@ -4,8 +4,6 @@ import warnings
 from enum import Enum
 
 import numpy as np
-from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
-from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -32,6 +30,10 @@ def by_neighbours(user_items: csr_matrix, kind: Neighbours, n_neighbours: int, n
         n_neighbours: of each item that count.
         num_threads: of `implicit`, for the similarities.
     """
+    # Imported here: it takes a while, and only an evaluation needs it.
+    from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
+    from implicit.utils import ParameterWarning
+
     recommender = BM25Recommender if kind is Neighbours.bm25 else CosineRecommender
     model = recommender(K=n_neighbours, num_threads=num_threads)
     with warnings.catch_warnings():

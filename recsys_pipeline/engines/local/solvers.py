@@ -5,12 +5,12 @@ from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Dimension, Hyperparameters
-from recsys_pipeline.engines.local.batched import BatchedTrainer
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
-from recsys_pipeline.engines.local.gpu_als import MOST_FACTORS, GpuTrainer, require_device
-from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.training import Trainer
+
+# A block of CUDA threads has one for each factor.
+_MOST_FACTORS_OF_GPU = 1024
 
 
 class Solver(Enum):
@@ -27,10 +27,17 @@ def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:
     Raises:
         InputError: the solver needs a device that is not there.
     """
+    # Imported here: a package takes a while to load, and a search needs that of one solver alone.
     if solver is Solver.gpu:
+        from recsys_pipeline.engines.local.gpu_als import GpuTrainer
+
         return Ensemble(GpuTrainer())
     if solver is Solver.batched:
+        from recsys_pipeline.engines.local.batched import BatchedTrainer
+
         return Ensemble(BatchedTrainer())
+    from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
+
     return Ensemble(ImplicitTrainer(num_threads or usable_cores()))
 
 
@@ -49,6 +56,8 @@ def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
     if solver is Solver.batched:
         return
     if solver is Solver.gpu:
+        from recsys_pipeline.engines.local.gpu_als import require_device
+
         require_device()
     for trial in trials:
         if dimension := _beyond_implicit(trial):
@@ -57,10 +66,10 @@ def require_solvable(solver: Solver, trials: Iterable[Hyperparameters]) -> None:
                 f"{getattr(trial, dimension.name)!r} is asked for. Choose solver `batched`, or leave "
                 f"{dimension.name} out."
             )
-        if solver is Solver.gpu and trial.factors > MOST_FACTORS:
+        if solver is Solver.gpu and trial.factors > _MOST_FACTORS_OF_GPU:
             raise InputError(
-                f"solver `gpu` trains at most {MOST_FACTORS} factors, and {trial.factors} are asked for. "
-                "Choose solver `batched`, or an ensemble of smaller models."
+                f"solver `gpu` trains at most {_MOST_FACTORS_OF_GPU} factors, and {trial.factors} are asked "
+                "for. Choose solver `batched`, or an ensemble of smaller models."
             )
 
 
@@ -76,5 +85,5 @@ def nearest_solvable(solver: Solver, trial: Hyperparameters) -> Hyperparameters:
     if solver is Solver.batched:
         return trial
     if solver is Solver.gpu:
-        trial = trial.replace(factors=min(trial.factors, MOST_FACTORS))
+        trial = trial.replace(factors=min(trial.factors, _MOST_FACTORS_OF_GPU))
     return trial.replace(**{d.name: d.of_implicit for d in DIMENSIONS if d.of_implicit is not None})

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from implicit.utils import check_random_state
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -67,7 +66,7 @@ def random_start(
     shape: tuple[int, int], factors: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The factors of users and items that a fit begins with: `implicit`'s on the CPU, for every solver."""
-    rng = check_random_state(seed)
+    rng = np.random.default_rng(seed)
     users, items = (rng.random((n_rows, factors), dtype=np.float32) * np.float32(0.01) for n_rows in shape)
     return users, items
 

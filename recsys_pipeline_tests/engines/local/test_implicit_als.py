@@ -1,5 +1,8 @@
 """The trainer on `implicit`."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
@@ -75,3 +78,16 @@ def test_top_items_are_the_best_of_all(rng):
     best = np.argsort(-(users @ items.T), axis=1)[some, :3]
     assert top_items(model, user_items, some, 3).tolist() == best.tolist()
     assert top_items(model, user_items, some, 99).shape == (2, 8)
+
+
+def test_the_first_model_of_a_process_has_one_blas_thread():
+    """Else `implicit` warns: its package, and the BLAS that it brings, are loaded with the first model."""
+    code = (
+        "from recsys_pipeline.core.hyperparameters import Hyperparameters; "
+        "from recsys_pipeline.engines.local.implicit_als import new_model; "
+        "new_model(Hyperparameters(factors=4, regularization=0.1, alpha=1.0, iterations=1, bm25_K1=1.0, "
+        "bm25_B=0.5), seed=1)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
