@@ -25,6 +25,9 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.evaluation import POPULARITY, TUNED
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metrics import K
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import NOTHING, Factors, best_lists
 from recsys_pipeline.core.splitting import HoldOutMethod
 from recsys_pipeline.recommender import load_model
 from recsys_pipeline.steps import check_step
@@ -167,17 +170,24 @@ def the_model_is_better_than_popularity(evaluation: Tables) -> AssetCheckResult:
 def the_published_model_recommends(warehouse: Warehouse) -> AssetCheckResult:
     """The current version loads, its files are those that were published, and it has something to offer.
 
-    A hundred users, spread over the ids, are tried, but for those without training interactions.
+    A hundred users, spread over the ids, are tried, but for those without training interactions. The first
+    of them is also asked for by id, as readers do.
     """
     model = load_model(warehouse.root)
     places = np.unique(np.linspace(0, len(model.users) - 1, _SAMPLED_USERS).astype(np.int64))
-    users = [model.users[place] for place in places if model.user_items[place].nnz]
-    offered = [len(model.recommend(user, filter_already_liked_items=False)) for user in users]
+    tried = np.array([at for at in places if model.was_trained_on(model.users[at])], dtype=np.int32)
+    # All at once: one user takes nearly as long to score as a hundred.
+    scorer = Factors(model.model.user_factors, model.model.item_factors).scorer()
+    nothing = Pattern(np.zeros(len(model.users) + 1, np.int32), np.empty(0, np.int32), len(model.items))
+    offered = np.count_nonzero(best_lists(scorer, tried, nothing, K) != NOTHING, axis=1)
+    of_first = [
+        len(model.recommend(user, K, filter_already_liked_items=False)) for user in model.users[tried[:1]]
+    ]
     return AssetCheckResult(
-        passed=bool(offered) and min(offered) > 0,
+        passed=bool(len(offered) and offered.min() > 0 and of_first == [offered[0]]),
         metadata={
             "version": str(model.manifest["version"]),
-            "users_tried": len(users),
-            "fewest_recommended": min(offered, default=0),
+            "users_tried": len(tried),
+            "fewest_recommended": min(offered.tolist(), default=0),
         },
     )

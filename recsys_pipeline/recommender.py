@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
     """The published model, its files verified against the SHA-256 in its manifest.
 
+    The factors are mapped, not read: what is used of them comes from the disk when it is first used, also
+    after the version has been replaced and removed.
+
     Args:
         path_or_warehouse: folder of one version, or a warehouse, of which the current version is taken.
 
@@ -48,20 +51,13 @@ class Recommender:
     """Recommends by raw ids.
 
     Attributes:
-        model: the `implicit` model itself; row i of its factors is `users[i]` and `items[i]`.
+        model: the `implicit` model itself; row i of its factors is `users[i]` and `items[i]`. It may be
+            fitted further; the files stay as they are.
         manifest: how the model was made and how good it is.
-        users: raw id of each user index.
-        items: raw id of each item index.
-        user_items: the weighted users x items matrix that it was trained on.
-        excluded: users x items, what is not recommended to each user.
     """
 
     model: "AlternatingLeastSquares"
     manifest: Mapping[str, Any]
-    users: pd.Index
-    items: pd.Index
-    user_items: csr_matrix
-    excluded: csr_matrix
 
     def __init__(self, release: Release) -> None:
         self.model = trained_model(
@@ -70,15 +66,31 @@ class Recommender:
             release.factors,
         )
         self.manifest = release.manifest
-        self.users, self.items = _index(release.users), _index(release.items)
-        contents = release.contents
-        trained = contents.weights > 0
-        self.user_items = contents.pattern.select(trained).user_items(contents.weights[trained])
-        self._exclusions = contents.pattern.select(contents.excluded)
-        self.excluded = self._exclusions.user_items(
-            np.ones(self._exclusions.n_interactions, dtype=np.float32)
-        )
         self._release = release
+
+    @cached_property
+    def users(self) -> pd.Index:
+        """Raw id of each user index."""
+        return _index(self._release.users)
+
+    @cached_property
+    def items(self) -> pd.Index:
+        """Raw id of each item index."""
+        return _index(self._release.items)
+
+    @cached_property
+    def user_items(self) -> csr_matrix:
+        """The weighted users x items matrix that it was trained on."""
+        contents = self._release.contents
+        trained = contents.weights > 0
+        return contents.pattern.select(trained).user_items(contents.weights[trained])
+
+    @cached_property
+    def excluded(self) -> csr_matrix:
+        """Users x items, what is not recommended to each user."""
+        contents = self._release.contents
+        exclusions = contents.pattern.select(contents.excluded)
+        return exclusions.user_items(np.ones(exclusions.n_interactions, dtype=np.float32))
 
     def recommend(
         self,
@@ -105,24 +117,36 @@ class Recommender:
             KeyError: the model does not know the user.
             ValueError: `n` is below 1, or there is no blend.
         """
-        user = np.array([_position(self.users, user_id, "user")], dtype=np.int32)
+        position = _position(self.users, user_id, "user")
         scorer = self._blended if blend else self._by_factors
-        exclusions = self._exclusions if filter_already_liked_items else self._nothing
-        (listed,) = best_lists(scorer, user, exclusions, _at_most(n, len(self.items)))
+        scores = scorer(np.array([position], dtype=np.int32))
+        pattern, contents = self._release.contents.pattern, self._release.contents
+        own = slice(pattern.indptr[position], pattern.indptr[position + 1])
+        touched = pattern.indices[own]
+        excluded = touched[contents.excluded[own]] if filter_already_liked_items else touched[:0]
+        # Of this user alone: the one row of a matrix.
+        exclusions = Pattern(np.array([0, len(excluded)]), excluded, len(self.items))
+        first = np.zeros(1, dtype=np.int32)
+        (listed,) = best_lists(lambda _: scores, first, exclusions, _at_most(n, len(self.items)))
         ids = listed[listed != NOTHING]
-        already_liked = np.isin(ids, self.user_items[user[0]].indices)
+        already_liked = np.isin(ids, touched[contents.weights[own] > 0])
         return pd.DataFrame(
-            {"item": self.items[ids], "score": scorer(user)[0, ids], "already_liked": already_liked}
+            {"item": self.items[ids], "score": scores[0, ids], "already_liked": already_liked}
         )
+
+    def was_trained_on(self, user_id: int | str) -> bool:
+        """Whether the model was trained on any interaction of the user.
+
+        Raises:
+            KeyError: the model does not know the user.
+        """
+        indptr = self._release.contents.pattern.indptr
+        position = _position(self.users, user_id, "user")
+        return bool((self._release.contents.weights[indptr[position] : indptr[position + 1]] > 0).any())
 
     @cached_property
     def _by_factors(self) -> Scorer:
         return self._release.factors.scorer()
-
-    @cached_property
-    def _nothing(self) -> Pattern:
-        pattern = self._release.contents.pattern
-        return pattern.select(np.zeros(pattern.n_interactions, dtype=bool))
 
     @cached_property
     def _blended(self) -> Scorer:

@@ -15,6 +15,7 @@ from recsys_pipeline.checks import (
 )
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.recommender import Recommender
 from recsys_pipeline_tests.worlds import publish_model
 
 
@@ -142,13 +143,20 @@ def test_a_model_that_has_nothing_to_offer_to_one_user_fails(warehouse):
     assert checked(warehouse) == (False, 3, None)
 
 
+def test_a_model_that_gives_nothing_by_id_fails(warehouse, monkeypatch):
+    publish_equals(warehouse, 3)
+    monkeypatch.setattr(Recommender, "recommend", lambda *_, **__: [])
+
+    assert checked(warehouse) == (False, 3, None)
+
+
 def test_a_damaged_model_fails_with_the_message_of_loading_it(own_warehouse):
-    (file,) = own_warehouse.root.glob("best_model/*/user_factors.parquet")
+    (file,) = own_warehouse.root.glob("best_model/*/user_factors.arrow")
     file.write_bytes(file.read_bytes()[:-1])
     passed, n_tried, description = checked(own_warehouse)
 
     assert (passed, n_tried) == (False, None)
-    assert "user_factors.parquet is not the file that was published" in description
+    assert "user_factors.arrow is not the file that was published" in description
 
 
 def test_no_model_fails_with_what_to_materialize(warehouse):

@@ -228,6 +228,16 @@ def test_so_many_versions_stay_as_the_configuration_says(parity_csv, own_warehou
     assert load_model(own_warehouse.root).manifest["version"] == versions[-1]
 
 
+def test_the_notebooks_file_is_written_unless_the_configuration_says_no(parity_csv, own_warehouse):
+    assert list(own_warehouse.root.glob("best_model/*/implicit_recommender_model.pkl"))
+
+    ops = {"best_model": {"config": {"write_pickle": False, "keep_versions": 1}}}
+    result = run_graph(parity_csv, own_warehouse, selection=alone("best_model"), ops=ops)
+    assert result.success
+    assert failed_checks_of(result) == {}
+    assert not list(own_warehouse.root.glob("best_model/*/*.pkl"))
+
+
 def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
     warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
     result = run_graph(parity_csv, warehouse, evaluate=True)

@@ -2,11 +2,12 @@
 
 import pickle
 import shutil
+import sys
 import uuid
+from subprocess import PIPE, Popen
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from upath import UPath
@@ -138,15 +139,52 @@ def test_the_implicit_model_itself_is_there(model):
     assert model.model.alpha == 2.0
 
 
+def test_which_can_be_used_as_any_other(model):
+    """Also where `implicit` writes to its factors, or needs those that it could write to."""
+    theirs, matrix = model.model, model.user_items
+    scores = theirs.item_factors @ theirs.user_factors[0]
+
+    assert theirs.recommend(0, matrix[0], N=1)[0] == 1 + np.argmax(scores[1:])
+    assert theirs.similar_items(1, N=1)[0] == 1
+    assert theirs.recalculate_user(0, matrix[0]).shape == (2,)
+    assert theirs.recalculate_item(0, matrix.T.tocsr()[0]).shape == (2,)
+    theirs.partial_fit_users([0], matrix[2])
+    theirs.partial_fit_items([3], matrix.T.tocsr()[0])
+    theirs.fit(matrix, show_progress=False)
+
+
+def test_and_fitted_further_without_a_change_of_what_was_published(store, model):
+    model.model.fit(model.user_items, show_progress=False)
+    assert not np.array_equal(model.model.user_factors, random_factors(seed=0).users)
+
+    assert np.array_equal(load_model(store).model.user_factors, random_factors(seed=0).users)
+
+
+def test_what_was_trained_on_and_what_is_excluded_are_matrices(tmp_path):
+    publish_to(UPath(tmp_path), weights=[0, 1, 2, 3, 4, 5, 6, 7])
+    model = load_model(tmp_path)
+
+    assert model.user_items.toarray().tolist() == [[0, 0, 0, 0], [1, 2, 3, 0], [4, 5, 6, 7]]
+    assert model.excluded.toarray().tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    assert [model.was_trained_on(user) for user in USERS] == [False, True, True]
+
+
+def test_lists_for_one_user_need_no_matrix_of_all(model):
+    model.recommend(10)
+    model.recommend(20, filter_already_liked_items=False)
+
+    assert not {"user_items", "excluded"} & set(vars(model))
+
+
 # --- The release store ---
 
 
 def test_factor_tables_carry_the_raw_ids(store):
     (version,) = (path for path in (store / "best_model").iterdir() if path.is_dir())
-    items = pq.read_table(version / "item_factors.parquet")
+    items = pd.read_feather(version / "item_factors.arrow")
 
-    assert items["ProductCode"].to_pylist() == ["00a", "b", "c", "d"]
-    assert items.schema.field("factors").type == pa.list_(pa.float32(), 2)
+    assert items["ProductCode"].tolist() == ["00a", "b", "c", "d"]
+    assert (np.stack(items["factors"]) == random_factors(seed=0).items).all()
 
 
 def test_the_notebooks_pickle_is_an_implicit_model(store):
@@ -155,6 +193,8 @@ def test_the_notebooks_pickle_is_an_implicit_model(store):
     theirs = pickle.loads(file.read_bytes())
 
     assert (theirs.user_factors == random_factors(seed=0).users).all()
+    assert theirs.user_factors.flags.writeable
+    assert theirs.item_factors.flags.writeable
 
 
 def test_a_new_version_replaces_the_old_one_which_stays(store):
@@ -194,9 +234,14 @@ def test_an_object_store_is_as_good_as_a_disk():
     assert len(load_model(root).recommend(10)) == 3
 
 
-@pytest.mark.parametrize(
-    "name", ["user_factors.parquet", "user_items.parquet", "implicit_recommender_model.pkl"]
-)
+def test_a_process_that_ends_right_after_loading_ends_well(store):
+    script = f"from recsys_pipeline import load_model; load_model({str(store)!r}).recommend(10)"
+    runs = [Popen([sys.executable, "-c", script], stderr=PIPE, text=True) for _ in range(2)]
+
+    assert [(run.communicate()[1], run.returncode) for run in runs] == [("", 0)] * 2
+
+
+@pytest.mark.parametrize("name", ["user_factors.arrow", "user_items.arrow", "implicit_recommender_model.pkl"])
 def test_an_altered_or_missing_file_is_refused(store, name):
     (file,) = store.glob(f"best_model/*/{name}")
     content = bytearray(file.read_bytes())
@@ -213,7 +258,7 @@ def test_an_altered_or_missing_file_is_refused(store, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param('{"format": 99}', "has format 99, this version reads 3", id="of another version"),
+        pytest.param('{"format": 99}', "has format 99, this version reads 3 and 4", id="of another version"),
         pytest.param("{", "is not JSON", id="half"),
     ],
 )

@@ -45,9 +45,14 @@ class ModelConfig(Config):
     keep_versions: int = Field(
         default=7, ge=1, description="How many versions to keep, including the current one."
     )
+    write_pickle: bool = Field(
+        default=True,
+        description="Whether each version also has the notebook's file, implicit_recommender_model.pkl. It "
+        "is as large as all factors together; this project does not read it.",
+    )
 
 
-@asset(kinds={"parquet", "python"})
+@asset(kinds={"arrow", "python"})
 @asset_step
 def best_model(
     context: AssetExecutionContext,
@@ -89,7 +94,8 @@ def best_model(
         "counts": {"users": n_users, "items": n_items, "interactions": n_interactions},
         "inputs": ancestors_of([bm25_matrix, grid_search_results]),
     }
-    folder = publish(warehouse.root, fitted, contents, manifest, model, config.keep_versions)
+    pickled = model if config.write_pickle else None
+    folder = publish(warehouse.root, fitted, contents, manifest, pickled, config.keep_versions)
     context.log.info(
         f"published version {folder.name}: {told_hyperparameters(hyperparameters)}; MAP@10 of the search "
         f"{winner.row[columns.MAP_AT_10]:.4f}; {n_interactions:,} interactions of {n_users:,} users and "

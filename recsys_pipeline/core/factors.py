@@ -30,7 +30,7 @@ def factor_table(id_name: str, ids: pa.Array, factors: NDArray[np.float32]) -> p
 
 
 def factors_in(table: pa.Table) -> NDArray[np.float32]:
-    """(n, width) the factors of a table, as an array of its own: implicit needs one that it may write to."""
+    """(n, width) the factors of a table, as Arrow lends them: not to be written to."""
     vectors = table[FACTORS].combine_chunks()
-    factors: NDArray[np.float32] = vectors.values.to_numpy().reshape(-1, vectors.type.list_size).copy()
+    factors: NDArray[np.float32] = vectors.values.to_numpy().reshape(-1, vectors.type.list_size)
     return factors

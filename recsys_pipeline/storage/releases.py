@@ -6,16 +6,19 @@ loaded is what was published. Both are input like any other: names are plain, fi
 
 import hashlib
 import json
+import os
 import pickle
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +36,7 @@ from recsys_pipeline.core.columns import (
     counted_events,
 )
 from recsys_pipeline.core.errors import InputError, naming
-from recsys_pipeline.core.factors import FactorTables, factors_in
+from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
@@ -47,7 +50,7 @@ from recsys_pipeline.storage.atomic import (
 )
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
-from recsys_pipeline.storage.tables import parse_parquet, write_table
+from recsys_pipeline.storage.mapped import ColumnArrays, HashedFile, write_mappable
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
@@ -55,18 +58,21 @@ if TYPE_CHECKING:
 FOLDER = "best_model"
 POINTER = "current.json"
 MANIFEST = "manifest.json"
-_USER_FACTORS = "user_factors.parquet"
-_ITEM_FACTORS = "item_factors.parquet"
-_USER_ITEMS = "user_items.parquet"
+_USER_FACTORS = "user_factors"
+_ITEM_FACTORS = "item_factors"
+_USER_ITEMS = "user_items"
 _PICKLE = "implicit_recommender_model.pkl"
-_FORMAT = 3
+_FORMAT = 4
+# Of the tables, by format of the manifest: what can be read.
+_SUFFIXES = {3: ".parquet", 4: ".arrow"}
 _LONGEST_UPLOAD = timedelta(days=1)
 _TIME = "%Y%m%dT%H%M%S%fZ"
 _VERSION = re.compile(r"\d{8}T\d{12}Z")
-_FILE = re.compile(r"[A-Za-z0-9_]+\.(parquet|pkl)")
+_FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 # A manifest is some kilobytes; nothing of the size of a model is read as JSON.
 _MOST_JSON_BYTES = 1 << 20
+_CHUNK = 1 << 20
 _FIELDS = {
     "version": str,
     "created": str,
@@ -136,7 +142,7 @@ def publish(
     factors: FactorTables,
     contents: Contents,
     manifest: Mapping[str, Any],
-    model: "AlternatingLeastSquares",
+    model: "AlternatingLeastSquares | None",
     keep_versions: int,
 ) -> UPath:
     """Write a new version, then point to it; a reader sees the last version until the new one is whole.
@@ -146,7 +152,7 @@ def publish(
         factors: of the model, beside the raw ids.
         contents: the interactions.
         manifest: how the model was made; version, time, library versions and files are added.
-        model: the same model, pickled as the notebook did for those who read that file.
+        model: the same model, pickled as the notebook did for those who read that file; None: no such file.
         keep_versions: so many of the newest versions stay, this one among them.
 
     Returns:
@@ -154,8 +160,6 @@ def publish(
     """
     store = warehouse / FOLDER
     with staging_folder(store / "new") as folder:
-        write_table(factors.users, folder / _USER_FACTORS)
-        write_table(factors.items, folder / _ITEM_FACTORS)
         interactions = {
             USER_INDEX: contents.pattern.user_of_interaction,
             ITEM_INDEX: contents.pattern.indices,
@@ -163,11 +167,20 @@ def publish(
             EXCLUDED: contents.excluded,
             **{count_column(event): counts for event, counts in contents.counts.items()},
         }
-        write_table(pa.table(interactions), folder / _USER_ITEMS)
-        # Written for the notebook's consumers, and read nowhere in this project.
-        with (folder / _PICKLE).open("wb") as file:
-            pickle.dump(model, file)
-        files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        tables = {
+            _USER_FACTORS: factors.users,
+            _ITEM_FACTORS: factors.items,
+            _USER_ITEMS: pa.table(interactions),
+        }
+        files: dict[str, str] = {}
+        for name, table in tables.items():
+            with _hashed(folder / f"{name}{_SUFFIXES[_FORMAT]}", files) as file:
+                write_mappable(table, file)
+        if model is not None:
+            # Written for the notebook's consumers, and read nowhere in this project. From protocol 5 on
+            # arrays that cannot be written to stay so, and implicit needs to write.
+            with _hashed(folder / _PICKLE, files) as file:
+                pickle.dump(model, file, protocol=4)
         with exclusive(store):
             published = _published(store)
             now = datetime.now(UTC)
@@ -199,6 +212,15 @@ def publish(
                 raise
             _remove_all_but(store, kept)
     return store / name
+
+
+@contextmanager
+def _hashed(path: Path, files: dict[str, str]) -> Iterator[HashedFile]:
+    """A file to write, whose SHA-256 then stands among `files`."""
+    with path.open("wb") as file:
+        hashed = HashedFile(file)
+        yield hashed
+    files[path.name] = hashed.sha256
 
 
 def _versions(store: UPath) -> list[str]:
@@ -303,9 +325,10 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
     if release.manifest_sha256 not in (None, _digest(content)):
         raise _damaged(path, "is not the manifest that was published: its SHA-256 differs")
     manifest = _parse(path, content)
-    if manifest.get("format") != _FORMAT:
+    if manifest.get("format") not in list(_SUFFIXES):
         raise InputError(
-            f"{path} has format {_shown(manifest.get('format'))}, this version reads {_FORMAT}. "
+            f"{path} has format {_shown(manifest.get('format'))}, this version reads "
+            f"{' and '.join(map(str, _SUFFIXES))}. "
             "Upgrade recsys_pipeline, or materialize best_model again."
         )
     for name, kind in _FIELDS.items():
@@ -320,66 +343,130 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
     for name, digest in manifest["files"].items():
         if not (_FILE.fullmatch(name) and isinstance(digest, str) and _SHA256.fullmatch(digest)):
             raise _damaged(path, f"lists a file under no plain name: {_shown(name)}")
-    if missing := {_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS} - set(manifest["files"]):
+    if missing := set(_names_of(manifest)) - set(manifest["files"]):
         raise _damaged(path, f"does not list {', '.join(sorted(missing))}")
     return manifest
 
 
+def _names_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The names of the files of the tables: users, items, interactions."""
+    suffix = _SUFFIXES[manifest["format"]]
+    return [f"{name}{suffix}" for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)]
+
+
 def read_release(release: ReleaseFolder) -> Release:
-    """Read a release, verified: every file has the SHA-256 that the manifest states.
+    """Open a release, verified: every file has the SHA-256 that the manifest states.
+
+    The tables are mapped into memory; only the interactions are gone through.
 
     Raises:
-        InputError: a file is missing or differs.
+        InputError: a file is missing or differs, or holds no such table.
     """
     manifest = read_manifest(release)
-    contents = {name: _verified(release.path / name, digest) for name, digest in manifest["files"].items()}
-    user_factors, item_factors, interactions = (
-        parse_parquet(contents[name]) for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)
+    width = Hyperparameters.from_mapping(manifest["hyperparameters"]).width
+    with ExitStack() as opened:
+        # What is mapped is the very file that was hashed, whatever its name leads to by then.
+        files = {
+            name: opened.enter_context(_verified(release.path / name, digest, name in _names_of(manifest)))
+            for name, digest in manifest["files"].items()
+        }
+        of_users, of_items, interactions = _names_of(manifest)
+        with _columns(release.path / of_users, files[of_users]) as table:
+            users, user_factors = table.ids(USER), table.vectors(FACTORS, width)
+        with _columns(release.path / of_items, files[of_items]) as table:
+            items, item_factors = table.ids(ITEM), table.vectors(FACTORS, width)
+        with _columns(release.path / interactions, files[interactions]) as table:
+            contents = _contents_in(table, (len(users), len(items)))
+    return Release(users, items, Factors(user_factors, item_factors), contents, manifest)
+
+
+@contextmanager
+def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
+    """The columns of a verified file, to be read within the block; they may still be none of a model."""
+    try:
+        yield ColumnArrays.mapped(file) if path.suffix != ".parquet" else ColumnArrays.parsed(file.read())
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise _damaged(path, f"is no table of a model: {_shown(str(error))}") from None
+
+
+def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
+    user_index, item_index = (table.numbers(name, pa.int32()) for name in (USER_INDEX, ITEM_INDEX))
+    for name, index, n in zip((USER_INDEX, ITEM_INDEX), (user_index, item_index), shape, strict=True):
+        if len(index) and not (index.min() >= 0 and index.max() < n):
+            raise ValueError(f"column {name} leads beyond the factors")
+    return Contents(
+        Pattern.from_coordinates(user_index, item_index, shape),
+        table.numbers(WEIGHT, pa.float32()),
+        table.numbers(EXCLUDED, pa.bool_()),
+        {event: table.numbers(count_column(event), pa.int32()) for event in counted_events(table.names)},
     )
-    users, items = (
-        table[name].combine_chunks() for table, name in ((user_factors, USER), (item_factors, ITEM))
-    )
-    pattern = Pattern.from_coordinates(
-        interactions[USER_INDEX].to_numpy(), interactions[ITEM_INDEX].to_numpy(), (len(users), len(items))
-    )
-    counts = {
-        event: interactions[count_column(event)].to_numpy()
-        for event in counted_events(interactions.schema.names)
-    }
-    weights, excluded = interactions[WEIGHT].to_numpy(), interactions[EXCLUDED].to_numpy()
-    return Release(
-        users,
-        items,
-        Factors(factors_in(user_factors), factors_in(item_factors)),
-        Contents(pattern, weights, excluded, counts),
-        manifest,
-    )
 
 
-def _verified(path: UPath, digest: str) -> bytes:
-    content = _read_regular(path)
-    if _digest(content) != digest:
-        raise _damaged(path, "is not the file that was published: its SHA-256 differs")
-    return content
+def _verified(path: UPath, digest: str, is_table: bool) -> BinaryIO:
+    """The open file, after it has been hashed; a table lies on this machine, to be mapped."""
+    try:
+        file = _on_this_machine(path) if is_table else _open_regular(path)
+        try:
+            with naming(path):
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                file.seek(0)
+            if found != digest:
+                raise _damaged(path, "is not the file that was published: its SHA-256 differs")
+        except BaseException:
+            file.close()
+            raise
+    except FileNotFoundError:
+        raise _damaged(path, "is missing") from None
+    return file
 
 
-def _read_small(path: UPath) -> bytes:
-    content = _read_regular(path, _MOST_JSON_BYTES + 1)
-    if len(content) > _MOST_JSON_BYTES:
-        raise _damaged(path, "is too large to be what it should be")
-    return content
+def _on_this_machine(path: UPath) -> BinaryIO:
+    """A regular file, opened; of an object store a copy without a name, which goes when it is closed."""
+    file = _open_regular(path)
+    if is_local(path):
+        return file
+    with file, naming(path):
+        with naming(tempfile.gettempdir()):
+            copy = tempfile.TemporaryFile()  # noqa: SIM115  # for the caller to close
+        try:
+            while chunk := file.read(_CHUNK):
+                with naming(tempfile.gettempdir()):
+                    copy.write(chunk)
+            with naming(tempfile.gettempdir()):
+                copy.seek(0)
+        except BaseException:
+            copy.close()
+            raise
+    return copy
 
 
-def _read_regular(path: UPath, most: int = -1) -> bytes:
-    """The content of a regular file: no folder, no device, no pipe that never ends."""
+def _open_regular(path: UPath) -> BinaryIO:
+    """No folder, no device, no pipe that never ends."""
     try:
         if not path.is_file():
             raise _damaged(path, "is no regular file" if path.exists() else "is missing")
-        with naming(path), path.open("rb") as file:
-            content: bytes = file.read(most)
-            return content
+        if not is_local(path):
+            with naming(path):
+                remote: BinaryIO = path.open("rb")
+            return remote
+        # What it was a moment ago need not be what is opened.
+        descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _damaged(path, "is missing") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _damaged(path, "is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_small(path: UPath) -> bytes:
+    with _open_regular(path) as file, naming(path):
+        content = file.read(_MOST_JSON_BYTES + 1)
+    if len(content) > _MOST_JSON_BYTES:
+        raise _damaged(path, "is too large to be what it should be")
+    return content
 
 
 def _damaged(path: UPath, what: str) -> InputError:
@@ -388,11 +475,6 @@ def _damaged(path: UPath, what: str) -> InputError:
 
 def _shown(value: object) -> str:
     return repr(value)[:80]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:

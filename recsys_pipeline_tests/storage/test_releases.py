@@ -2,12 +2,17 @@
 
 import errno
 import hashlib
+import io
 import json
+import mmap
 import os
 import shutil
+import tempfile
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
@@ -15,7 +20,9 @@ from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
-from recsys_pipeline.storage import atomic
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.storage import atomic, releases
+from recsys_pipeline.storage.mapped import write_mappable
 from recsys_pipeline.storage.releases import Contents, current_release, publish, read_manifest, read_release
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.storage.killing import killed_everywhere
@@ -35,9 +42,9 @@ MANIFEST = {
     "inputs": {"bm25_matrix": "0123"},
 }
 FILES = (
-    "user_factors.parquet",
-    "item_factors.parquet",
-    "user_items.parquet",
+    "user_factors.arrow",
+    "item_factors.arrow",
+    "user_items.arrow",
     "implicit_recommender_model.pkl",
 )
 
@@ -46,7 +53,7 @@ def factors_of(number, n):
     return np.full((n, 2), number, np.float32)
 
 
-def publish_number(root, number, keep_versions=7):
+def publish_number(root, number, keep_versions=7, *, with_pickle=True):
     """A model all of whose factors are `number`."""
     factors = FactorTables(
         users=factor_table("UserID", pa.array([10, 20]), factors_of(number, 2)),
@@ -61,7 +68,7 @@ def publish_number(root, number, keep_versions=7):
     )
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(factors=2)
-    return publish(root, factors, contents, MANIFEST, model, keep_versions)
+    return publish(root, factors, contents, MANIFEST, model if with_pickle else None, keep_versions)
 
 
 def load(root):
@@ -200,6 +207,156 @@ def test_a_version_that_readers_were_never_pointed_to_is_none_of_those_that_stay
     assert versions(root) == [first.name, second.name]
 
 
+# --- Opened, not read ---
+
+
+def test_what_is_loaded_stays_when_its_version_is_removed(tmp_path):
+    root = UPath(tmp_path)
+    folder = publish_number(root, 1)
+    release = load(root)
+    publish_number(root, 2, keep_versions=1)
+
+    assert not folder.exists()
+    assert (release.factors.users == 1).all()
+    assert (release.factors.items == 1).all()
+
+
+def test_what_is_mapped_is_the_file_that_was_hashed(tmp_path, version, monkeypatch):
+    """Another file takes its name in between."""
+    other = publish_number(UPath(tmp_path / "other"), 2)
+    parse = releases.ColumnArrays.mapped
+
+    def overtaken(file):
+        for name in FILES[:3]:
+            shutil.copy(other / name, tmp_path / name)
+            os.replace(tmp_path / name, version / name)
+        return parse(file)
+
+    monkeypatch.setattr(releases.ColumnArrays, "mapped", overtaken)
+    assert loaded_number(tmp_path) == 1
+
+
+def test_of_an_object_store_nothing_stays_on_this_machine(tmp_path, monkeypatch):
+    root = new_bucket(monkeypatch)
+    publish_number(root, 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    assert loaded_number(root) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_altered_or_missing_file_of_an_object_store_is_refused(monkeypatch, name):
+    root = new_bucket(monkeypatch)
+    file = publish_number(root, 1) / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{name} is not the file that was published"):
+        load(root)
+
+    file.unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        load(root)
+
+
+def test_a_machine_without_room_for_the_mapping_is_no_damage(tmp_path, version, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory") as raised:
+        load(tmp_path)
+    assert raised.value.filename == str(version / "user_factors.arrow")
+
+
+@pytest.mark.usefixtures("store")
+def test_factors_may_be_written_to_and_the_files_stay_as_they_are(tmp_path):
+    release = load(tmp_path)
+    release.factors.users[:] = 5
+    release.factors.items[:] = 5
+
+    assert loaded_number(tmp_path) == 1
+
+
+def test_to_load_and_to_publish_take_no_memory_of_the_size_of_the_factors(tmp_path):
+    width, n = 100, 20_000
+    factors = np.ones((n, width), np.float32)
+    tables = FactorTables(
+        factor_table("UserID", pa.array(range(n)), factors),
+        factor_table("ProductCode", pa.array(["00a", "b", "c"]), factors[:3]),
+        fit_seconds=0.0,
+    )
+    pattern = Pattern(np.zeros(n + 1, np.int32), np.empty(0, np.int32), 3)
+    nothing = np.empty(0, np.float32)
+    contents = Contents(pattern, nothing, nothing.astype(bool), {"view": nothing.astype(np.int32)})
+    manifest = {**MANIFEST, "hyperparameters": {**MANIFEST["hyperparameters"], "factors": width}}
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    publish(UPath(tmp_path), tables, contents, manifest, None, 1)
+    release = load(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert release.factors.users.shape == (n, width)
+    assert peak < factors.nbytes / 4
+    assert pa.total_allocated_bytes() - before < factors.nbytes / 4
+
+
+def test_without_a_model_to_pickle_no_pickle_is_written(tmp_path):
+    folder = publish_number(UPath(tmp_path), 1, with_pickle=False)
+
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES[:3], "manifest.json"])
+    assert loaded_number(tmp_path) == 1
+
+
+# --- The former format ---
+
+
+def rewrite_as_format_3(version):
+    """Tables in Parquet, as it was before they were mapped."""
+    for name in FILES[:3]:
+        with pa.ipc.open_file((version / name).read_bytes()) as reader:
+            table = reader.read_all()
+        pq.write_table(table, (version / name).with_suffix(".parquet"), compression="zstd")
+        (version / name).unlink()
+    names = [path.name for path in version.iterdir() if path.name != "manifest.json"]
+    files = {name: hashlib.sha256((version / name).read_bytes()).hexdigest() for name in names}
+    forge_fields(version, {"format": 3, "files": files})
+
+
+def test_a_version_of_the_former_format_is_loaded_as_before(tmp_path, version):
+    now = load(tmp_path)
+    rewrite_as_format_3(version)
+    before = load(tmp_path)
+
+    assert {path.suffix for path in version.iterdir()} == {".parquet", ".pkl", ".json"}
+    assert before.users.equals(now.users)
+    assert before.items.equals(now.items)
+    assert np.array_equal(before.factors.users, now.factors.users)
+    assert np.array_equal(before.factors.items, now.factors.items)
+    before.factors.users[:] = 0  # implicit needs arrays that it may write to
+    for name in ("weights", "excluded"):
+        assert np.array_equal(getattr(before.contents, name), getattr(now.contents, name))
+    assert np.array_equal(before.contents.counts["view"], now.contents.counts["view"])
+
+
+def test_and_stays_beside_those_of_the_present_one(tmp_path, version):
+    rewrite_as_format_3(version)
+    publish_number(UPath(tmp_path), 2)
+
+    assert loaded_number(tmp_path) == 2
+    assert load(version).factors.users.tolist() == [[1, 1]] * 2
+
+
+def test_a_damaged_file_of_the_former_format_is_noticed(tmp_path, version):
+    rewrite_as_format_3(version)
+    file = version / "user_factors.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+
+    with pytest.raises(InputError, match=r"user_factors.parquet is not the file that was published"):
+        load(tmp_path)
+
+
 # --- Damaged ---
 
 
@@ -319,7 +476,7 @@ def test_a_pointer_without_a_digest_is_refused(tmp_path, store, digest):
 
 
 @pytest.mark.parametrize(
-    "name", ["/dev/zero", "../outside.parquet", "a/b.parquet", "pipe", "model.sh", ".parquet", "x.parquet\n"]
+    "name", ["/dev/zero", "../outside.parquet", "a/b.parquet", "pipe", "model.sh", ".parquet", "x.arrow\n"]
 )
 def test_a_file_under_no_plain_name_is_not_read(tmp_path, version, name):
     (version.parent / "outside.parquet").write_bytes(b"")
@@ -341,7 +498,7 @@ def test_nor_from_a_folder_that_was_named_by_hand(version):
 @pytest.mark.parametrize("digest", [None, 5, "", "0" * 63, ["0" * 64]])
 def test_a_file_without_a_digest_is_not_read(tmp_path, version, digest):
     listed = json.loads((version / "manifest.json").read_bytes())["files"]
-    forge_fields(version, {"files": {**listed, "user_items.parquet": digest}})
+    forge_fields(version, {"files": {**listed, "user_items.arrow": digest}})
 
     with pytest.raises(InputError, match="lists a file"):
         load(tmp_path)
@@ -379,6 +536,73 @@ def test_so_are_hyperparameters_and_a_blend_that_are_none(tmp_path, version, fie
     forge_fields(version, fields)
 
     with pytest.raises(InputError, match=f"manifest.json has no valid field '{next(iter(fields))}'"):
+        load(tmp_path)
+
+
+def forge_table(version, name, table):
+    """Put another table in the place of a file, under its right SHA-256."""
+    file = io.BytesIO()
+    write_mappable(table, file)
+    forge_file(version, name, file.getvalue())
+
+
+def forge_file(version, name, content):
+    listed = json.loads((version / "manifest.json").read_bytes())["files"]
+    (version / name).write_bytes(content)
+    forge_fields(version, {"files": {**listed, name: hashlib.sha256(content).hexdigest()}})
+
+
+def user_items(**columns):
+    table = {
+        "user_index": pa.array([0, 1], pa.int32()),
+        "item_index": pa.array([0, 2], pa.int32()),
+        "weight": pa.array([0.5, 1], pa.float32()),
+        "excluded": pa.array([True, False]),
+        "count_view": pa.array([1, 1], pa.int32()),
+    }
+    return pa.table({**table, **columns})
+
+
+def test_a_forged_table_that_is_one_is_read(tmp_path, version):
+    forge_table(version, "user_items.arrow", user_items())
+
+    assert load(tmp_path).contents.pattern.indptr.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item_index": pa.array([0, 3], pa.int32())}, "item_index leads beyond the factors"),
+        ({"item_index": pa.array([0, -1], pa.int32())}, "item_index leads beyond the factors"),
+        ({"user_index": pa.array([0, 2], pa.int32())}, "user_index leads beyond the factors"),
+        ({"user_index": pa.array([-1, 0], pa.int32())}, "user_index leads beyond the factors"),
+        ({"user_index": pa.array([1, 0], pa.int32())}, "must be sorted by user"),
+        ({"weight": pa.array([0.5, None], pa.float32())}, "weight has nulls"),
+        ({"count_view": pa.array([1, 1], pa.int64())}, "count_view is of type int64"),
+    ],
+)
+def test_interactions_that_lead_elsewhere_are_refused(tmp_path, version, columns, message):
+    forge_table(version, "user_items.arrow", user_items(**columns))
+
+    with pytest.raises(InputError, match=rf"user_items.arrow is no table of a model: .*{message}"):
+        load(tmp_path)
+
+
+def test_factors_of_another_width_than_the_model_are_refused(tmp_path, version):
+    """`implicit` would read beyond the end of them."""
+    wider = factor_table("ProductCode", pa.array(["00a", "b", "c"]), np.ones((3, 4), np.float32))
+    forge_table(version, "item_factors.arrow", wider)
+
+    with pytest.raises(InputError, match=r"item_factors.arrow is no table of a model: .*factors is of type"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1", b"PAR1" * 100, b"\0" * 1000], ids=repr)
+@pytest.mark.parametrize("name", FILES[:3])
+def test_what_is_no_table_at_all_is_refused(tmp_path, version, name, content):
+    forge_file(version, name, content)
+
+    with pytest.raises(InputError, match=rf"{name} is no table of a model.*best_model again"):
         load(tmp_path)
 
 
