@@ -6,8 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from recsys_pipeline.core.columns import CHOSEN
-from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
-from recsys_pipeline.core.neighbourhood import ends
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, ends
 
 
 def told_hyperparameters(hyperparameters: Hyperparameters) -> str:
