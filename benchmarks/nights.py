@@ -30,8 +30,7 @@ from recsys_pipeline.core.splitting import hash_long
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.model import told_hyperparameters
-from recsys_pipeline.reporting.trials import told_ends
+from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse

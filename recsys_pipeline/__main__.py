@@ -21,8 +21,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
-from recsys_pipeline.reporting.ends import told_ends
-from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.releases import current_release, read_manifest

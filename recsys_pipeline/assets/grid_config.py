@@ -19,7 +19,7 @@ from recsys_pipeline.core.hyperparameters import (
 from recsys_pipeline.core.interactions import Mappings
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
-from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 
 MEMORY_LIMIT = (
     "GB that the asset may use with all its workers; 0: three quarters of what the machine or its control "
@@ -144,7 +144,12 @@ class SearchConfig(Config):
         around = None
         if self.strategy is SearchMethod.around:
             lists = self.lists()
-            around = Neighbourhood.around(start or first_values(lists), lists, self.steps_beyond)
+            around = Neighbourhood.around(
+                start or first_values(lists),
+                lists,
+                self.steps_beyond,
+                lambda trial: nearest_solvable(self.solver, trial) == trial,
+            )
         return SearchPlan(
             trials=around.first_round() if around else self.trials(),
             mappings=self.mappings(),

@@ -22,8 +22,8 @@ from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult, best_first
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.metadata import shape_metadata
+from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata
 from recsys_pipeline.steps import asset_step

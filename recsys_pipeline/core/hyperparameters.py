@@ -5,7 +5,7 @@ model all follow from the declarations in `Hyperparameters`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from random import Random
@@ -173,6 +173,33 @@ DIMENSIONS: tuple[Dimension, ...] = tuple(
 def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the hyperparameters in which the rows differ; of the first one where they differ in none."""
     return [d.name for d in DIMENSIONS if len({row[d.name] for row in rows}) > 1] or [DIMENSIONS[0].name]
+
+
+def tried_values(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, set[Any]]:
+    """The numbers that were tried, by those dimensions that the chosen configuration uses."""
+    rows = [trial.told() for trial in tried]
+    used = chosen.told()
+    return {
+        d.name: {row[d.name] for row in rows if d.name in row}
+        for d in DIMENSIONS
+        if d.type is not str and d.name in used
+    }
+
+
+def ends(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, str]:
+    """By dimension of which several values were tried, whether the chosen one is the smallest or the largest.
+
+    A value at a declared bound is no such end: there is nothing beyond it.
+    """
+    by_name = {dimension.name: dimension for dimension in DIMENSIONS}
+    found = {}
+    for name, values in tried_values(chosen, tried).items():
+        here, dimension = getattr(chosen, name), by_name[name]
+        if len(values) > 1 and here == min(values) and here != dimension.minimum:
+            found[name] = "smallest"
+        if len(values) > 1 and here == max(values) and here != dimension.maximum:
+            found[name] = "largest"
+    return found
 
 
 def grid(lists: Mapping[str, Sequence[Any]]) -> list[Hyperparameters]:

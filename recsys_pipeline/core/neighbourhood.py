@@ -1,19 +1,18 @@
-"""What a search around a known configuration tries, and whether it has come to the end of what was tried."""
+"""What a search around a known configuration tries."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from recsys_pipeline.core.hyperparameters import (
     BM25,
     DIMENSIONS,
     Dimension,
     Hyperparameters,
+    tried_values,
     without_unused,
 )
 from recsys_pipeline.core.search import TrialResult, best_first
 
-_NUMBERS = tuple(dimension for dimension in DIMENSIONS if dimension.type is not str)
-_BY_NAME = {dimension.name: dimension for dimension in DIMENSIONS}
 # Of a dimension on a logarithmic scale whose list gives no ratio, for it has a zero.
 _FACTOR = 2
 
@@ -33,10 +32,22 @@ class Neighbourhood(NamedTuple):
 
     @classmethod
     def around(
-        cls, start: Hyperparameters, lists: Mapping[str, Sequence[Any]], steps_beyond: int
-    ) -> "Neighbourhood":
-        """The neighbourhood that the lists span, and so many steps beyond their ends."""
-        ladders = {d.name: ladder(d, lists[d.name], steps_beyond) for d in DIMENSIONS if d.name in lists}
+        cls,
+        start: Hyperparameters,
+        lists: Mapping[str, Sequence[Any]],
+        steps_beyond: int,
+        solvable: Callable[[Hyperparameters], bool] = lambda _: True,
+    ) -> Self:
+        """The neighbourhood that the lists span, and so many solvable steps beyond their ends."""
+        ladders = {
+            d.name: [
+                value
+                for value in ladder(d, lists[d.name], steps_beyond)
+                if value in lists[d.name] or solvable(start.replace(**{d.name: value}))
+            ]
+            for d in DIMENSIONS
+            if d.name in lists
+        }
         return cls(without_unused(start), lists, ladders)
 
     def first_round(self) -> list[Hyperparameters]:
@@ -67,7 +78,7 @@ class Neighbourhood(NamedTuple):
         best = ranking[0].hyperparameters
         tried = [result.hyperparameters for result in results]
         proposed = [self._combined(ranking)]
-        for name, values in _tried_values(best, tried).items():
+        for name, values in tried_values(best, tried).items():
             here = getattr(best, name)
             below, above = _neighbours(self.ladders.get(name, ()), here)
             if below is not None and here == min(values):
@@ -145,25 +156,3 @@ def _neighbours(values: Sequence[Any], here: Any) -> tuple[Any, Any]:
         max((value for value in values if value < here), default=None),
         min((value for value in values if value > here), default=None),
     )
-
-
-def _tried_values(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, set[Any]]:
-    """The numbers that were tried, by those dimensions that the chosen configuration uses."""
-    rows = [trial.told() for trial in tried]
-    used = chosen.told()
-    return {d.name: {row[d.name] for row in rows if d.name in row} for d in _NUMBERS if d.name in used}
-
-
-def ends(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, str]:
-    """By dimension of which several values were tried, whether the chosen one is the smallest or the largest.
-
-    A value at a declared bound is no such end: there is nothing beyond it.
-    """
-    found = {}
-    for name, values in _tried_values(chosen, tried).items():
-        here, dimension = getattr(chosen, name), _BY_NAME[name]
-        if len(values) > 1 and here == min(values) and here != dimension.minimum:
-            found[name] = "smallest"
-        if len(values) > 1 and here == max(values) and here != dimension.maximum:
-            found[name] = "largest"
-    return found

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
+import pyarrow as pa
+
+from recsys_pipeline.core.columns import CHOSEN
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, ends
 
 
 def told_hyperparameters(hyperparameters: Hyperparameters) -> str:
@@ -18,3 +21,18 @@ def told_values(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value if isinstance(value, str) else f'{value:g}'}" for name, value in values.items()
     )
+
+
+def told_ends(table: pa.Table) -> str:
+    """On which dimensions the chosen value is the smallest or largest that was tried, as a sentence."""
+    rows = table.to_pylist()
+    chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[CHOSEN])
+    found = ends(chosen, map(Hyperparameters.from_mapping, rows))
+    sentences = []
+    for which in ("largest", "smallest"):
+        told = [f"{name} {getattr(chosen, name):g}" for name, side in found.items() if side == which]
+        if told:
+            *others, last = told
+            subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            sentences.append(f"{subject} the {which} tried")
+    return "; ".join(sentences)

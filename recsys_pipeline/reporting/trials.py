@@ -10,7 +10,6 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.hyperparameters import varying
-from recsys_pipeline.reporting.ends import told_ends
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -19,6 +18,7 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     with_error,
 )
+from recsys_pipeline.reporting.model import told_ends
 
 _SHOWN = 10
 

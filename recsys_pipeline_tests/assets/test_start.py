@@ -79,6 +79,17 @@ def test_what_the_solver_cannot_train_is_left_out_and_told(warehouse, lines):
     )
 
 
+def test_nor_does_it_go_where_the_solver_cannot_follow(warehouse, lines):
+    publish(warehouse, factors=4096)
+    on_device = config(solver="gpu", factors=[512, 1024])
+    start = start_of(on_device, warehouse, lines.append).hyperparameters
+
+    assert start.factors == 1024
+    assert {trial.factors for trial in on_device.plan(start).trials} == {512, 1024}
+    on_cpu = config(solver="batched", factors=[512, 1024])
+    assert {trial.factors for trial in on_cpu.plan(start).trials} == {512, 1024, 2048}
+
+
 def test_strengths_that_are_unknown_today_give_way_to_the_default(warehouse, lines):
     publish(warehouse, strengths="equal")
     known = config(strength_mappings={"equal": {"view": 1.0}})

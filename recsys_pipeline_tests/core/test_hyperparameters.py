@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from recsys_pipeline.assets.grid_config import GridConfig
 from recsys_pipeline.core.columns import DESCRIPTIONS
-from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, draw, grid
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, draw, ends, grid
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
 
@@ -130,3 +130,28 @@ def test_the_former_name_of_the_ensemble_size_still_works():
     sizes = {trial.ensemble_size for trial in GridConfig(starts=[1, 3]).trials()}
 
     assert sizes == {1, 3}
+
+
+TRIAL = Hyperparameters(factors=64, regularization=0.1, alpha=8.0, iterations=8, bm25_K1=50.0, bm25_B=0.6)
+
+
+def test_the_ends_are_told_of_dimensions_that_varied():
+    tried = [TRIAL.replace(factors=f, alpha=a) for f in (32, 64) for a in (4.0, 8.0, 16.0)]
+
+    assert ends(TRIAL, tried) == {"factors": "largest"}
+    assert ends(TRIAL.replace(factors=32, alpha=4.0), tried) == {"factors": "smallest", "alpha": "smallest"}
+
+
+def test_a_declared_bound_is_no_end():
+    tried = [TRIAL.replace(iterations=i, bm25_B=b) for i in (1, 8) for b in (0.5, 1.0)]
+
+    assert ends(tried[1], tried) == {}
+    assert ends(tried[2], tried) == {"iterations": "largest", "bm25_B": "smallest"}
+
+
+def test_what_the_chosen_does_not_use_has_no_end():
+    without = TRIAL.replace(weighting="none", bm25_K1=0.0, bm25_B=0.0)
+
+    assert ends(without, [TRIAL, TRIAL.replace(bm25_K1=100.0), without]) == {}
+    # Nor is that a value of K1 that the others were compared with.
+    assert ends(TRIAL, [TRIAL, TRIAL.replace(bm25_K1=100.0), without]) == {"bm25_K1": "smallest"}

@@ -1,10 +1,10 @@
-"""What a search around a known configuration tries, and where it has come to the end of what was tried."""
+"""What a search around a known configuration tries."""
 
 import pytest
 
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters
 from recsys_pipeline.core.metrics import Scores
-from recsys_pipeline.core.neighbourhood import Neighbourhood, ends, first_values, ladder
+from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values, ladder
 from recsys_pipeline.core.search import TrialResult
 
 START = Hyperparameters(factors=64, regularization=0.1, alpha=8.0, iterations=8, bm25_K1=50.0, bm25_B=0.6)
@@ -173,28 +173,3 @@ def test_a_direction_that_failed_is_not_tried_again():
     (wider,) = AROUND.next_round(results)
 
     assert AROUND.next_round([*results, result(wider, None)]) == []
-
-
-# --- The ends of what was tried ---
-
-
-def test_the_ends_are_told_of_dimensions_that_varied():
-    tried = [START.replace(factors=f, alpha=a) for f in (32, 64) for a in (4.0, 8.0, 16.0)]
-
-    assert ends(START, tried) == {"factors": "largest"}
-    assert ends(START.replace(factors=32, alpha=4.0), tried) == {"factors": "smallest", "alpha": "smallest"}
-
-
-def test_a_declared_bound_is_no_end():
-    tried = [START.replace(iterations=i, bm25_B=b) for i in (1, 8) for b in (0.5, 1.0)]
-
-    assert ends(tried[1], tried) == {}
-    assert ends(tried[2], tried) == {"iterations": "largest", "bm25_B": "smallest"}
-
-
-def test_what_the_chosen_does_not_use_has_no_end():
-    without = START.replace(weighting="none", bm25_K1=0.0, bm25_B=0.0)
-
-    assert ends(without, [START, START.replace(bm25_K1=100.0), without]) == {}
-    # Nor is that a value of K1 that the others were compared with.
-    assert ends(START, [START, START.replace(bm25_K1=100.0), without]) == {"bm25_K1": "smallest"}

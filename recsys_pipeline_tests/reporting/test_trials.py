@@ -7,8 +7,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
-from recsys_pipeline.reporting.ends import told_ends
-from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.reporting.trials import search_metadata
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)

@@ -103,4 +103,6 @@ def nearest_solvable(solver: Solver, trial: Hyperparameters) -> Hyperparameters:
     """The trial with those values replaced that the solver cannot train."""
     if solver is Solver.batched:
         return trial
+    if solver is Solver.gpu:
+        trial = trial.replace(factors=min(trial.factors, _MOST_FACTORS_OF_GPU))
     return trial.replace(**{d.name: d.of_implicit for d in DIMENSIONS if d.of_implicit is not None})
