@@ -115,10 +115,15 @@ class EvaluationConfig(Config):
         ge=0,
         description="`notebook_als` and `weights_of_all` are left out where there are more interactions.",
     )
-    workers: int = Field(default=0, ge=0, description="Models side by side, one core each; 0 takes all.")
+    workers: int = Field(
+        default=0, ge=0, description="Models side by side, one core each; 0 takes all cores."
+    )
     memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
     patience_hours: float = Field(
-        default=4.0, gt=0, description="A model that takes longer is ended and left out; the tuned one fails."
+        default=4.0,
+        gt=0,
+        description="A model that takes longer is ended and left out; where it is the tuned one, the asset "
+        "fails.",
     )
 
     @field_validator("compare_with")
@@ -144,8 +149,8 @@ def evaluation(
     Weights come from training interactions only, as they would in use; figures are means over users and
     seeds, with 95 % intervals (bootstrap over users). Beside it, on the same held-out interactions:
     popularity, item-kNN, repeat consumption where that may be recommended and, on the first seed, the
-    notebook's ALS before its search, and what it changes to take the weights from all interactions, as search
-    and notebook do.
+    notebook's ALS before its search, and what it changes to take the weights from all interactions, as the
+    search and the notebook do.
     """
     interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)

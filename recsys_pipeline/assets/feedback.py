@@ -90,7 +90,7 @@ def feedback_strengths(
 ) -> MaterializeResult[None]:
     """One row an interaction of a user and an item: the summed strength of its events, the latest time.
 
-    A stream: what memory_limit does not hold is kept in temporary files (TMPDIR).
+    It is made as a stream: what does not fit into memory_limit is kept in temporary files (TMPDIR).
     """
     rules = EventRules(
         feedback.strengths,

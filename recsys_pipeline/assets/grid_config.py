@@ -22,8 +22,8 @@ from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 
 MEMORY_LIMIT = (
-    "GB that the asset may use with all its workers; 0: three quarters of what the machine or its control "
-    "group has (RECSYS_MEMORY_LIMIT). It decides how many fits run side by side."
+    "GB that the asset may use with all its workers, Python itself not counted; 0: three quarters of what "
+    "the machine or its control group has (RECSYS_MEMORY_LIMIT). It decides how many fits run side by side."
 )
 _STRENGTHS = "strengths"
 _ENSEMBLE_SIZE = "ensemble_size"

@@ -22,7 +22,7 @@ from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult, best_first
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.metadata import shape_metadata
+from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata
@@ -93,7 +93,7 @@ def grid_search_results(
             **shape_metadata(*(bm25_matrix[name].count_rows() for name in ("users", "items", "pairs"))),
             "held_out_interactions": len(leave_one_out_split),
             "splits": int(split.max()) + 1,
-            "search_seconds": search_seconds,
+            "search_seconds": rounded(search_seconds),
             "solver": search_config.solver.value,
             "strategy": search_config.strategy.value,
             "prefer": search_config.prefer.value,
@@ -133,8 +133,9 @@ def _run(
     n_known = len(list(finished(plan.trials)))
     around = plan.neighbourhood is not None
     context.log.info(
-        f"{len(plan.trials)} trials {'at first ' if around else ''}on {n_held_out:,} held-out interactions, "
-        f"solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal already"
+        f"{len(plan.trials)} trials{' in the first round' if around else ''}, {n_held_out:,} held-out "
+        f"interactions, solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal "
+        "already"
     )
     (context.log.info if search.memory.enough else context.log.warning)(search.memory.told)
     with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=around) as progress:

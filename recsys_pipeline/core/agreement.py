@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from recsys_pipeline.core.comparison import Interval, bootstrap_means, intervals
 from recsys_pipeline.core.metrics import average_precision, hits_of_groups, mean_of_users
 
-# What solvers may differ by that start from the same random factors: of the reference's MAP@10 the share that
-# the interval of the difference must not lie beyond, and the share of ranks. See docs/search.md.
+# By how much solvers that start from the same random factors may differ: the share of the reference's MAP@10
+# that the interval of the difference must not lie beyond, and the share of ranks. See docs/search.md.
 MOST_OF_MAP = 0.01
 MOST_OF_RANKS = 0.05
 

@@ -139,7 +139,7 @@ class Split:
         return np.bincount(self.pattern.indices[counted], minlength=self.pattern.n_items)
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Those that all fits share; one may stand there more than once."""
+        """The arrays that all fits share; one may occur more than once."""
         patterns = (self.pattern, self.exclusions, *self.training.values())
         return [
             *(self.users, self.items),

@@ -176,7 +176,7 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def tried_values(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, set[Any]]:
-    """The numbers that were tried, by those dimensions that the chosen configuration uses."""
+    """The numbers that were tried, of each dimension that the chosen configuration uses."""
     rows = [trial.told() for trial in tried]
     used = chosen.told()
     return {
@@ -187,9 +187,9 @@ def tried_values(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> d
 
 
 def ends(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, str]:
-    """By dimension of which several values were tried, whether the chosen one is the smallest or the largest.
+    """Where several values were tried and the chosen one is the smallest or the largest, which; by dimension.
 
-    A value at a declared bound is no such end: there is nothing beyond it.
+    A value at a declared bound does not count: there is nothing beyond it.
     """
     by_name = {dimension.name: dimension for dimension in DIMENSIONS}
     found = {}

@@ -101,7 +101,7 @@ class Pattern:
 
     def user_items(self, weights: NDArray[np.floating]) -> "csr_matrix":
         """The users x items matrix with these float32 weights; shares the pattern's memory."""
-        # Imported here: it takes a while, and who only describes interactions needs it not.
+        # Imported here: it takes a while, and whoever only describes interactions does not need it.
         from scipy.sparse import csr_matrix
 
         data = np.ascontiguousarray(weights, dtype=np.float32)

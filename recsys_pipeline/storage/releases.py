@@ -63,7 +63,7 @@ _ITEM_FACTORS = "item_factors"
 _USER_ITEMS = "user_items"
 _PICKLE = "implicit_recommender_model.pkl"
 _FORMAT = 4
-# Of the tables, by format of the manifest: what can be read.
+# Of the files of the tables, by format of the manifest; other formats cannot be read.
 _SUFFIXES = {3: ".parquet", 4: ".arrow"}
 _LONGEST_UPLOAD = timedelta(days=1)
 _TIME = "%Y%m%dT%H%M%S%fZ"
@@ -177,7 +177,7 @@ def publish(
             with _hashed(folder / f"{name}{_SUFFIXES[_FORMAT]}", files) as file:
                 write_mappable(table, file)
         if model is not None:
-            # Written for the notebook's consumers, and read nowhere in this project. From protocol 5 on
+            # Written for the notebook's consumers, and read nowhere in this project. From protocol 5 on,
             # arrays that cannot be written to stay so, and implicit needs to write.
             with _hashed(folder / _PICKLE, files) as file:
                 pickle.dump(model, file, protocol=4)

@@ -1,4 +1,4 @@
-"""The warehouse: one folder, or one URL of an object store, that holds every artefact as Parquet."""
+"""The warehouse: one folder, or one URL of an object store, that holds every artefact, tables as Parquet."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -36,7 +36,7 @@ _TRAINED = (NOTEBOOK, LEAKING, TUNED)
 
 
 class _Measured(NamedTuple):
-    """What became of a model on a split; without lists where it has none, `failure` says why it failed."""
+    """What became of a model on a split; `lists` is None where it has none, `failure` says why it failed."""
 
     split: int
     model: str
@@ -88,7 +88,7 @@ class _MeasureJob:
 
 
 class _About(NamedTuple):
-    """What is to be known of a split once the workers have it.
+    """What this process still needs to know of a split once the workers have it.
 
     Attributes:
         models: that say something on this data, of those that were asked for.
@@ -136,7 +136,7 @@ def evaluate(
     about: list[_About] = []
 
     def splits() -> Iterator[Split]:
-        """One after the other: the workers map them, and this process has no further use for one."""
+        """One after the other: the workers map them, and this process has no further use for them."""
         for split, wanted in zip(_splits(interactions, held_out, plan), plan.models, strict=True):
             about.append(_About.of(split, wanted, contest))
             yield split

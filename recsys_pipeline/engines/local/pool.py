@@ -63,12 +63,12 @@ class Job(Protocol[R_co]):
 
 
 class Patience(NamedTuple):
-    """How long a worker may be silent before it is ended and its trials count as failed.
+    """How long a worker may be silent before it is ended and its job counts as failed.
 
     Attributes:
         multiple: of the time that its next answer should take, by the slowest answer so far.
         at_least: seconds that it may always take.
-        at_most: seconds before anything is known of how long a fit takes.
+        at_most: seconds while nothing is known of how long an answer takes.
     """
 
     multiple: float = 20.0

@@ -1,4 +1,4 @@
-"""One process of the search: reads jobs from standard input, writes results to standard output.
+"""One worker process: reads jobs from standard input, writes results to standard output.
 
     python -m recsys_pipeline.engines.local.worker FOLDER
 
