@@ -23,7 +23,7 @@ def index_ids(raw_ids: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int32]]:
     distinct = pc.unique(raw_ids)
     ids = distinct.take(pc.sort_indices(distinct))
     index = np.empty(len(raw_ids), dtype=np.int32)
-    # Some at a time: each look-up makes a hash table of all ids, and in one piece what it gives is there twice.
+    # Some at a time: a look-up makes a hash table of all ids, and in one piece what it gives is there twice.
     for first in range(0, len(raw_ids), _ROWS_AT_ONCE):
         some = raw_ids.slice(first, _ROWS_AT_ONCE)
         index[first : first + len(some)] = pc.index_in(some, value_set=ids).to_numpy()
