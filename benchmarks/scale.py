@@ -4,8 +4,9 @@
 
 `--pairs` is the size of the synthetic feedback in million distinct interactions; see `make_feedback`. The
 assets are materialized one after the other, each in a process of its own. The search is one trial of 64
-factors and 10 iterations in one worker; the evaluation has one seed and 5,000 users. With `--folder` feed and
-warehouse stay there, and a feed that is there is not made again: `--assets` then measures some assets alone.
+factors and 10 iterations in one worker; the evaluation has one seed and its default bounds. With `--folder`
+feed and warehouse stay there, and a feed that is there is not made again: `--assets` then measures some
+assets alone.
 
 Peak memory is that of the process and its workers at the same time, pages that they share counted once (the
 sum of Pss, looked at several times a second), or the largest single process by the kernel's count if that is
@@ -139,7 +140,7 @@ def materialize(asset: str, environment: dict[str, str], solver: str) -> tuple[f
     """Wall seconds, CPU seconds and peak memory in GB of one asset."""
     config = {
         "grid_search_results": {**TRIAL, "solver": solver, "workers": 1},
-        "evaluation": {"seeds": 1, "max_users": 5000},
+        "evaluation": {"seeds": 1},
     }
     command = [
         "-m",

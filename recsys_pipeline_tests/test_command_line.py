@@ -103,14 +103,18 @@ def made(line, environment):
 # --- One run ---
 
 
-def test_a_plain_command_materializes_everything_and_prints_the_result(shop):
-    done = run(shop, MATERIALIZE)
+@pytest.fixture(scope="module")
+def first_run(shop):
+    return run(shop, MATERIALIZE)
+
+
+def test_a_plain_command_materializes_everything_and_prints_the_result(shop, first_run):
     model = load_model(shop["RECSYS_WAREHOUSE"])
 
     assert len(model.users) == N_USERS
-    assert f"published version {model.manifest['version']}" in done.stderr
-    assert f"MAP@10 of the search {model.manifest['metrics']['MAP@10']:.4f}" in done.stderr
-    assert "MAP@10: the tuned model (" in done.stderr
+    assert f"published version {model.manifest['version']}" in first_run.stderr
+    assert f"MAP@10 of the search {model.manifest['metrics']['MAP@10']:.4f}" in first_run.stderr
+    assert "MAP@10: the tuned model (" in first_run.stderr
 
 
 def test_a_run_is_configured_on_the_command_line(shop):
@@ -120,6 +124,7 @@ def test_a_run_is_configured_on_the_command_line(shop):
     assert set(results["factors"].to_pylist()) == {64}
 
 
+@pytest.mark.usefixtures("first_run")
 def test_an_asset_and_what_follows_it_can_be_materialized(shop):
     warehouse = Warehouse(path=shop["RECSYS_WAREHOUSE"])
     matrix, model = warehouse.write_id("bm25_matrix"), load_model(warehouse.root).manifest["version"]

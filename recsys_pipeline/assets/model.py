@@ -12,11 +12,12 @@ from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
-from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.weighting import weigh
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.engines.local.implicit_als import top_items, trained_model
+from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
@@ -24,7 +25,7 @@ from recsys_pipeline.storage.releases import Contents, publish
 from recsys_pipeline.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from implicit.cpu.als import AlternatingLeastSquares
+    pass
 
 TRAIN_MAP_AT_10 = "MAP@10 train"
 TRAIN_NOTEBOOK_MAP_AT_10 = "MAP@10 train (notebook)"
@@ -72,9 +73,8 @@ def best_model(
     fitted = LocalEngine().refit(bm25_matrix, winner)
     interactions = Interactions.from_tables(bm25_matrix)
     factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
-    model = trained_model(hyperparameters, winner.seed, factors)
     contents = _contents(interactions, winner)
-    train, n_scored = _train_scores(model, contents)
+    train, n_scored = _train_scores(factors, contents)
     quality = {
         **{name: winner.row[name] for name in _SEARCH_METRICS},
         TRAIN_MAP_AT_10: train.map,
@@ -94,7 +94,7 @@ def best_model(
         "counts": {"users": n_users, "items": n_items, "interactions": n_interactions},
         "inputs": ancestors_of([bm25_matrix, grid_search_results]),
     }
-    pickled = model if config.write_pickle else None
+    pickled = trained_model(hyperparameters, winner.seed, factors) if config.write_pickle else None
     folder = publish(warehouse.root, fitted, contents, manifest, pickled, config.keep_versions)
     context.log.info(
         f"published version {folder.name}: {told_hyperparameters(hyperparameters)}; MAP@10 of the search "
@@ -133,14 +133,13 @@ def _contents(interactions: Interactions, winner: Winner) -> Contents:
     return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
 
 
-def _train_scores(model: "AlternatingLeastSquares", contents: Contents) -> tuple[Scores, int]:
+def _train_scores(factors: Factors, contents: Contents) -> tuple[Scores, int]:
     """The scores on the model's own training data, and of how many users."""
-    trained = contents.weights > 0
-    pattern = contents.pattern.select(trained)
+    pattern = contents.pattern.select(contents.weights > 0)
     # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
     anyone = np.flatnonzero(pattern.interactions_per_user)
     scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
-    weights = contents.weights if trained.all() else contents.weights[trained]
-    recommended = top_items(model, pattern.user_items(weights), scored, K)
-    hits = hits_of_recommended(recommended, pattern, scored)
+    nothing_excluded = Pattern.empty(*pattern.shape)
+    recommended = best_by_factors(factors, scored.astype(np.int32), nothing_excluded, K)
+    hits = hits_of_recommended(recommended, pattern, scored) & (recommended != NOTHING)
     return score(hits, pattern.interactions_per_user[scored]), len(scored)

@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+_ROWS_AT_ONCE = 1 << 24
+
 
 def index_ids(raw_ids: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int32]]:
     """The sorted distinct ids, and for each row of `raw_ids` its place among them.
@@ -18,15 +20,11 @@ def index_ids(raw_ids: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int32]]:
         ids: (n_distinct,), `ids[i]` is the raw id of index i.
         index: (n,) int32.
     """
-    # Chunk by chunk: in one piece they would be there twice.
-    encoded = raw_ids.dictionary_encode().unify_dictionaries()
-    distinct = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], raw_ids.type)
-    order = pc.sort_indices(distinct)
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    distinct = pc.unique(raw_ids)
+    ids = distinct.take(pc.sort_indices(distinct))
     index = np.empty(len(raw_ids), dtype=np.int32)
-    first = 0
-    for chunk in encoded.chunks:
-        index[first : first + len(chunk)] = rank[chunk.indices.to_numpy()]
-        first += len(chunk)
-    return distinct.take(order), index
+    # Some at a time: a look-up makes a hash table of all ids, and in one piece what it gives is there twice.
+    for first in range(0, len(raw_ids), _ROWS_AT_ONCE):
+        some = raw_ids.slice(first, _ROWS_AT_ONCE)
+        index[first : first + len(some)] = pc.index_in(some, value_set=ids).to_numpy()
+    return ids, index

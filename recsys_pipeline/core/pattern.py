@@ -74,6 +74,11 @@ class Pattern:
             if (begins != falling).any():
                 raise ValueError(_NOT_SORTED)
 
+    @classmethod
+    def empty(cls, n_users: int, n_items: int) -> Self:
+        """The pattern without interactions."""
+        return cls(np.zeros(n_users + 1, dtype=np.int32), np.empty(0, dtype=np.int32), n_items)
+
     @property
     def n_users(self) -> int:
         """Number of rows."""

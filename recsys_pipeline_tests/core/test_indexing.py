@@ -4,6 +4,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_pipeline.core import indexing
 from recsys_pipeline.core.indexing import index_ids
 
 ids = st.one_of(
@@ -18,3 +19,11 @@ def test_every_row_finds_its_own_id_among_the_sorted_distinct_ones(raw):
 
     assert distinct.take(pa.array(index)).to_pylist() == raw
     assert distinct.to_pylist() == sorted(set(raw))
+
+
+def test_rows_are_looked_up_some_at_a_time(monkeypatch):
+    monkeypatch.setattr(indexing, "_ROWS_AT_ONCE", 2)
+    distinct, index = index_ids(pa.chunked_array([["b"], ["c", "a", "b"], ["a"]]))
+
+    assert distinct.to_pylist() == ["a", "b", "c"]
+    assert index.tolist() == [1, 2, 0, 1, 0]

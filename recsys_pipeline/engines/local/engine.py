@@ -154,7 +154,9 @@ class LocalSearch:
         if not is_addressable(Solver.implicit, self._interactions.pattern.n_interactions):
             return None
         patience = Patience(at_most=plan.most_silent_seconds)
-        with FitPool(self._splits, Solver.implicit, plan.seed, 1, patience) as pool:
+        # One fit, so all cores are for it.
+        threads = plan.workers or usable_cores()
+        with FitPool(self._splits, Solver.implicit, plan.seed, 1, patience, num_threads=threads) as pool:
             (result,) = pool.run([Task(fit) for fit in fits_for([hyperparameters])])
         return result
 

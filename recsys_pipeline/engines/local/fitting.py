@@ -26,6 +26,7 @@ class _FitJob:
     seed: int
     state: Path
     bytes: int
+    num_threads: int
 
     @property
     def size(self) -> float:
@@ -38,6 +39,7 @@ class _FitJob:
             "checkpoints": task.fit.checkpoints,
             "seed": self.seed,
             "solver": self.solver.value,
+            "num_threads": self.num_threads,
             "resume": str(self.state) if task.resume and self.state.exists() else None,
             "keep": str(self.state) if task.keep else None,
         }
@@ -70,11 +72,12 @@ class FitPool(WorkerPool):
         n_workers: int,
         patience: Patience | None = None,
         budget: Budget | None = None,
+        num_threads: int = 1,
     ) -> None:
-        """Workers start when there is work for them."""
+        """Workers start when there is work for them; `num_threads` of each are for `implicit` alone."""
         super().__init__(splits, n_workers, patience)
         self._room = budget.room if budget else math.inf
-        self._shared, self._solver, self._seed = splits, solver, seed
+        self._shared, self._solver, self._seed, self._num_threads = splits, solver, seed, num_threads
 
     def run(self, tasks: Sequence[Task]) -> Iterator[TrialResult]:
         """The result of each trial as it comes; one that fails, or whose worker dies, has no scores."""
@@ -82,7 +85,7 @@ class FitPool(WorkerPool):
 
     def _job(self, task: Task) -> _FitJob:
         memory = fit_bytes(self._shared, task.fit.longest)
-        return _FitJob(task, self._solver, self._seed, self._state_of(task.fit), memory)
+        return _FitJob(task, self._solver, self._seed, self._state_of(task.fit), memory, self._num_threads)
 
     def forget(self, fit: Fit) -> None:
         """Remove the state that was kept of a fit."""

@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
@@ -15,8 +13,6 @@ from recsys_pipeline.engines.local.training import Checkpoint, Fit
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
-
-_USERS_PER_BLOCK = 10_000
 
 
 class ImplicitTrainer:
@@ -76,18 +72,3 @@ def trained_model(
     model = new_model(hyperparameters, seed)
     model.user_factors, model.item_factors = factors.users, factors.items
     return model
-
-
-def top_items(
-    model: "AlternatingLeastSquares", user_items: csr_matrix, users: NDArray[np.integer], k: int
-) -> NDArray[np.int32]:
-    """(len(users), min(k, n_items)) the best items of these users, those they touched included."""
-    blocks = []
-    with threadpool_limits(1, "blas"):
-        for start in range(0, len(users), _USERS_PER_BLOCK):
-            block = users[start : start + _USERS_PER_BLOCK]
-            ids, _ = model.recommend(
-                block, user_items[block], N=min(k, user_items.shape[1]), filter_already_liked_items=False
-            )
-            blocks.append(ids)
-    return np.concatenate(blocks)

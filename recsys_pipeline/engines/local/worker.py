@@ -141,13 +141,13 @@ def _perform(
     job: dict[str, Any],
     splits: Sequence[Split],
     folder: Path,
-    trainers: dict[Solver, Trainer],
+    trainers: dict[tuple[Solver, int], Trainer],
     say: Callable[..., None],
 ) -> None:
-    def trainer(solver: Solver) -> Trainer:
-        if solver not in trainers:
-            trainers[solver] = trainer_for(solver, num_threads=1)
-        return trainers[solver]
+    def trainer(solver: Solver, num_threads: int = 1) -> Trainer:
+        if (solver, num_threads) not in trainers:
+            trainers[solver, num_threads] = trainer_for(solver, num_threads)
+        return trainers[solver, num_threads]
 
     try:
         if "measure" in job:
@@ -165,12 +165,13 @@ def _perform(
 def _fit(
     job: dict[str, Any],
     splits: Sequence[Split],
-    trainer: Callable[[Solver], Trainer],
+    trainer: Callable[[Solver, int], Trainer],
     say: Callable[..., None],
 ) -> None:
     fit = Fit(Hyperparameters(**job["trial"]), tuple(job["checkpoints"]))
     resumed = _load_states(job["resume"]) if job["resume"] else None
-    for result, states in score_fit(splits, fit, trainer(Solver(job["solver"])), job["seed"], resumed):
+    solver = trainer(Solver(job["solver"]), job["num_threads"])
+    for result, states in score_fit(splits, fit, solver, job["seed"], resumed):
         if job["keep"]:
             _save_states(job["keep"], states)
         say(
@@ -211,7 +212,7 @@ def main(folder: str) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     splits = mapped(Path(folder))
-    trainers: dict[Solver, Trainer] = {}
+    trainers: dict[tuple[Solver, int], Trainer] = {}
 
     def say(**message: Any) -> None:
         answer.write(json.dumps(message) + "\n")

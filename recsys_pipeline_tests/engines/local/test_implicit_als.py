@@ -9,8 +9,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.ranking import Factors
-from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer, top_items, trained_model
+from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline_tests.worlds import pattern_of
 
@@ -67,17 +66,6 @@ def test_blas_has_its_threads_back_after_a_fit():
     before = threads()
     list(ImplicitTrainer().train(world(), FIT, seed=3))
     assert threads() == before
-
-
-def test_top_items_are_the_best_of_all(rng):
-    users, items = rng.random((5, 3), dtype=np.float32), rng.random((8, 3), dtype=np.float32)
-    model = trained_model(Hyperparameters(3, 0.1, 1.0, 1, 100.0, 0.8), 1, Factors(users, items))
-    user_items = pattern_of([[0]] * 5, 8).user_items(np.ones(5))
-
-    some = np.array([4, 1])
-    best = np.argsort(-(users @ items.T), axis=1)[some, :3]
-    assert top_items(model, user_items, some, 3).tolist() == best.tolist()
-    assert top_items(model, user_items, some, 99).shape == (2, 8)
 
 
 def test_the_first_model_of_a_process_has_one_blas_thread():
