@@ -51,7 +51,7 @@ class Neighbourhood(NamedTuple):
         return cls(without_unused(start), lists, ladders)
 
     def first_round(self) -> list[Hyperparameters]:
-        """The start and, of each dimension, the next values to either side; of a text all others."""
+        """The start and, of each dimension, the next values to either side; of texts, all others."""
         trials = [self.start]
         for name, values in self.ladders.items():
             here = getattr(self.start, name)
