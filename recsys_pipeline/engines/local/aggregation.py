@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1 << 20
 # Of the memory limit; the rest is for what DuckDB does not count, and for the batches on their way out.
 _SHARE_OF_MEMORY = 0.5
+_OF_PATTERNS = frozenset("*?[")
 
 
 def interaction_strengths(
@@ -141,7 +142,7 @@ def _connected(events: ds.Dataset, most_bytes: int) -> Iterator["duckdb.DuckDBPy
                 # What comes out is sorted; to keep the order of what comes in would take memory.
                 connection.execute("SET preserve_insertion_order = false")
                 connection.execute("SET enable_progress_bar = false")
-                if _is_local_parquet(events):
+                if _is_for_duckdb_to_read(events):
                     # Read by DuckDB itself, with half the memory.
                     connection.read_parquet(events.files).create_view("events")
                 else:
@@ -159,11 +160,13 @@ def _connected(events: ds.Dataset, most_bytes: int) -> Iterator["duckdb.DuckDBPy
             raise
 
 
-def _is_local_parquet(events: ds.Dataset) -> bool:
+def _is_for_duckdb_to_read(events: ds.Dataset) -> bool:
+    """Whether these are local Parquet files, under names that DuckDB does not take for patterns."""
     return (
         isinstance(events, ds.FileSystemDataset)
         and isinstance(events.filesystem, LocalFileSystem)
         and isinstance(events.format, ds.ParquetFileFormat)
+        and not any(_OF_PATTERNS & set(file) for file in events.files)
     )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +104,14 @@ def test_equals_a_plain_loop(rows):
     table = interaction_strengths(dataset(rows), NOTEBOOK)
     interactions = zip(*(table[name].to_pylist() for name in (USER, ITEM, STRENGTH)), strict=True)
     assert [((user, item), strength) for user, item, strength in interactions] == sorted(expected.items())
+
+
+@pytest.mark.parametrize("name", ["shop[1].parquet", "what?.parquet", "all*.parquet"])
+def test_the_name_of_a_file_is_no_pattern(name, tmp_path):
+    table = dataset([(1, "a", "view"), (1, "a", "view")]).to_table()
+    pq.write_table(table, tmp_path / name)
+    pq.write_table(table, tmp_path / "whatever.parquet")
+    pq.write_table(table, tmp_path / "all of it.parquet")
+
+    found = interaction_strengths(ds.dataset(tmp_path / name, format="parquet"), NOTEBOOK)
+    assert found[STRENGTH].to_pylist() == [2.0]
