@@ -6,7 +6,7 @@ from enum import Enum
 import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
@@ -46,16 +46,25 @@ class EvaluationProtocol(Enum):
     file = "file"
 
 
-# What the tuned model is compared with, besides popularity, by its name in the configuration.
-_COMPARISONS = {
-    "item_knn_bm25": KNN_BM25,
-    "item_knn_cosine": KNN_COSINE,
-    "repeat_consumption": REPEAT_CONSUMPTION,
-    "notebook_als": NOTEBOOK,
-    "weights_of_all": LEAKING,
+class Comparison(Enum):
+    """What the tuned model is compared with, besides popularity."""
+
+    item_knn_bm25 = "item_knn_bm25"
+    item_knn_cosine = "item_knn_cosine"
+    repeat_consumption = "repeat_consumption"
+    notebook_als = "notebook_als"
+    weights_of_all = "weights_of_all"
+
+
+_MODELS = {
+    Comparison.item_knn_bm25: KNN_BM25,
+    Comparison.item_knn_cosine: KNN_COSINE,
+    Comparison.repeat_consumption: REPEAT_CONSUMPTION,
+    Comparison.notebook_als: NOTEBOOK,
+    Comparison.weights_of_all: LEAKING,
 }
 # Those that are an ALS fit of their own.
-_FITTED = ("notebook_als", "weights_of_all")
+_FITTED = (Comparison.notebook_als, Comparison.weights_of_all)
 
 _TOLD = {
     EvaluationProtocol.random: "random leave-one-out: the held-out interaction may be older than "
@@ -99,8 +108,10 @@ class EvaluationConfig(Config):
     )
     k: int = Field(default=10, ge=1, le=1000, description="Length of the recommended lists.")
     neighbours: int = Field(default=20, ge=1, description="Number of neighbours of the item-kNN models.")
-    compare_with: list[str] = Field(
-        default=list(_COMPARISONS),
+    # An Enum, for Dagster to refuse an unknown name before the run; it wants the names as defaults.
+    compare_with: list[Comparison] = Field(
+        default=[each.value for each in Comparison],
+        validate_default=True,
         description="What the tuned model is compared with besides popularity: `item_knn_bm25`, "
         "`item_knn_cosine`, `repeat_consumption`, and, each an ALS fit of its own, `notebook_als` and "
         "`weights_of_all` (the tuned model with weights from all interactions, held-out ones included).",
@@ -125,13 +136,6 @@ class EvaluationConfig(Config):
         description="A model that takes longer is ended and left out; where it is the tuned one, the asset "
         "fails.",
     )
-
-    @field_validator("compare_with")
-    @classmethod
-    def _comparisons_are_known(cls, names: list[str]) -> list[str]:
-        if unknown := sorted(set(names) - set(_COMPARISONS)):
-            raise ValueError(f"{', '.join(map(repr, unknown))} is none of {', '.join(_COMPARISONS)}")
-        return names
 
 
 @asset(kinds={"parquet", "python"})
@@ -273,7 +277,7 @@ def _drawn(
 def _models(config: EvaluationConfig, number: int, n_interactions: int) -> list[str]:
     """What is measured on the seed of this number."""
     chosen = [
-        _COMPARISONS[comparison]
+        _MODELS[comparison]
         for comparison in config.compare_with
         if comparison not in _FITTED
         or (number < config.seeds_of_fits and n_interactions <= config.most_interactions_of_fits)
@@ -290,7 +294,7 @@ def _left_out(
     told = []
     if n_evaluated < n_users:
         told.append(f"nothing is held out of {n_users - n_evaluated:,} of {n_users:,} users")
-    fitted = [comparison for comparison in _FITTED if comparison in config.compare_with]
+    fitted = [comparison.value for comparison in _FITTED if comparison in config.compare_with]
     if fitted and n_interactions > config.most_interactions_of_fits:
         told.append(
             f"{' and '.join(fitted)}: not measured, for {n_interactions:,} interactions are more than "

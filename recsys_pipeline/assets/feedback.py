@@ -15,7 +15,7 @@ from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
-from recsys_pipeline.engines.local.memory import GB, memory_limit
+from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.metadata import (
     counts_table,
     distribution_table,
@@ -99,7 +99,7 @@ def feedback_strengths(
         feedback.seen_events or list(feedback.strengths),
     )
     limit = memory_limit(config.memory_limit)
-    context.log.info(f"memory limit {limit / GB:.1f} GB")
+    context.log.info(f"memory limit {told(limit)}")
     table = with_metadata(interaction_strengths(raw_feedback, *rules, most_bytes=limit), rules.to_metadata())
     warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
     written = warehouse.open_table("feedback_strengths")

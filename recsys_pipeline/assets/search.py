@@ -25,7 +25,7 @@ from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
-from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata
+from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata, told_agreement
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -67,6 +67,8 @@ def grid_search_results(
     if search_config.blend and blend is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
     agreed = _agreement(search_config, search, ranking[chosen], *group_by_user(split, users))
+    if agreed:
+        context.log.info(told_agreement(agreed))
     rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
     stored: dict[str, Any] = {
         "seed": search_config.seed,

@@ -57,6 +57,17 @@ def agreement_metadata(agreement: Agreement | None) -> Metadata:
     }
 
 
+def told_agreement(agreement: Agreement) -> str:
+    """The same in a sentence."""
+    if agreement.failure:
+        return f"the chosen trial by implicit: {agreement.failure}"
+    return (
+        f"the chosen trial by implicit: MAP@10 {agreement.reference_map:.4f}, "
+        f"{agreement.map - agreement.reference_map:+.4f} by this solver; {agreement.ranks_differing:.2%} of "
+        "the ranks differ"
+    )
+
+
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 import pytest
-from dagster import Failure, build_asset_context
+from dagster import DagsterInvalidConfigError, Failure, build_asset_context, validate_run_config
 
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
 from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
@@ -21,6 +21,7 @@ from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline_tests.core.small_feeds import (
     given_split,
@@ -284,9 +285,17 @@ def test_what_is_compared_is_configured_and_what_is_left_out_is_said(config, see
     assert re.fullmatch(left_out, result.metadata["left_out"])
 
 
-def test_a_comparison_that_there_is_not_is_refused_by_name():
-    with pytest.raises(ValueError, match="'svd' is none of item_knn_bm25, item_knn_cosine"):
-        EvaluationConfig(compare_with=["item_knn_bm25", "svd"])
+@pytest.mark.parametrize(
+    ("names", "refused"), [(["notebook_als"], False), ([], False), (["item_knn_bm25", "svd"], True)]
+)
+def test_a_comparison_that_there_is_not_is_refused_before_the_run(names, refused):
+    config = {"ops": {"evaluation": {"config": {"compare_with": names}}}}
+    job = defs.resolve_job_def("retrain")
+    if not refused:
+        validate_run_config(job, config)
+        return
+    with pytest.raises(DagsterInvalidConfigError, match="not in enum type Comparison got svd"):
+        validate_run_config(job, config)
 
 
 def test_a_feed_with_nothing_left_to_hold_out_says_so():

@@ -25,7 +25,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
 from recsys_pipeline.engines.local.cores import usable_cores
-from recsys_pipeline.engines.local.memory import GB, memory_limit
+from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.engines.local.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _connected(events: ds.Dataset, most_bytes: int) -> Iterator["duckdb.DuckDBPy
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
             if "Out of Memory" in text or "could not allocate" in text:
                 raise InputError(
-                    f"feedback_strengths has too little memory: the limit is {most_bytes / GB:.1f} GB. Raise "
+                    f"feedback_strengths has too little memory: the limit is {told(most_bytes)}. Raise "
                     "memory_limit of feedback_strengths (RECSYS_MEMORY_LIMIT)."
                 ) from error
             raise

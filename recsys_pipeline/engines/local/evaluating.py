@@ -27,7 +27,7 @@ from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contest
 from recsys_pipeline.engines.local.cores import usable_cores
-from recsys_pipeline.engines.local.memory import GB, data_bytes, fit_bytes, memory_limit
+from recsys_pipeline.engines.local.memory import data_bytes, fit_bytes, memory_limit, told
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 from recsys_pipeline.engines.local.solvers import Solver
 
@@ -151,14 +151,14 @@ def evaluate(
         ]
         report(
             f"{len(jobs)} models to measure on {len(about)} seeds, {workers} workers; memory limit "
-            f"{limit / GB:.1f} GB, a model {max(each.job_bytes for each in about) / GB:.1f} GB"
+            f"{told(limit)}, a model {told(max(each.job_bytes for each in about))}"
         )
         room = limit - max(each.data_bytes for each in about)
         results: Iterator[_Measured] = pool.do(jobs, room)
         for n, each in enumerate(results, 1):
             measured.append(each)
-            told = each.failure or f"{len(each.ranks):,} held-out interactions ranked"
-            report(f"{n} of {len(jobs)}: {each.model}, seed {plan.seed + each.split}: {told}")
+            outcome = each.failure or f"{len(each.ranks):,} held-out interactions ranked"
+            report(f"{n} of {len(jobs)}: {each.model}, seed {plan.seed + each.split}: {outcome}")
     return _put_together(held_out, about, measured, plan)
 
 

@@ -13,6 +13,7 @@ from recsys_pipeline.engines.local.cores import CGROUPS, OWN_CGROUP, groups_of_p
 
 GB = 10**9
 _SHARE_OF_MACHINE = 0.75
+_MB = 10**6
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -31,6 +32,11 @@ def memory_limit(
         return int(wanted_gb * GB)
     limits = [limit for folder in groups_of_process(cgroups, own) if (limit := _limit(folder)) is not None]
     return int(_SHARE_OF_MACHINE * min([_of_machine(meminfo), *limits]))
+
+
+def told(n_bytes: float) -> str:
+    """Bytes for people."""
+    return f"{n_bytes / GB:.1f} GB" if n_bytes >= GB else f"{n_bytes / _MB:.0f} MB"
 
 
 def _of_machine(meminfo: Path) -> int:
@@ -94,8 +100,8 @@ class Budget(NamedTuple):
         data = 2 * data_bytes(splits)
         if data > limit:
             raise InputError(
-                f"memory limit {limit / GB:.1f} GB: in the search the interactions alone take "
-                f"{data / GB:.1f} GB. Raise memory_limit of grid_search_results (RECSYS_MEMORY_LIMIT), or "
+                f"memory limit {told(limit)}: in the search the interactions alone take "
+                f"{told(data)}. Raise memory_limit of grid_search_results (RECSYS_MEMORY_LIMIT), or "
                 "lower n_splits of leave_one_out_split."
             )
         return cls(limit, data, splits, wanted)
@@ -113,16 +119,16 @@ class Budget(NamedTuple):
         """What it allows for the widest of the trials."""
         widest = max(trials, key=lambda trial: fit_bytes(self.splits, trial))
         fit, n = fit_bytes(self.splits, widest), self.fits_at_once(widest)
-        told = (
-            f"memory limit {self.limit / GB:.1f} GB: data {self.data / GB:.1f} GB, "
-            f"a fit of {widest.width} factors {fit / GB:.1f} GB"
+        said = (
+            f"memory limit {told(self.limit)}: data {told(self.data)}, "
+            f"a fit of {widest.width} factors {told(fit)}"
         )
         if self.data + fit > self.limit:
             return Memory(
-                f"{told}, so not even one may fit: expect the worker to be killed, or raise memory_limit of "
+                f"{said}, so even one may not fit: expect the worker to be killed, or raise memory_limit of "
                 "grid_search_results (RECSYS_MEMORY_LIMIT), or leave the widest trials out",
                 enough=False,
             )
         if n < self.wanted:
-            told += f", so {n} {'worker' if n == 1 else 'workers'} instead of {self.wanted}"
-        return Memory(told, enough=True)
+            said += f", so {n} {'worker' if n == 1 else 'workers'} instead of {self.wanted}"
+        return Memory(said, enough=True)
