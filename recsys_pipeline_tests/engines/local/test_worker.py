@@ -1,5 +1,7 @@
 """What the workers map is what was shared, array by array."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,20 @@ def test_a_stream_of_splits_arrives_intact_though_one_is_gone_when_the_next_one_
         assert not differences(made, each)
     left = [split.training_strengths["equal"].tolist() for split in found]
     assert left[0] != left[1] != left[2]
+
+
+def test_no_more_than_one_split_is_kept_while_the_next_one_is_made(tmp_path):
+    made, alive = [], []
+
+    def stream():
+        for split in splits(interactions(), 5):
+            made.append(weakref.ref(split))
+            alive.append(sum(reference() is not None for reference in made))
+            yield split
+
+    share(stream(), tmp_path, events=True)
+    assert max(alive) == 2
+    assert not any(reference() for reference in made)
 
 
 def test_also_where_the_splits_have_nothing_in_common(tmp_path):
