@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,10 +170,17 @@ def _meant_by(error: Exception, folder: Path, most_bytes: int) -> Exception | No
             f"feedback_strengths has too little memory: the limit is {most_bytes / GB:.3g} GB. Raise "
             "memory_limit of feedback_strengths (RECSYS_MEMORY_LIMIT)."
         )
-    if isinstance(error, duckdb.IOException) or "IO Error" in text:
-        code = next((code for code in errno.errorcode if os.strerror(code) in text), errno.EIO)
-        return OSError(code, text)
+    # "IOError" is what Arrow met that reads for DuckDB, say from an object store.
+    if isinstance(error, duckdb.IOException) or (isinstance(error, duckdb.Error) and "IOError" in text):
+        return OSError(_code_in(text), text)
     return None
+
+
+def _code_in(text: str) -> int:
+    """The code of the system that a message names by number or by its words."""
+    if named := re.search(r"\[Errno (\d+)\]", text):
+        return int(named[1])
+    return next((code for code in errno.errorcode if os.strerror(code) in text), errno.EIO)
 
 
 def _is_local_parquet(events: ds.Dataset) -> bool:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from dagster import Failure
+from dagster import Failure, RetryRequested
+from fsspec.implementations.memory import MemoryFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -398,6 +399,31 @@ def test_another_error_of_the_disk_is_one_of_the_system_and_names_the_file(tempo
 
     assert raised.value.errno == errno.EFBIG
     assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [(errno.ETIMEDOUT, RetryRequested), (errno.EACCES, Failure)],
+    ids=["time", "a person"],
+)
+def test_an_error_of_the_object_store_is_one_of_the_system(monkeypatch, code, outcome):
+    """Time mends a lost connection, a person must mend a lack of permission."""
+    warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
+    warehouse.write_tables("raw_feedback", {"raw_feedback": EVENTS})
+    events = warehouse.open_table("raw_feedback")
+
+    def broken(*_):
+        raise OSError(code, "no answer")
+
+    # It breaks once DuckDB reads.
+    monkeypatch.setattr(
+        aggregation, "_require_strengths", lambda *_: monkeypatch.setattr(MemoryFile, "read", broken)
+    )
+    with pytest.raises(OSError, match="no answer") as raised:
+        interaction_strengths(events, NOTEBOOK)
+    assert raised.value.errno == code
+    with pytest.raises(outcome), classify_errors():
+        raise raised.value
 
 
 KILLED = """
