@@ -45,6 +45,17 @@ def test_environment_variables_become_the_defaults_of_the_resources():
     assert defined(settings, code).stdout.strip() == expected
 
 
+def test_the_memory_limit_is_that_of_every_asset_that_has_one():
+    code = (
+        "from recsys_pipeline.assets.evaluation import EvaluationConfig\n"
+        "from recsys_pipeline.assets.feedback import StrengthsConfig\n"
+        "from recsys_pipeline.assets.grid_config import GridConfig\n"
+        "made = [config() for config in (StrengthsConfig, GridConfig, EvaluationConfig)]\n"
+        "print([config.memory_limit for config in made], GridConfig().plan().memory_limit)"
+    )
+    assert defined({"RECSYS_MEMORY_LIMIT": "2.5"}, code).stdout.strip() == "[2.5, 2.5, 2.5] 2.5"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -62,6 +73,8 @@ def test_environment_variables_become_the_defaults_of_the_resources():
         ("RECSYS_RUN_CONFIG", "https://u:hunter2@h/c.yaml", "the URL holds a password or key"),
         ("RECSYS_MAX_REJECTED_SHARE", "a lot", "'a lot' is no number from 0 to 1; write it as 0.01"),
         ("RECSYS_MAX_REJECTED_SHARE", "7", "'7' is no number from 0 to 1; write it as 0.01"),
+        ("RECSYS_MEMORY_LIMIT", "8 GB", "'8 GB' is no number from 0 to"),
+        ("RECSYS_MEMORY_LIMIT", "-1", "'-1' is no number from 0 to"),
         ("RECSYS_MAX_RUN_HOURS", "0", "'0' is no number from 0.1 to 1000; write it as 12"),
         ("RECSYS_EXECUTOR", "celery", "is none of in_process, multiprocess; write it as in_process"),
         ("RECSYS_USER_ID_TYPE", "int", "is none of auto, integer, string; write it as auto"),

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_INTERACTIONS_AT_ONCE = 1 << 22
+# How many are computed with together, where a copy of all would take much memory.
+INTERACTIONS_AT_ONCE = 1 << 22
 _NOT_SORTED = "interactions must be sorted by user, then item, and be distinct"
 # implicit reads 32-bit row pointers.
 MOST_INTERACTIONS_OF_IMPLICIT = 2**31 - 1
@@ -24,11 +25,11 @@ def row_pointers(user_index: NDArray[np.int32], n_users: int) -> NDArray[np.sign
         ValueError: the users do not ascend.
     """
     indptr = np.zeros(n_users + 1, dtype=np.int64)
-    for first in range(0, len(user_index), _INTERACTIONS_AT_ONCE):
-        block = user_index[max(first - 1, 0) : first + _INTERACTIONS_AT_ONCE]
+    for first in range(0, len(user_index), INTERACTIONS_AT_ONCE):
+        block = user_index[max(first - 1, 0) : first + INTERACTIONS_AT_ONCE]
         if (block[1:] < block[:-1]).any():
             raise ValueError(_NOT_SORTED)
-        indptr[1:] += np.bincount(user_index[first : first + _INTERACTIONS_AT_ONCE], minlength=n_users)
+        indptr[1:] += np.bincount(user_index[first : first + INTERACTIONS_AT_ONCE], minlength=n_users)
     np.cumsum(indptr, out=indptr)
     return indptr.astype(np.int32) if len(user_index) <= MOST_INTERACTIONS_OF_IMPLICIT else indptr
 
@@ -66,8 +67,8 @@ class Pattern:
         Raises:
             ValueError: they are not sorted by item, or repeat.
         """
-        for first in range(0, max(self.n_interactions - 1, 0), _INTERACTIONS_AT_ONCE):
-            block = self.indices[first : first + _INTERACTIONS_AT_ONCE + 1]
+        for first in range(0, max(self.n_interactions - 1, 0), INTERACTIONS_AT_ONCE):
+            block = self.indices[first : first + INTERACTIONS_AT_ONCE + 1]
             falling = first + 1 + np.flatnonzero(block[1:] <= block[:-1])
             # It may fall where the next user begins.
             begins = self.indptr[np.minimum(np.searchsorted(self.indptr, falling), self.n_users)]
@@ -137,8 +138,8 @@ class Pattern:
 
         For what is computed of each interaction: no copy of the users of all of them.
         """
-        for first in range(0, self.n_interactions, _INTERACTIONS_AT_ONCE):
-            end = min(first + _INTERACTIONS_AT_ONCE, self.n_interactions)
+        for first in range(0, self.n_interactions, INTERACTIONS_AT_ONCE):
+            end = min(first + INTERACTIONS_AT_ONCE, self.n_interactions)
             start, stop = np.searchsorted(self.indptr, [first, end], side="right") - 1
             stop = min(int(stop), self.n_users - 1)
             bounds = np.clip(self.indptr[start : stop + 2], first, end)
@@ -154,8 +155,8 @@ class Pattern:
     def positions_of(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.int64]:
         """Where the given interactions stand in this pattern; -1 for one that it does not have."""
         positions = np.empty(len(user_index), dtype=np.int64)
-        for first in range(0, len(user_index), _INTERACTIONS_AT_ONCE):
-            block = slice(first, first + _INTERACTIONS_AT_ONCE)
+        for first in range(0, len(user_index), INTERACTIONS_AT_ONCE):
+            block = slice(first, first + INTERACTIONS_AT_ONCE)
             positions[block] = self._positions_of(user_index[block], item_index[block])
         return positions
 

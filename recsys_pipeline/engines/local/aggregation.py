@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1 << 20
 # Of the memory limit; the rest is for what DuckDB does not count, and for the batches on their way out.
 _SHARE_OF_MEMORY = 0.5
-_OF_PATTERNS = frozenset("*?[")
 
 
 def interaction_strengths(
@@ -84,6 +85,8 @@ def interaction_strengths(
         columns = dict(zip(names, batch.columns, strict=True))
         counts = {event: columns[count_column(event)].to_numpy() for event in strengths}
         columns[STRENGTH] = pa.array(combined_strengths(counts, strengths, aggregate))
+        for name in (TIMESTAMP, TARGET_TIMESTAMP) if has_timestamps else ():
+            columns[name] = columns[name].cast(pa.timestamp("us", clock.tz))
         for name, wanted in ((TARGET, target_events), (EXCLUDED, seen_events)):
             has_one = np.logical_or.reduce([counts[event] > 0 for event in wanted or strengths])
             columns[name] = pa.array(has_one)
@@ -142,31 +145,51 @@ def _connected(events: ds.Dataset, most_bytes: int) -> Iterator["duckdb.DuckDBPy
                 # What comes out is sorted; to keep the order of what comes in would take memory.
                 connection.execute("SET preserve_insertion_order = false")
                 connection.execute("SET enable_progress_bar = false")
-                if _is_for_duckdb_to_read(events):
+                if _is_local_parquet(events):
                     # Read by DuckDB itself, with half the memory.
-                    connection.read_parquet(events.files).create_view("events")
+                    connection.read_parquet(events.files, hive_partitioning=False).create_view("events")
                 else:
                     connection.register("events", events)
                 yield connection
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            text = str(error)
-            if "No space left" in text:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
-            if "Out of Memory" in text or "could not allocate" in text:
-                raise InputError(
-                    f"feedback_strengths has too little memory: the limit is {told(most_bytes)}. Raise "
-                    "memory_limit of feedback_strengths (RECSYS_MEMORY_LIMIT)."
-                ) from error
+            if meant := _meant_by(error, folder, most_bytes):
+                raise meant from error
             raise
 
 
-def _is_for_duckdb_to_read(events: ds.Dataset) -> bool:
-    """Whether these are local Parquet files, under names that DuckDB does not take for patterns."""
+def _meant_by(error: Exception, folder: Path, most_bytes: int) -> Exception | None:
+    """What an error of DuckDB means, also one that Arrow passes on; None where it says so itself."""
+    import duckdb
+
+    text = str(error)
+    # DuckDB counts a temporary folder on a full disk as memory.
+    if "No space left" in text or "max_temp_directory_size" in text:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
+        return InputError(
+            f"feedback_strengths has too little memory: the limit is {told(most_bytes)}. Raise "
+            "memory_limit of feedback_strengths (RECSYS_MEMORY_LIMIT)."
+        )
+    # "IOError" is what Arrow met that reads for DuckDB, say from an object store.
+    if isinstance(error, duckdb.IOException) or (isinstance(error, duckdb.Error) and "IOError" in text):
+        return OSError(_code_in(text), text)
+    return None
+
+
+def _code_in(text: str) -> int:
+    """The code of the system that a message names by number or by its words."""
+    if named := re.search(r"\[Errno (\d+)\]", text):
+        return int(named[1])
+    return next((code for code in errno.errorcode if os.strerror(code) in text), errno.EIO)
+
+
+def _is_local_parquet(events: ds.Dataset) -> bool:
     return (
         isinstance(events, ds.FileSystemDataset)
         and isinstance(events.filesystem, LocalFileSystem)
         and isinstance(events.format, ds.ParquetFileFormat)
-        and not any(_OF_PATTERNS & set(file) for file in events.files)
+        # DuckDB would take the name for a pattern.
+        and not any(letter in name for name in events.files for letter in "*?[")
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.pattern import INTERACTIONS_AT_ONCE
 from recsys_pipeline.engines.engine import Memory
 from recsys_pipeline.engines.local.cores import CGROUPS, OWN_CGROUP, groups_of_process
 
@@ -64,15 +65,20 @@ def data_bytes(splits: Sequence[Split]) -> int:
 
 
 def fit_bytes(splits: Sequence[Split], trial: Hyperparameters) -> int:
-    """What one fit of this trial takes beside the shared arrays, estimated.
-
-    Of each split the factors of both sides, the weights, and the matrix by user and by item with a confidence
-    of 32 bits each.
-    """
+    """What one fit of this trial takes beside the shared arrays, estimated: its worst moment."""
     n_interactions = [split.training[trial.strengths].n_interactions for split in splits]
-    rows = sum(sum(split.pattern.shape) for split in splits)
-    # Weights; confidence by user; confidence and user by item, and while that is sorted by row once more.
-    return 4 * trial.width * rows + (4 + 4 + 8 + 8) * sum(n_interactions)
+    of_a_factor = 4 * trial.width
+    factors = of_a_factor * sum(sum(split.pattern.shape) for split in splits)
+    if trial.ensemble_size > 1:
+        factors *= 2  # of each model, and side by side
+    # The larger side once more: the random start is scaled; to be ranked by, items are sorted.
+    side = of_a_factor * max(max(split.pattern.shape) for split in splits)
+    # Of each interaction its weight; of each model a confidence by user, and by item with the user's index.
+    # `implicit` has a copy of the item's index too.
+    matrices = (4 + 4 + 12 * trial.ensemble_size) * sum(n_interactions)
+    # Before there are any: the weights, and what BM25 computes with 64 bits, a block at a time.
+    weighing = 4 * sum(n_interactions) + 32 * min(max(n_interactions), INTERACTIONS_AT_ONCE)
+    return max(factors + side + matrices, weighing)
 
 
 class Budget(NamedTuple):

@@ -39,16 +39,20 @@ def share(splits: Iterable[Split], folder: Path, *, events: bool = False) -> Non
     files: dict[int, str] = {}
     number = count()
 
+    def save_new(array: NDArray[Any]) -> str:
+        file = f"{next(number)}.npy"
+        try:
+            np.save(folder / file, array, allow_pickle=False)
+        except OSError as error:
+            # NumPy says how many bytes it could not write, but neither where nor why.
+            code = error.errno or errno.ENOSPC
+            raise OSError(code, os.strerror(code), str(folder)) from error
+        return file
+
     def save(array: NDArray[Any]) -> str:
         # Mappings and splits share arrays; each is written once.
         if id(array) not in files:
-            files[id(array)] = f"{next(number)}.npy"
-            try:
-                np.save(folder / files[id(array)], array, allow_pickle=False)
-            except OSError as error:
-                # NumPy says how many bytes it could not write, but neither where nor why.
-                code = error.errno or errno.ENOSPC
-                raise OSError(code, os.strerror(code), str(folder)) from error
+            files[id(array)] = save_new(array)
         return files[id(array)]
 
     def save_pattern(pattern: Pattern) -> dict[str, Any]:
@@ -71,7 +75,8 @@ def share(splits: Iterable[Split], folder: Path, *, events: bool = False) -> Non
             "exclusions": save_pattern(split.exclusions),
             "weigh_all": split.weigh_all,
             "may_repeat": split.may_repeat,
-            "events": {name: save(array) for name, array in split.events.items()} if events else {},
+            # Made when they are asked for: the next one may get the id of one that is gone.
+            "events": {name: save_new(array) for name, array in split.events.items()} if events else {},
         }
 
     saved = []

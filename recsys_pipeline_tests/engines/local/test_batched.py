@@ -172,3 +172,27 @@ def test_implicit_refuses_what_it_cannot_do(change):
 
     with pytest.raises(InputError, match="Choose solver `batched`"):
         require_solvable(Solver.implicit, [TRIAL, TRIAL.replace(**change)])
+
+
+def test_the_loops_read_pointers_of_64_bits_too():
+    """SciPy makes both arrays as wide as the widest has to be."""
+    matrix, rng = world(), np.random.default_rng(1)
+    fixed, start = rng.random((30, 6), np.float32), rng.random((40, 6), np.float32)
+    spectrum, ridge = rng.random(6, np.float32), np.full(40, 0.1, np.float32)
+    solved = []
+    for width in (np.int32, np.int64):
+        solved.append(start.copy())
+        ready("recsys_pipeline.engines.local.kernels").solve_rows(
+            matrix.indptr.astype(width),
+            matrix.indices.astype(width),
+            matrix.data,
+            fixed,
+            spectrum,
+            np.float32(1),
+            ridge,
+            3,
+            solved[-1],
+        )
+
+    assert np.array_equal(*solved)
+    assert not np.array_equal(start, solved[0])

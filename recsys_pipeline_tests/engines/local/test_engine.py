@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from upath import UPath
 
+from recsys_pipeline.core import pattern
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
@@ -14,8 +15,10 @@ from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
+from recsys_pipeline.engines.local import solvers
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.engines.local.memory import data_bytes
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline_tests.core.small_feeds import (
     given_split,
@@ -270,3 +273,72 @@ def test_the_blend_is_learned_from_the_held_out_interactions():
 
 def test_there_is_no_blend_where_nothing_that_is_held_out_is_known():
     assert prepared([TRIAL], given_split(SHOP, [("stranger", 4), ("u1", 9999)])).fit_blend(TRIAL) is None
+
+
+# --- More interactions than 32 bits count ----------------------------------------------------------
+
+
+@pytest.fixture
+def beyond_32_bits(monkeypatch):
+    """The shop has more interactions than row pointers of 32 bits can address, were these so short."""
+    for module in (pattern, solvers):
+        monkeypatch.setattr(module, "MOST_INTERACTIONS_OF_IMPLICIT", 100)
+
+
+@pytest.mark.usefixtures("beyond_32_bits")
+@pytest.mark.parametrize("step", ["search", "refit"])
+def test_implicit_is_refused_where_it_cannot_address_all_interactions(step):
+    message = (
+        "solver `implicit` has row pointers of 32 bits, and there are 240 interactions, more than 100. "
+        "Choose solver `batched`."
+    )
+    with pytest.raises(InputError) as raised:
+        prepared([TRIAL]) if step == "search" else LocalEngine().refit(matrix_of(SHOP), winner())
+    assert str(raised.value) == message
+
+
+def test_batched_searches_refits_and_blends_as_ever(request):
+    def all_of_it():
+        split = shop_split(keep_other_events=True)
+        trials = grid({**LISTS, "regularization": [0.01, 0.1], "iterations": [2, 4]})
+        search = prepared(trials, split, solver="batched")
+        results, _ = run(search)
+        fitted = LocalEngine().refit(matrix_of(SHOP), winner()._replace(solver="batched"))
+        return search, results, search.fit_blend(TRIAL), fitted
+
+    usual = all_of_it()
+    assert usual[0].reference(TRIAL).scores
+    request.getfixturevalue("beyond_32_bits")
+    search, results, blend, fitted = all_of_it()
+
+    assert search._splits[0].training[DEFAULT_STRENGTHS].indptr.dtype == np.int64
+    assert {t: r.ranks.tolist() for t, r in results.items()} == {
+        t: r.ranks.tolist() for t, r in usual[1].items()
+    }
+    assert blend == usual[2]
+    assert fitted.users.equals(usual[3].users)
+    assert fitted.items.equals(usual[3].items)
+    # There is nothing to compare with.
+    assert search.reference(TRIAL) is None
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+
+def test_data_beyond_the_memory_limit_are_refused_before_anything_is_trained():
+    with pytest.raises(InputError, match=r"^memory limit 0\.0 GB: in the search the interactions alone take"):
+        prepared([TRIAL], memory_limit=1e-6)
+
+
+def test_where_not_even_one_fit_may_fit_one_is_tried_and_all_are_done():
+    trials = grid({**LISTS, "alpha": [1.0, 10.0]})
+    data = 2 * data_bytes(prepared(trials, workers=2)._splits)
+    search = prepared(trials, workers=2, memory_limit=(data + 1) / 10**9)
+
+    assert not search.memory.enough
+    assert (
+        "so not even one may fit: expect the worker to be killed, or raise memory_limit" in search.memory.told
+    )
+    results, _ = run(search)
+    assert all(result.scores for result in results.values())
+    assert set(results) == set(trials)

@@ -21,6 +21,7 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.evaluating import evaluate
+from recsys_pipeline.engines.local.pool import WorkerPool
 from recsys_pipeline_tests.core.small_feeds import given_split, interactions_of, shop_events, split_of
 
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
@@ -29,7 +30,9 @@ BLEND = Blend(als=1.0, events={"view": 1.0, "buy": 0.0}, target=0.0, any=0.0)
 ALWAYS = ["tuned ALS", "item-kNN, BM25", "item-kNN, cosine", "notebook's ALS", "popularity"]
 
 
-def measured(interactions, table=None, trial=TRIAL, blend=None, models=None, solver="batched"):
+def measured(
+    interactions, table=None, trial=TRIAL, blend=None, models=None, solver="batched", limit=0.0, told=None
+):
     if table is None:
         table = split_of(interactions, drawn(interactions, 1), keep_other_events=blend is not None)
     winner = Winner(trial, 42, solver, None, {}, blend)
@@ -42,8 +45,9 @@ def measured(interactions, table=None, trial=TRIAL, blend=None, models=None, sol
         unknown_to_training=None,
         workers=2,
         most_silent_seconds=100,
+        memory_limit=limit,
     )
-    return evaluate(interactions, table, plan, [].append)
+    return evaluate(interactions, table, plan, ([] if told is None else told).append)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +128,36 @@ def test_a_model_that_fails_is_left_out_and_says_why_but_not_the_tuned_one():
     found = measured(interactions, trial=diverging, models=[[LEAKING, POPULARITY]])
     assert list(found.ranks.ranks) == [POPULARITY]
     assert "diverged" in found.failures[LEAKING]
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(1e-6, 1), (0.5, 2)])
+def test_as_many_models_are_measured_side_by_side_as_the_memory_limit_allows(monkeypatch, limit, workers):
+    started = []
+    start = WorkerPool._start
+
+    def counted(pool, selector):
+        started.append(pool)
+        return start(pool, selector)
+
+    monkeypatch.setattr(WorkerPool, "_start", counted)
+    told = []
+    found = measured(interactions_of(shop_events()), limit=limit, told=told)
+
+    assert len(started) == workers
+    assert list(found.ranks.ranks) == [*ALWAYS, LEAKING]
+    assert told[0] == (
+        f"6 models to measure on 1 seeds, 2 workers; memory limit {limit:.1f} GB, a model 0.0 GB"
+    )
+
+
+def test_each_seed_is_trained_on_what_it_leaves():
+    """The second of two seeds that hold out other interactions ranks as if it were alone."""
+    interactions = interactions_of(shop_events(), **PURCHASES)
+    first, second = drawn(interactions, 3), drawn(interactions, 4)
+    models = [KNN_COSINE, POPULARITY]
+    both = measured(interactions, split_of(interactions, first, second), models=[models] * 2).ranks
+    alone = measured(interactions, split_of(interactions, second), models=[models]).ranks
+
+    assert first.tolist() != second.tolist()
+    for model in models:
+        assert both.ranks[model][both.seed == 1].tolist() == alone.ranks[model].tolist()

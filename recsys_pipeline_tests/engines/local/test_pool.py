@@ -13,6 +13,7 @@ import pytest
 from recsys_pipeline.core.hyperparameters import grid
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
+from recsys_pipeline.engines.local.memory import Budget, data_bytes, fit_bytes
 from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import Solver, trainer_for
@@ -178,6 +179,52 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch):
 
     assert "ended with code 1" in results[0].failure
     assert "splits.json" in results[0].failure
+
+
+def side_by_side(trials, room):
+    """At each result, the trials at work; and the results."""
+    data = splits()
+    budget = Budget.of(2 * data_bytes(data) + room, data, wanted=2)
+    at_work, results = [], []
+    with FitPool(data, Solver.implicit, seed=5, n_workers=2, budget=budget) as pool:
+        for result in pool.run([Task(fit) for fit in fits_for(trials)]):
+            at_work.append([worker.job.task.fit.longest for worker in pool._workers if worker.job])
+            results.append(result)
+        n_started = pool._n_started
+    assert {result.hyperparameters for result in results if result.scores} == set(trials)
+    return at_work, n_started
+
+
+def bytes_of(trial):
+    return fit_bytes(splits(), trial)
+
+
+@pytest.mark.parametrize(
+    ("fits_of_room", "at_once"),
+    [
+        pytest.param(0, 1, id="of none, the first is tried all the same"),
+        pytest.param(1, 1, id="of one"),
+        pytest.param(1.9, 1, id="of almost two"),
+        pytest.param(2, 2, id="of two"),
+    ],
+)
+def test_as_many_fits_run_side_by_side_as_there_is_room_for(fits_of_room, at_once):
+    trials = [TRIALS[0].replace(alpha=float(alpha)) for alpha in range(1, 7)]
+    at_work, n_started = side_by_side(trials, int(fits_of_room * bytes_of(trials[0])))
+
+    assert max(map(len, at_work)) == at_once
+    # Who has nothing to do takes no memory either.
+    assert n_started == at_once
+
+
+def test_a_wide_fit_runs_alone_where_narrow_ones_run_side_by_side():
+    wide, narrow = TRIALS[0].replace(factors=64), [TRIALS[0].replace(alpha=float(a)) for a in range(1, 7)]
+    assert 2 * bytes_of(narrow[0]) < bytes_of(wide)
+    at_work, _ = side_by_side([*narrow, wide], bytes_of(wide))
+
+    assert [wide] in at_work
+    assert all(trials == [wide] for trials in at_work if wide in trials)
+    assert max(map(len, at_work)) == 2
 
 
 def started(*arguments):
