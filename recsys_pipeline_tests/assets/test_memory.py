@@ -47,7 +47,7 @@ def test_the_aggregation_keeps_to_the_limit_of_its_configuration(parity_csv, war
     )
 
     assert failure_of(result) == (
-        "feedback_strengths has too little memory: the limit is 0.001 GB. Raise memory_limit of "
+        "feedback_strengths has too little memory: the limit is 1 MB. Raise memory_limit of "
         "feedback_strengths (RECSYS_MEMORY_LIMIT)."
     )
     assert not warehouse.has("feedback_strengths")
@@ -58,7 +58,7 @@ def test_the_search_says_what_it_has_and_takes(warehouse, capfd):
 
     (line,) = lines(capfd, "memory limit")
     assert " INFO " in line
-    assert line.endswith("memory limit 2.0 GB: data 0.0 GB, a fit of 4 factors 0.0 GB")
+    assert line.endswith("memory limit 2 GB: data 14.2 kB, a fit of 4 factors 7.56 kB")
 
 
 def test_it_warns_where_not_even_one_fit_may_fit_and_tries(warehouse, capfd):
@@ -66,7 +66,7 @@ def test_it_warns_where_not_even_one_fit_may_fit_and_tries(warehouse, capfd):
 
     (line,) = lines(capfd, "memory limit")
     assert " WARNING " in line
-    assert "so not even one may fit" in line
+    assert "so even one may not fit" in line
     assert result.value["grid_search_results"]["MAP@10"].null_count == 0
 
 
@@ -93,4 +93,4 @@ def test_the_evaluation_says_what_it_has(warehouse, capfd):
         )
 
     (line,) = lines(capfd, "models to measure")
-    assert line.endswith("2 models to measure on 1 seeds, 1 workers; memory limit 1.5 GB, a model 0.0 GB")
+    assert line.endswith("2 models to measure on 1 seeds, 1 workers; memory limit 1.5 GB, a model 7.56 kB")

@@ -14,7 +14,7 @@ from recsys_pipeline.engines.local.cores import CGROUPS, OWN_CGROUP, groups_of_p
 
 GB = 10**9
 _SHARE_OF_MACHINE = 0.75
-_MB = 10**6
+_UNITS = (("GB", GB), ("MB", 10**6), ("kB", 10**3))
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -37,7 +37,8 @@ def memory_limit(
 
 def told(n_bytes: float) -> str:
     """Bytes for people."""
-    return f"{n_bytes / GB:.1f} GB" if n_bytes >= GB else f"{n_bytes / _MB:.0f} MB"
+    unit, n = next(((unit, n) for unit, n in _UNITS if n_bytes >= n), _UNITS[-1])
+    return f"{n_bytes / n:.3g} {unit}"
 
 
 def _of_machine(meminfo: Path) -> int:

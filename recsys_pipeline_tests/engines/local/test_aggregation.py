@@ -347,9 +347,7 @@ def test_what_memory_does_not_hold_goes_to_the_disk_and_the_table_is_the_same(te
 
 
 def test_too_little_memory_says_what_to_raise_and_leaves_nothing_behind(temporary, large):
-    with pytest.raises(
-        InputError, match=r"the limit is 0\.01 GB\. Raise memory_limit of feedback_strengths \("
-    ):
+    with pytest.raises(InputError, match=r"the limit is 10 MB\. Raise memory_limit of feedback_strengths \("):
         interaction_strengths(large, VIEWS, most_bytes=TOO_TIGHT)
     assert not list(temporary.iterdir())
 

@@ -326,7 +326,7 @@ def test_batched_searches_refits_and_blends_as_ever(request):
 
 
 def test_data_beyond_the_memory_limit_are_refused_before_anything_is_trained():
-    with pytest.raises(InputError, match=r"^memory limit 0\.0 GB: in the search the interactions alone take"):
+    with pytest.raises(InputError, match=r"^memory limit 1 kB: in the search the interactions alone take"):
         prepared([TRIAL], memory_limit=1e-6)
 
 
@@ -337,7 +337,7 @@ def test_where_not_even_one_fit_may_fit_one_is_tried_and_all_are_done():
 
     assert not search.memory.enough
     assert (
-        "so not even one may fit: expect the worker to be killed, or raise memory_limit" in search.memory.told
+        "so even one may not fit: expect the worker to be killed, or raise memory_limit" in search.memory.told
     )
     results, _ = run(search)
     assert all(result.scores for result in results.values())

@@ -20,6 +20,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
+from recsys_pipeline.engines.local import memory
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.pool import WorkerPool
 from recsys_pipeline_tests.core.small_feeds import given_split, interactions_of, shop_events, split_of
@@ -146,7 +147,8 @@ def test_as_many_models_are_measured_side_by_side_as_the_memory_limit_allows(mon
     assert len(started) == workers
     assert list(found.ranks.ranks) == [*ALWAYS, LEAKING]
     assert told[0] == (
-        f"6 models to measure on 1 seeds, 2 workers; memory limit {limit:.1f} GB, a model 0.0 GB"
+        "6 models to measure on 1 seeds, 2 workers; "
+        f"memory limit {memory.told(limit * memory.GB)}, a model 7.56 kB"
     )
 
 
