@@ -63,8 +63,9 @@ _MODELS = {
     Comparison.notebook_als: NOTEBOOK,
     Comparison.weights_of_all: LEAKING,
 }
-# Those that are an ALS fit of their own.
-_FITTED = (Comparison.notebook_als, Comparison.weights_of_all)
+# Those that are an ALS fit of their own, and those that are fitted to all interactions in some way.
+_ALS = (Comparison.notebook_als, Comparison.weights_of_all)
+_FITTED = (Comparison.item_knn_bm25, Comparison.item_knn_cosine, *_ALS)
 
 _TOLD = {
     EvaluationProtocol.random: "random leave-one-out: the held-out interaction may be older than "
@@ -124,7 +125,8 @@ class EvaluationConfig(Config):
     most_interactions_of_fits: int = Field(
         default=10_000_000,
         ge=0,
-        description="`notebook_als` and `weights_of_all` are left out where there are more interactions.",
+        description="All comparisons that are fitted to the interactions, which is all but popularity and "
+        "`repeat_consumption`, are left out where there are more interactions.",
     )
     workers: int = Field(
         default=0, ge=0, description="Models side by side, one core each; 0 takes all cores."
@@ -279,8 +281,8 @@ def _models(config: EvaluationConfig, number: int, n_interactions: int) -> list[
     chosen = [
         _MODELS[comparison]
         for comparison in config.compare_with
-        if comparison not in _FITTED
-        or (number < config.seeds_of_fits and n_interactions <= config.most_interactions_of_fits)
+        if (comparison not in _ALS or number < config.seeds_of_fits)
+        and (comparison not in _FITTED or n_interactions <= config.most_interactions_of_fits)
     ]
     return [TUNED, POPULARITY, *chosen]
 
@@ -294,13 +296,13 @@ def _left_out(
     told = []
     if n_evaluated < n_users:
         told.append(f"nothing is held out of {n_users - n_evaluated:,} of {n_users:,} users")
-    fitted = [comparison.value for comparison in _FITTED if comparison in config.compare_with]
+    fitted, als = ([each.value for each in some if each in config.compare_with] for some in (_FITTED, _ALS))
     if fitted and n_interactions > config.most_interactions_of_fits:
         told.append(
-            f"{' and '.join(fitted)}: not measured, for {n_interactions:,} interactions are more than "
+            f"{', '.join(fitted)}: not measured, for {n_interactions:,} interactions are more than "
             f"most_interactions_of_fits {config.most_interactions_of_fits:,}"
         )
-    elif fitted and config.seeds_of_fits < config.seeds:
-        told.append(f"{' and '.join(fitted)}: measured on {config.seeds_of_fits} of {config.seeds} seeds")
+    elif als and config.seeds_of_fits < config.seeds:
+        told.append(f"{', '.join(als)}: measured on {config.seeds_of_fits} of {config.seeds} seeds")
     told += [f"{name}: {failure}" for name, failure in failures.items()]
     return "; ".join(told) or "nothing"
