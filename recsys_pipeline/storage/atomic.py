@@ -102,7 +102,8 @@ def flush(path: Path) -> None:
     """Have a file's content, or a folder's entries, on the disk before anything points to it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

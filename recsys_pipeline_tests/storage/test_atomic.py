@@ -10,7 +10,7 @@ import uuid
 import pytest
 from upath import UPath
 
-from recsys_pipeline.storage.atomic import atomic_file, put_folder, replace_link, staging_folder, sweep
+from recsys_pipeline.storage.atomic import atomic_file, flush, put_folder, replace_link, staging_folder, sweep
 from recsys_pipeline_tests.storage.killing import alive_inside, die, killed
 
 
@@ -239,3 +239,13 @@ def test_a_link_takes_the_place_of_a_folder_and_of_what_is_in_it(states):
 
     assert listing(states / "link") == ["x"]
     assert listing(states) == ["a", "b", "link"]
+
+
+def test_a_disk_that_cannot_flush_is_named(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        flush(tmp_path)
+    assert caught.value.filename == str(tmp_path)
