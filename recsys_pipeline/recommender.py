@@ -14,10 +14,11 @@ from upath import UPath
 from recsys_pipeline.core.blending import Blend, History, by_blend
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Scorer, best_lists
 from recsys_pipeline.engines.local.implicit_als import trained_model
-from recsys_pipeline.storage.releases import Release, current_release, read_release
+from recsys_pipeline.storage.releases import current_release, read_release
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
@@ -59,7 +60,7 @@ class Recommender:
     model: "AlternatingLeastSquares"
     manifest: Mapping[str, Any]
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Model) -> None:
         self.model = trained_model(
             Hyperparameters.from_mapping(release.manifest["hyperparameters"]),
             release.manifest["seed"],

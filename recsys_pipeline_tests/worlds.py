@@ -19,13 +19,14 @@ from upath import UPath
 
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
-from recsys_pipeline.storage.releases import Contents, publish
+from recsys_pipeline.storage.releases import publish
 from recsys_pipeline.storage.warehouse import Warehouse
 
 N_USERS, N_ITEMS = 40, 60

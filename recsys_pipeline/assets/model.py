@@ -1,7 +1,5 @@
 """The final model."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
@@ -12,6 +10,7 @@ from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
+from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
@@ -21,11 +20,8 @@ from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.releases import Contents, publish
+from recsys_pipeline.storage.releases import publish
 from recsys_pipeline.storage.warehouse import Warehouse
-
-if TYPE_CHECKING:
-    pass
 
 TRAIN_MAP_AT_10 = "MAP@10 train"
 TRAIN_NOTEBOOK_MAP_AT_10 = "MAP@10 train (notebook)"

@@ -13,16 +13,13 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from upath import UPath
 
 from recsys_pipeline.core.columns import (
@@ -38,6 +35,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.atomic import (
@@ -88,41 +86,6 @@ _FIELDS = {
     "versions": dict,
     "files": dict,
 }
-
-
-class Contents(NamedTuple):
-    """What recommending takes beside the factors.
-
-    Attributes:
-        pattern: all interactions, so what each user already knows.
-        weights: (n_interactions,) float32 weight in training; 0 for what the model was not trained on.
-        excluded: (n_interactions,) whether it excludes its item from recommendation.
-        counts: by event, (n_interactions,) how often it occurred.
-    """
-
-    pattern: Pattern
-    weights: NDArray[np.float32]
-    excluded: NDArray[np.bool_]
-    counts: Mapping[str, NDArray[np.int32]]
-
-
-@dataclass(frozen=True)
-class Release:
-    """A trained model with all that recommending takes, as it was published.
-
-    Attributes:
-        users: raw id of each row of the users' factors.
-        items: raw id of each row of the items' factors.
-        factors: of the model.
-        contents: the interactions.
-        manifest: how it was made and how good it is.
-    """
-
-    users: pa.Array
-    items: pa.Array
-    factors: Factors
-    contents: Contents
-    manifest: Mapping[str, Any]
 
 
 class ReleaseFolder(NamedTuple):
@@ -354,7 +317,7 @@ def _names_of(manifest: Mapping[str, Any]) -> list[str]:
     return [f"{name}{suffix}" for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)]
 
 
-def read_release(release: ReleaseFolder) -> Release:
+def read_release(release: ReleaseFolder) -> Model:
     """Open a release, verified: every file has the SHA-256 that the manifest states.
 
     The tables are mapped into memory; only the interactions are gone through.
@@ -377,7 +340,7 @@ def read_release(release: ReleaseFolder) -> Release:
             items, item_factors = table.ids(ITEM), table.vectors(FACTORS, width)
         with _columns(release.path / interactions, files[interactions]) as table:
             contents = _contents_in(table, (len(users), len(items)))
-    return Release(users, items, Factors(user_factors, item_factors), contents, manifest)
+    return Model(users, items, Factors(user_factors, item_factors), contents, manifest)
 
 
 @contextmanager

@@ -20,10 +20,11 @@ from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
+from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.storage import atomic, releases
 from recsys_pipeline.storage.mapped import write_mappable
-from recsys_pipeline.storage.releases import Contents, current_release, publish, read_manifest, read_release
+from recsys_pipeline.storage.releases import current_release, publish, read_manifest, read_release
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.storage.killing import killed_everywhere
 from recsys_pipeline_tests.worlds import pattern_of
