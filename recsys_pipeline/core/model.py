@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 
@@ -38,6 +39,7 @@ class Model:
         factors: of the model.
         contents: the interactions.
         manifest: how it was made and how good it is.
+        lineage: where it comes from; None for a release, whose manifest says so.
     """
 
     users: pa.Array
@@ -45,3 +47,4 @@ class Model:
     factors: Factors
     contents: Contents
     manifest: Mapping[str, Any]
+    lineage: Lineage | None = None
