@@ -4,10 +4,10 @@
         [--max-per-category 0] [--tables recommendations similar_items popular_items broken_promises]
 
 The model is made up: 20 interactions a user, items by a power law. A user has one of 500 tastes, and factors
-are the taste's with noise, those of items longer the more popular the item. Of a user in fifty the model knows
-nothing. An item in twenty is not available; there are 200 categories. Each table is made in a process of its
-own from a model that is mapped from Arrow files, as a run does it. `blend` is what `recommendations` takes by a
-blend, for which every item is scored.
+are the taste's with noise, those of items longer the more popular the item. Of a user in fifty the model
+knows nothing. An item in twenty is not available; there are 200 categories. Each table is made in a process
+of its own from a model that is mapped from Arrow files, as a run does it. `blend` is what `recommendations`
+takes by a blend, for which every item is scored.
 
 Peak memory is that of `benchmarks.scale`; it counts what is touched of the mapped files.
 """
