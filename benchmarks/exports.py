@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.scale import measured
-from recsys_pipeline.core.catalogue import Entries, catalogue_table, offer_in
+from recsys_pipeline.core.catalogue import Entries, Listed, catalogue_table, offer_in
 from recsys_pipeline.core.columns import EXCLUDED, ITEM, ITEM_INDEX, USER, USER_INDEX, WEIGHT, count_column
 from recsys_pipeline.core.exports import popular_items_of
 from recsys_pipeline.core.factors import FACTORS, factor_table
@@ -75,7 +75,7 @@ def make_release(folder: Path, n_users: int, n_items: int, width: int, max_per_c
         with (folder / f"{name}.arrow").open("wb") as file:
             write_mappable(table, file)
     categories = pa.array([f"category {number}" for number in rng.integers(_CATEGORIES, size=n_items)])
-    entries = Entries(item_ids, rng.random(n_items) >= 1 / 20, categories, 0)
+    entries = Entries(Listed(item_ids, 0), rng.random(n_items) >= 1 / 20, categories)
     catalogue = catalogue_table(item_ids, entries, None, None, max_per_category)
     write_table(catalogue, folder / "catalogue.parquet")
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_pipeline.core.catalogue import Entries, catalogue_table, offer_in
+from recsys_pipeline.core.catalogue import Entries, Listed, catalogue_table, offer_in
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import popular_items_of
 from recsys_pipeline.core.factors import factor_table
@@ -38,7 +38,7 @@ def model(rng):
 def write_release(folder, model, max_per_category=2, n=N):
     """Items 0 to 4 are not available; every third item is of no category, the others are of four."""
     categories = [None if item % 3 == 0 else f"c{item % 4}" for item in range(N_ITEMS)]
-    entries = Entries(model.items, np.arange(N_ITEMS) > 4, pa.array(categories, pa.string()), 0)
+    entries = Entries(Listed(model.items, 0), np.arange(N_ITEMS) > 4, pa.array(categories, pa.string()))
     catalogue = catalogue_table(model.items, entries, None, None, max_per_category)
     offer, plan = offer_in(catalogue), ExportPlan(n)
     said = {"n": n, "target_events": ["buy"]}
