@@ -1,20 +1,33 @@
 """The shop's own rules as an asset: what may be recommended, in what the lists hold."""
 
+import shutil
+
 import pytest
 from dagster import AssetSelection
 from pydantic import ValidationError
 
 from recsys_pipeline.assets.catalogue import CatalogueConfig
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline_tests.worlds import N_ITEMS, failure_of, item_code, metadata_of, run_graph
 
-THE_LISTS = AssetSelection.assets("catalogue", "recommendations", "similar_items", "popular_items")
+TABLES = ("catalogue", "recommendations", "similar_items", "popular_items")
+THE_LISTS = AssetSelection.assets(*TABLES)
 
 
 def written(folder, name, *lines):
     path = folder / name
     path.write_text("\n".join(lines) + "\n")
     return str(path)
+
+
+def put_together(warehouse, folder):
+    """The files of model and tables in one folder, as a release has them."""
+    folder.mkdir()
+    for asset in ("best_model", *TABLES):
+        for name, file in warehouse.files_of(asset, warehouse.write_id(asset)).items():
+            shutil.copy(str(file), folder / name)
+    return folder
 
 
 @pytest.fixture
@@ -46,6 +59,7 @@ def test_no_list_holds_what_the_shop_does_not_offer_nor_too_much_of_a_category(r
     result = run(path=path, max_per_category=3, deny_list=denied)
 
     assert result.success
+    assert broken_promises(put_together(own_warehouse, tmp_path / "release")) == []
     offered = {item_code(item) for item in range(10, 50)} - {item_code(20)}
     category = {item_code(item): item % 3 for item in range(50)}
     for name, keys, listed in (
