@@ -11,21 +11,111 @@ d = 1 / (w0 * s + r) and W = diag(c - w0), it solves
 Whichever is smaller is solved. The models of an ensemble are folded into one by one, as they were trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, Hyperparameters
 from recsys_pipeline.core.loss import confidences, penalties
-from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.model import Contents, Model
+from recsys_pipeline.core.pattern import INTERACTIONS_AT_ONCE, Pattern
+from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.core.weighting import item_lengths, weigh_trained
 
 _ITEMS_PER_BLOCK = 1 << 12
 # Numbers in the arrays of users who are solved together.
 _NUMBERS_AT_ONCE = 1 << 22
 # An eigenvalue this small beside the largest is rounding.
 _NEGLIGIBLE = 1e-7
+
+
+class Events(NamedTuple):
+    """Events of people, in any order.
+
+    Attributes:
+        rows: (n,) the person of each.
+        items: (n,) item index.
+        names: (n,) place of the event's name among `FoldIn.events`.
+    """
+
+    rows: NDArray[np.int64]
+    items: NDArray[np.int64]
+    names: NDArray[np.int64]
+
+
+class FoldIn:
+    """Makes of people's events what the training would have made of them, the items staying as they are.
+
+    Attributes:
+        events: names that the model knows.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """People are folded into this model."""
+        self._model = model
+        manifest = model.manifest
+        self._strengths: Mapping[str, float] = manifest["strengths"]
+        # Manifests that say nothing of it are of the time when it was always the sum, or not recorded.
+        self._aggregate = Aggregate(manifest.get("aggregate", Aggregate.sum.value))
+        self._seen_events = manifest["seen_events"]
+        self._hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
+        self.events = list(dict.fromkeys([*model.contents.counts, *self._strengths, *self._seen_events]))
+
+    def contents(self, events: Events, before: Contents) -> Contents:
+        """The interactions of people, by what they did before and these events.
+
+        Args:
+            events: of the people.
+            before: the interactions of the same people that the model knows of.
+        """
+        n_items = before.pattern.n_items
+        keys_before = before.pattern.user_of_interaction.astype(np.int64) * n_items + before.pattern.indices
+        keys, place = np.unique(
+            np.concatenate([keys_before, events.rows * n_items + events.items]), return_inverse=True
+        )
+        place_before, place = np.split(place, [len(keys_before)])
+        counts = {}
+        for number, name in enumerate(self.events):
+            count = np.bincount(place[events.names == number], minlength=len(keys))
+            if name in before.counts:
+                count[place_before] += before.counts[name]
+            counts[name] = count.astype(np.int32)
+        people, items = np.divmod(keys, n_items)
+        pattern = Pattern.from_coordinates(
+            people.astype(np.int32), items.astype(np.int32), before.pattern.shape
+        )
+        strengths = combined_strengths(counts, self._strengths, self._aggregate)
+        return Contents(
+            pattern,
+            weigh_trained(pattern, strengths, self._hyperparameters, self._item_lengths),
+            np.logical_or.reduce([counts[event] > 0 for event in self._seen_events]),
+            counts,
+        )
+
+    def factors(self, contents: Contents) -> NDArray[np.float32]:
+        """(n_people, width) the factors of people with these interactions; 0 where nothing has a weight."""
+        return self._solver.users(contents.pattern, contents.weights)
+
+    @cached_property
+    def _item_lengths(self) -> NDArray[np.float64] | None:
+        """Of BM25, those of the training."""
+        if self._hyperparameters.weighting == NO_WEIGHTING:
+            return None
+        contents = self._model.contents
+        lengths = np.zeros(contents.pattern.n_items)
+        for first in range(0, contents.pattern.n_interactions, INTERACTIONS_AT_ONCE):
+            block = slice(first, first + INTERACTIONS_AT_ONCE)
+            counts = {event: count[block] for event, count in contents.counts.items()}
+            strengths = combined_strengths(counts, self._strengths, self._aggregate)
+            lengths += item_lengths(contents.pattern.indices[block], strengths, len(lengths))
+        return lengths
+
+    @cached_property
+    def _solver(self) -> "UserSolver":
+        return UserSolver(self._model.factors.items, self._hyperparameters)
 
 
 class _Axes(NamedTuple):
@@ -54,7 +144,7 @@ class _Axes(NamedTuple):
         return cls(lengths, directions)
 
 
-class FoldIn:
+class UserSolver:
     """Finds the factors of users by their interactions, the item factors staying as they are."""
 
     def __init__(self, items: NDArray[np.float32], hyperparameters: Hyperparameters) -> None:
@@ -110,10 +200,11 @@ class FoldIn:
         if rows.shape[1] < rows.shape[2]:
             scaled = rows / diagonal[:, None, :]
             t = np.linalg.solve(excess * (scaled @ transposed) + np.eye(rows.shape[1]), c[:, :, None])
-            return (scaled.transpose(0, 2, 1) @ t)[:, :, 0]
-        a = transposed @ (excess * rows)
-        a += diagonal[:, :, None] * np.eye(rows.shape[2])
-        return np.linalg.solve(a, transposed @ c[:, :, None])[:, :, 0]
+            z: NDArray[np.float64] = scaled.transpose(0, 2, 1) @ t
+        else:
+            a = transposed @ (excess * rows) + diagonal[:, :, None] * np.eye(rows.shape[2])
+            z = np.linalg.solve(a, transposed @ c[:, :, None]).astype(np.float64)
+        return z[:, :, 0]
 
 
 def _users_with_as_many(counts: NDArray[np.int64], factors: int) -> Iterator[tuple[NDArray[np.intp], int]]:

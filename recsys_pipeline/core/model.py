@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,18 @@ class Contents(NamedTuple):
     weights: NDArray[np.float32]
     excluded: NDArray[np.bool_]
     counts: Mapping[str, NDArray[np.int32]]
+
+    def of(self, users: NDArray[np.integer]) -> Self:
+        """The interactions of these users alone; row i is that of `users[i]`."""
+        rows, positions = self.pattern.interactions_of(users)
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
+        return type(self)(
+            Pattern(indptr, self.pattern.indices[positions], self.pattern.n_items),
+            self.weights[positions],
+            self.excluded[positions],
+            {event: counts[positions] for event, counts in self.counts.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,11 @@ def weigh_trained(
     return weights
 
 
-def item_lengths(pattern: Pattern, strengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n_items,) the summed strengths of each item."""
-    lengths: NDArray[np.float64] = np.bincount(pattern.indices, weights=strengths, minlength=pattern.n_items)
-    return lengths
+def item_lengths(
+    items: NDArray[np.int32], strengths: NDArray[np.float64], n_items: int
+) -> NDArray[np.float64]:
+    """(n_items,) the summed strengths of each item, of interactions with these items."""
+    return np.bincount(items, weights=strengths, minlength=n_items).astype(np.float64)
 
 
 def bm25_weights(
@@ -78,7 +79,7 @@ def bm25_weights(
     the idf of `implicit`.
     """
     if lengths is None:
-        lengths = item_lengths(pattern, strengths)
+        lengths = item_lengths(pattern.indices, strengths, pattern.n_items)
     length_norm = (1.0 - b) + b * lengths / lengths.mean()
     idf = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
     if weighed is None:
