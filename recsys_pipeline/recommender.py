@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from upath import UPath
 
-from recsys_pipeline.core.blending import Blend, Blended, History
+from recsys_pipeline.core.blending import Blend, Blended
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.exports import ALS, BLEND, POPULAR
 from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
@@ -30,7 +31,6 @@ RawId: TypeAlias = int | str
 # A product and what happened to it.
 Event: TypeAlias = tuple[RawId, str]
 
-ALS, BLEND, POPULAR = "als", "blend", "popular"
 _USERS_AT_ONCE = 1024
 _SHOWN_IDS = 5
 
@@ -277,11 +277,13 @@ class Recommender:
         """
         item = _positions(self.items, [product_code], "item")
         itself = Pattern(np.array([0, 1]), item, len(self.items))
-        by_cosine = self._by_cosine._replace(users=_unit(self._release.factors.items[item]))
+        by_cosine = self._by_cosine._replace(users=self._by_cosine.users[item])
         k = _at_most(n, len(self.items))
         lists = make_lists(by_cosine, np.zeros(1, dtype=np.int32), itself, k, self._offer)
         listed = lists.items[0] != NOTHING
-        return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": lists.scores[0, listed]})
+        # A product of two vectors of length 1 may exceed 1 by rounding.
+        cosines = np.clip(lists.scores[0, listed], -1, 1)
+        return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": cosines})
 
     def was_trained_on(self, user_id: RawId) -> bool:
         """Whether the model was trained on any interaction of the user.
@@ -377,7 +379,8 @@ class Recommender:
         else:
             exclusions = Pattern.empty(*pattern.shape)
         if blend:
-            source: ByFactors | Scorer = self._blended.scorer(people.factors, self._history(people.contents))
+            history = people.contents.history(self.manifest["target_events"])
+            source: ByFactors | Scorer = self._blended.scorer(people.factors, history)
         else:
             source = self._by_factors._replace(users=people.factors)
         users = np.arange(pattern.n_users, dtype=np.int32)
@@ -399,10 +402,6 @@ class Recommender:
             "source": np.where(of_model, BLEND if blend else ALS, POPULAR),
         }
 
-    def _history(self, contents: Contents) -> History:
-        events = {event: counts > 0 for event, counts in contents.counts.items()}
-        return History(contents.pattern, events, self.manifest["target_events"])
-
     @cached_property
     def _by_factors(self) -> ByFactors:
         # `ByFactors.of` would read the factors of all users.
@@ -411,8 +410,7 @@ class Recommender:
 
     @cached_property
     def _by_cosine(self) -> ByFactors:
-        unit = _unit(self._release.factors.items)
-        return ByFactors(unit, LongestFirst.of(unit, self._offer.allowed))
+        return ByFactors.of_cosines(self._release.factors.items, self._offer)
 
     @cached_property
     def _blended(self) -> Blended:
@@ -422,7 +420,7 @@ class Recommender:
                 "best_model again"
             )
         blend = Blend.from_mapping(self.manifest["blend"])
-        return Blended.of(blend, self._release.factors.items, self._history(self._release.contents))
+        return Blended.of(blend, self._release.factors.items, self._release.history)
 
     @cached_property
     def _popularity(self) -> Popularity:
@@ -455,12 +453,6 @@ def _pair(event: Event) -> Event:
         )
     product, name = event
     return product, name
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows at length 1; those of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def _index(ids: pa.Array) -> pd.Index:

@@ -42,7 +42,7 @@ _USERS_PER_BLOCK = 1024
 _ITEMS_PER_BLOCK = 512
 # By how much a float32 score may exceed the product of the norms; generous.
 _ROUNDING = 1e-4
-_SCORES_AT_ONCE = 1 << 24
+SCORES_AT_ONCE = 1 << 24
 
 
 class Factors(NamedTuple):
@@ -270,7 +270,7 @@ def scored_lists(
 
     lists = np.full((len(users), k), NOTHING, dtype=np.int32)
     of_lists = np.zeros((len(users), k), dtype=np.float32)
-    at_once = max(1, _SCORES_AT_ONCE // exclusions.n_items)
+    at_once = max(1, SCORES_AT_ONCE // exclusions.n_items)
     excluded = exclusions.indptr, exclusions.indices
     for first in range(0, len(users), at_once):
         block = slice(first, first + at_once)
