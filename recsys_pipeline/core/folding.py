@@ -88,12 +88,11 @@ class FoldIn:
             people.astype(np.int32), items.astype(np.int32), before.pattern.shape
         )
         strengths = combined_strengths(counts, self._strengths, self._aggregate)
-        return Contents(
-            pattern,
-            weigh_trained(pattern, strengths, self._hyperparameters, self._item_lengths),
-            np.logical_or.reduce([counts[event] > 0 for event in self._seen_events]),
-            counts,
-        )
+        weights = weigh_trained(pattern, strengths, self._hyperparameters, self._item_lengths)
+        excluded = np.zeros(len(keys), dtype=bool)
+        for event in self._seen_events:
+            excluded |= counts[event] > 0
+        return Contents(pattern, weights, excluded, counts)
 
     def factors(self, contents: Contents) -> NDArray[np.float32]:
         """(n_people, width) the factors of people with these interactions; 0 where nothing has a weight."""
