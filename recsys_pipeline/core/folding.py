@@ -58,7 +58,7 @@ class FoldIn:
         self._model = model
         manifest = model.manifest
         self._strengths: Mapping[str, float] = manifest["strengths"]
-        # Manifests that say nothing of it are of the time when it was always the sum, or not recorded.
+        # Older models do not say it.
         self._aggregate = Aggregate(manifest.get("aggregate", Aggregate.sum.value))
         self._seen_events = manifest["seen_events"]
         self._hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
