@@ -7,7 +7,7 @@
 which 200 are timed. All items have factors of about the same length, so that no item can be passed over: the
 worst case. CPU seconds on one core, for ten thousand people.
 
-`folding` takes people out of a feed in four groups. Of each person one interaction is held out. A model that
+`folding` takes people out of a feed in 20 groups. Of each person one interaction is held out. A model that
 was trained without a group is asked for lists by the events of its people, and compared with models that were
 trained with everybody: by the share of the top ten that both have, and by how many lists have the interaction
 that was held out (HitRate@10, beside its standard error).
@@ -43,7 +43,7 @@ from recsys_pipeline.recommender import Recommender
 _INTERACTIONS_PER_USER = 20
 _SIZES = ("5000x64", "92000x512", "92000x1536")
 _TIMED = 200
-_GROUPS = 4
+_GROUPS = 20
 
 NOTEBOOK = Hyperparameters(64, 0.01, 10.0, 10, 50.0, 0.6)
 IALS = Hyperparameters(64, 0.01, 1.0, 16, 50.0, 0.6, nu=0.9, unobserved_weight=0.25, weighting=NO_WEIGHTING)
