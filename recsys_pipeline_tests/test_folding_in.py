@@ -1,5 +1,7 @@
 """People whom the model has not seen: what it recommends is what training with them would have given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -264,3 +266,26 @@ def test_the_rules_hold_whoever_asks(model):
         assert len(table)
         assert (places % 3 != 0).all()
         assert (places % 7).value_counts().max() <= 2
+
+
+def test_without_training_a_user_gets_popular_items_if_asked_to(model):
+    """In a model of purchases alone views count nothing: it knows the user, and learned nothing of them."""
+    events = [*EVENTS, ("looker", "p1", "view")]
+    purchases = recommender_of(events, strengths={"buy": 1.0})
+
+    assert not purchases.was_trained_on("looker")
+    assert purchases.recommend("looker").empty
+    filled, popular = purchases.recommend("looker", n=5, fill_up=True), model.recommend_for([], n=5)
+    assert filled["source"].tolist() == ["popular"] * 5
+    assert filled["item"].tolist() == popular["item"].tolist()
+
+
+def test_an_item_without_training_is_like_no_other(model):
+    nobody = model._release.factors.items.copy()
+    nobody[model.items.get_loc("p3")] = 0
+    factors = model._release.factors._replace(items=nobody)
+    found = Recommender(replace(model._release, factors=factors))
+
+    assert found.similar_items("p3").empty
+    assert "p3" not in set(found.similar_items("p4", n=N_ITEMS)["item"])
+    assert len(found.similar_items("p4", n=N_ITEMS)) == N_ITEMS - 2
