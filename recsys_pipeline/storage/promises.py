@@ -112,20 +112,16 @@ class _Reader:
 
     def __init__(self, folder: Path, connection: "duckdb.DuckDBPyConnection") -> None:
         self._folder, self._connection = folder, connection
-        self._users, self._items = (
-            _mapped(folder / f"{name}_factors.arrow")[id_name].combine_chunks()
-            for name, id_name in (("user", USER), ("item", ITEM))
-        )
-        connection.register("users", _numbered(self._users))
-        connection.register("user_items", _mapped(folder / "user_items.arrow"))
+        self._users = self._items = pa.array([], pa.string())
         self._most_per_category = 0
 
     def broken(self) -> Iterator[str]:
         """Every promise that is not kept, in words."""
-        found = list(self._readable(_CATALOGUE, self._catalogue))
-        yield from found
-        if found:
-            return  # by which the other tables would be judged
+        for name, check in (("model", self._model), (_CATALOGUE, self._catalogue)):
+            found = list(self._readable(name, check))
+            yield from found
+            if found:
+                return  # by which the other tables would be judged
         for table in (_RECOMMENDATIONS, _SIMILAR_ITEMS, _POPULAR_ITEMS):
             yield from self._readable(table.name, partial(self._lists, table))
 
@@ -144,6 +140,18 @@ class _Reader:
             ):
                 raise
             yield f"{name}: cannot be read: {_first_line(error)}"
+
+    def _model(self) -> Iterator[str]:
+        """The ids and the interactions."""
+        users, items, user_items = (
+            _mapped(self._folder / f"{name}.arrow") for name in ("user_factors", "item_factors", "user_items")
+        )
+        if USER not in users.column_names or ITEM not in items.column_names:
+            yield f"model: its factors have no {USER} or {ITEM}"
+            return
+        self._users, self._items = users[USER].combine_chunks(), items[ITEM].combine_chunks()
+        self._connection.register("users", _numbered(self._users))
+        self._connection.register("user_items", user_items)
 
     def _catalogue(self) -> Iterator[str]:
         """The items; the catalogue must have each of the model's, in order."""
@@ -182,16 +190,20 @@ class _Reader:
             yield f"{table.name}: {unlike}"
             return
         stored = stored_metadata(schema.empty_table())
-        n = stored.get("n", 0)
-        if n < 1:
+        n, target_events = stored.get("n"), stored.get("target_events")
+        if not isinstance(n, int) or n < 1:
             yield f"{table.name}: it does not say how long its lists may be"
             return
         self._connection.read_parquet(str(file)).create_view("lists", replace=True)
         yield from self._row_by_row(table, n)
         yield from self._of_the_model(table)
         yield from self._listed(table)
-        if table is not _SIMILAR_ITEMS:
-            yield from self._short(table, n, stored["target_events"])
+        if table is _SIMILAR_ITEMS:
+            return
+        if isinstance(target_events, list):
+            yield from self._short(table, n, target_events)
+        else:
+            yield f"{table.name}: it does not say which events make an item popular"
 
     def _row_by_row(self, table: _ListTable, n: int) -> Iterator[str]:
         """What a row and the one before it show."""

@@ -84,11 +84,6 @@ def change(release, name, how):
     write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
 
 
-def row_of(rows, **values):
-    """The first row with these values, and its place."""
-    return next((row, place) for place, row in enumerate(rows) if values.items() <= row.items())
-
-
 @pytest.mark.parametrize("n", [1, N, N_ITEMS])
 @pytest.mark.parametrize("max_per_category", [0, 1, 2])
 def test_a_good_release_keeps_every_promise(tmp_path, model, max_per_category, n):
@@ -118,9 +113,8 @@ def set_first(**values):
 
 
 def repeat_an_item(rows):
-    rows[1][next(name for name in ("SimilarProductCode", "ProductCode") if name in rows[1])] = rows[0][
-        next(name for name in ("SimilarProductCode", "ProductCode") if name in rows[0])
-    ]
+    listed = "SimilarProductCode" if "SimilarProductCode" in rows[0] else "ProductCode"
+    rows[1][listed] = rows[0][listed]
 
 
 def swap_two_users(rows):
@@ -289,6 +283,20 @@ def test_a_table_that_does_not_say_how_long_its_lists_are(release):
     write_table(pq.read_table(file).replace_schema_metadata(None), file)
 
     assert broken_promises(release) == ["similar_items: it does not say how long its lists may be"]
+
+
+def test_a_table_that_does_not_say_what_makes_an_item_popular(release):
+    file = release / "popular_items.parquet"
+    write_table(with_metadata(pq.read_table(file), {"n": N}), file)
+
+    assert broken_promises(release) == ["popular_items: it does not say which events make an item popular"]
+
+
+def test_a_model_that_cannot_be_read_is_all_there_is_to_say(release):
+    (release / "user_items.arrow").write_bytes(b"ARROW1 and no more")
+
+    (told,) = broken_promises(release)
+    assert told.startswith("model: cannot be read: ")
 
 
 def test_too_little_memory_is_no_broken_promise(release):

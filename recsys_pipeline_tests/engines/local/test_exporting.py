@@ -72,6 +72,15 @@ def test_recommendations_are_those_of_one_user_after_the_other(model, offer, sou
     assert table["score"].to_numpy() == pytest.approx([row["score"] for row in expected], abs=1e-5)
 
 
+def test_the_number_of_threads_changes_nothing(model, offer, monkeypatch):
+    tables = []
+    for cores in (1, 3):
+        monkeypatch.setattr(exporting, "usable_cores", lambda cores=cores: cores)
+        tables.append(LocalEngine().recommendations(model, offer, ExportPlan(12)).read_all())
+
+    assert tables[0].equals(tables[1])
+
+
 def test_who_is_unknown_to_the_model_gets_popular_items(model, offer):
     table = LocalEngine().recommendations(model, offer, ExportPlan(5)).read_all().to_pandas()
 
