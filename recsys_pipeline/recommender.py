@@ -31,6 +31,7 @@ RawId: TypeAlias = int | str
 # A product and what happened to it.
 Event: TypeAlias = tuple[RawId, str]
 
+_OF_ONE = ("item", "score", "already_liked", "source")
 _USERS_AT_ONCE = 1024
 _SHOWN_IDS = 5
 
@@ -137,9 +138,8 @@ class Recommender:
             KeyError: the model does not know the user.
             ValueError: `n` is below 1, or there is no blend.
         """
-        people = self._known([user_id])
-        lists = self._lists(people, n, filter_already_liked_items, blend, fill_up)
-        return pd.DataFrame(self._columns(lists, people, blend))
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
+        return self._list_of_one(self._known([user_id]), wanted)
 
     def recommend_many(
         self,
@@ -167,10 +167,10 @@ class Recommender:
             KeyError: the model does not know one of the users.
             ValueError: `n` is below 1, or there is no blend.
         """
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
         users = _positions(self.users, user_ids, "user")
         blocks = (users[first : first + _USERS_AT_ONCE] for first in range(0, len(users), _USERS_AT_ONCE))
-        people = (self._people(block) for block in blocks)
-        return self._table(people, self.users[users], n, filter_already_liked_items, blend, fill_up)
+        return self._table((self._people(block) for block in blocks), self.users[users], wanted)
 
     def recommend_for(
         self,
@@ -209,9 +209,9 @@ class Recommender:
             ValueError: the model knows no event of that name, something is no pair, `n` is below 1, or there
                 is no blend.
         """
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
         people, unknown = self._folded_in([events], [user_id], skip_unknown)
-        lists = self._lists(people, n, filter_already_liked_items, blend, fill_up)
-        table = pd.DataFrame(self._columns(lists, people, blend))
+        table = self._list_of_one(people, wanted)
         table.attrs["unknown_products"] = unknown
         return table
 
@@ -245,6 +245,7 @@ class Recommender:
             KeyError: see `recommend_for`.
             ValueError: see `recommend_for`; or there are not as many user ids as histories.
         """
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
         histories = list(histories)
         known = [None] * len(histories) if user_ids is None else list(user_ids)
         if len(known) != len(histories):
@@ -258,8 +259,7 @@ class Recommender:
                 unknown.update(dict.fromkeys(not_found))
                 yield found
 
-        places = pd.RangeIndex(len(histories))
-        table = self._table(people(), places, n, filter_already_liked_items, blend, fill_up)
+        table = self._table(people(), pd.RangeIndex(len(histories)), wanted)
         table.attrs["unknown_products"] = list(unknown)
         return table
 
@@ -347,60 +347,63 @@ class Recommender:
 
     # --- The lists ---
 
-    def _table(
-        self,
-        people: "Iterable[_People]",
-        labels: pd.Index,
-        n: int,
-        filter_already_liked_items: bool,
-        blend: bool,
-        fill_up: bool,
-    ) -> pd.DataFrame:
+    def _wanted(self, n: int, filter_already_liked_items: bool, blend: bool, fill_up: bool) -> "_Wanted":
+        """What is asked for; refused before anything is computed."""
+        return _Wanted(
+            _at_most(n, len(self.items)),
+            filter_already_liked_items,
+            self._blended if blend else None,
+            self._popularity if fill_up else None,
+        )
+
+    def _table(self, people: "Iterable[_People]", labels: pd.Index, wanted: "_Wanted") -> pd.DataFrame:
         """The lists of all these people, one below the other; `labels` are theirs."""
-        n_before = 0
-        tables = []
+        tables, n_before = [], 0
         for some in people:
-            lists = self._lists(some, n, filter_already_liked_items, blend, fill_up)
-            rows, ranks = np.nonzero(lists.items != NOTHING)
-            first = {"user": labels[n_before + rows], "rank": (ranks + 1).astype(np.int32)}
-            tables.append(pd.DataFrame(first | self._columns(lists, some, blend)))
+            columns = self._columns(some, wanted)
+            first = {"user": labels[n_before + columns.pop("row")], "rank": columns.pop("rank")}
+            tables.append(pd.DataFrame(first | columns))
             n_before += len(some.factors)
         if not tables:
-            nobody = self._people(np.empty(0, dtype=np.int32))
-            return self._table([nobody], labels, n, filter_already_liked_items, blend, fill_up)
+            return self._table([self._people(np.empty(0, dtype=np.int32))], labels, wanted)
         return pd.concat(tables, ignore_index=True)
 
-    def _lists(
-        self, people: "_People", n: int, filter_already_liked_items: bool, blend: bool, fill_up: bool
-    ) -> Lists:
+    def _list_of_one(self, person: "_People", wanted: "_Wanted") -> pd.DataFrame:
+        columns = self._columns(person, wanted)
+        return pd.DataFrame({name: columns[name] for name in _OF_ONE})
+
+    def _columns(self, people: "_People", wanted: "_Wanted") -> dict[str, Any]:
+        """The entries of all lists, list after list."""
+        lists, contents = self._lists(people, wanted), people.contents
+        rows, places = np.nonzero(lists.items != NOTHING)
+        items = lists.items[rows, places]
+        found = contents.pattern.positions_of(rows.astype(np.int32), items)
+        liked = found >= 0
+        liked[liked] = contents.weights[found[liked]] > 0
+        of_model = places < lists.n_of_model[rows]
+        return {
+            "row": rows,
+            "rank": (places + 1).astype(np.int32),
+            "item": self.items[items],
+            "score": lists.scores[rows, places],
+            "already_liked": liked,
+            "source": np.where(of_model, BLEND if wanted.blend else ALS, POPULAR),
+        }
+
+    def _lists(self, people: "_People", wanted: "_Wanted") -> Lists:
         pattern = people.contents.pattern
-        if filter_already_liked_items:
+        if wanted.without_excluded:
             exclusions = pattern.select(people.contents.excluded)
         else:
             exclusions = Pattern.empty(*pattern.shape)
-        if blend:
+        source: ByFactors | Scorer
+        if wanted.blend:
             history = people.contents.history(self.manifest["target_events"])
-            source: ByFactors | Scorer = self._blended.scorer(people.factors, history)
+            source = wanted.blend.scorer(people.factors, history)
         else:
             source = self._by_factors._replace(users=people.factors)
         users = np.arange(pattern.n_users, dtype=np.int32)
-        k = _at_most(n, pattern.n_items)
-        return make_lists(source, users, exclusions, k, self._offer, self._popularity if fill_up else None)
-
-    def _columns(self, lists: Lists, people: "_People", blend: bool) -> dict[str, Any]:
-        """Item, score, whether it is liked and source of all entries, list after list."""
-        rows, ranks = np.nonzero(lists.items != NOTHING)
-        items = lists.items[rows, ranks]
-        found = people.contents.pattern.positions_of(rows.astype(np.int32), items)
-        liked = found >= 0
-        liked[liked] = people.contents.weights[found[liked]] > 0
-        of_model = ranks < lists.n_of_model[rows]
-        return {
-            "item": self.items[items],
-            "score": lists.scores[rows, ranks],
-            "already_liked": liked,
-            "source": np.where(of_model, BLEND if blend else ALS, POPULAR),
-        }
+        return make_lists(source, users, exclusions, wanted.n, self._offer, wanted.popularity)
 
     @cached_property
     def _by_factors(self) -> ByFactors:
@@ -443,6 +446,22 @@ class _People(NamedTuple):
 
     factors: NDArray[np.float32]
     contents: Contents
+
+
+class _Wanted(NamedTuple):
+    """What lists are asked for.
+
+    Attributes:
+        n: length.
+        without_excluded: whether the own items that seen events exclude are left out.
+        blend: who scores; None for the factors alone.
+        popularity: what to fill up with; None for nothing.
+    """
+
+    n: int
+    without_excluded: bool
+    blend: Blended | None
+    popularity: Popularity | None
 
 
 def _pair(event: Event) -> Event:
