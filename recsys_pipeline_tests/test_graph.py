@@ -17,6 +17,7 @@ from recsys_pipeline_tests.worlds import (
     N_ITEMS,
     N_USERS,
     SMALL_GRID,
+    alone,
     failed_checks_of,
     failure_of,
     item_code,
@@ -69,10 +70,6 @@ def searching(**config):
 
 def splitting(**config):
     return {"leave_one_out_split": {"config": config}}
-
-
-def alone(*assets):
-    return AssetSelection.assets(*assets)
 
 
 # --- What it makes ---

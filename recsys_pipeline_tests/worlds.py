@@ -171,6 +171,11 @@ def publish_written(
     return publish(warehouse, files, {}, manifest, **{"seen": seen, "retention": Retention(), **options})
 
 
+def alone(*assets: str) -> AssetSelection:
+    """These assets and nothing else."""
+    return AssetSelection.assets(*assets)
+
+
 def made_model(warehouse: Warehouse) -> Recommender:
     """What `best_model` made, released or not."""
     return Recommender(warehouse.open_model("best_model"))
