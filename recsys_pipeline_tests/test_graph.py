@@ -55,6 +55,7 @@ COLUMNS = [
     "difference_high",
     "distinguishable",
     "chosen",
+    "incumbent",
     "iterations_done",
     "fit_seconds",
     "failure",
@@ -215,7 +216,8 @@ def test_a_second_run_keeps_the_first_version_and_computes_no_trial_again(parity
     assert load_model(own_warehouse.root).manifest["version"] != first
     assert load_model(own_warehouse.root / "best_model" / first)
     # Even the seconds are those of the first search.
-    assert own_warehouse.read_table("grid_search_results").equals(before)
+    after = own_warehouse.read_table("grid_search_results")
+    assert after.drop_columns("incumbent").equals(before.drop_columns("incumbent"))
 
 
 def test_so_many_versions_stay_as_the_configuration_says(parity_csv, own_warehouse):
@@ -292,7 +294,8 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
     if strategy == "halving":
         assert any(row["iterations_done"] < row["iterations"] for row in rows)
     else:
-        assert len(rows) == 5
+        assert len(rows) == 5 + 1  # the configuration of the release before
+    assert [row["incumbent"] for row in rows].count(True) == 1
     model = load_model(own_warehouse.root)
     assert model.manifest["solver"] == solver
     assert model.manifest["hyperparameters"]["nu"] == rows[0]["nu"]
@@ -300,9 +303,77 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
     assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
 
 
+def about_search(warehouse):
+    """What the results say of the search."""
+    return stored_metadata(warehouse.read_table("grid_search_results"))
+
+
+def test_the_first_search_has_nothing_to_keep_and_says_so(shared_warehouse, shared_result):
+    assert about_search(shared_warehouse)["incumbent"] == {
+        "version": None,
+        "hyperparameters": None,
+        "why_none": "no model is released yet",
+    }
+    assert metadata_of(shared_result, "grid_search_results")["decision"] == (
+        "nothing to keep: no model is released yet; the best trial is chosen"
+    )
+    assert not any(shared_warehouse.read_table("grid_search_results")["incumbent"].to_pylist())
+
+
+@pytest.mark.parametrize("switch", ["always", "significant"])
+def test_the_released_configuration_is_a_trial_and_stays_where_nothing_is_surely_better(
+    parity_csv, own_warehouse, switch
+):
+    released = load_model(own_warehouse.root).manifest
+    # Better on these few users, but not by more than chance.
+    ops = searching(factors=[5], iterations=[5, 7], switch=switch)
+    result = run_graph(parity_csv, own_warehouse, ops=ops)
+
+    assert result.success
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    assert len(rows) == 4 + 1
+    (incumbent,) = [row for row in rows if row["incumbent"]]
+    assert {name: incumbent[name] for name in SMALL_GRID} == {
+        name: released["hyperparameters"][name] for name in SMALL_GRID
+    }
+    assert not incumbent["distinguishable"]
+    assert not rows[0]["incumbent"]
+    chosen = load_model(own_warehouse.root).manifest["hyperparameters"]
+    decision = metadata_of(result, "grid_search_results")["decision"]
+    assert about_search(own_warehouse)["decision"] == decision
+    if switch == "significant":
+        assert chosen == released["hyperparameters"]
+        assert incumbent["chosen"]
+        assert decision.startswith(f"the configuration of release {released['version']} stays: the best")
+    else:
+        assert chosen["iterations"] == rows[0]["iterations"]
+        assert rows[0]["chosen"]
+        assert decision.startswith(f"the configuration of release {released['version']} is replaced: ")
+
+
+def test_a_released_configuration_that_the_data_does_not_allow_does_not_stop_the_search(
+    parity_csv, own_warehouse
+):
+    crawler = "".join(f"7,{item_code(item)},view\n" for item in range(N_ITEMS))
+    parity_csv.write_text(parity_csv.read_text() + crawler)
+    result = run_graph(parity_csv, own_warehouse, ops=searching(weighting=["none"]))
+
+    assert result.success
+    assert "BM25 weights are at or below zero" in about_search(own_warehouse)["incumbent"]["why_none"]
+    assert load_model(own_warehouse.root).manifest["hyperparameters"]["weighting"] == "none"
+
+
+def test_but_what_is_wrong_with_the_trials_themselves_does(parity_csv, own_warehouse):
+    search = alone("grid_search_results")
+    ops = searching(strength_mappings={"other": {"purchase": 1.0}})
+
+    failure = failure_of(run_graph(parity_csv, own_warehouse, ops=ops, selection=search))
+    assert "the feedback has no purchase" in failure
+
+
 def searched_around(warehouse):
     """Of the results, where the search started."""
-    return stored_metadata(warehouse.read_table("grid_search_results"))["around"]
+    return about_search(warehouse)["around"]
 
 
 def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a_model(

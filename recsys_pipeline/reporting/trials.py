@@ -9,6 +9,7 @@ from dagster import MarkdownMetadataValue
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.comparison import Decision, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -68,6 +69,32 @@ def told_agreement(agreement: Agreement) -> str:
     )
 
 
+def told_decision(decision: Decision, version: str | None, why_none: str) -> str:
+    """What became of the released configuration, and why, as a sentence.
+
+    Args:
+        decision: of the search.
+        version: of the release; None where there is none.
+        why_none: why the released configuration was not compared; empty where it was.
+    """
+    best = decision.prefer is Prefer.best
+    taken = "the best trial" if best else "the simplest trial that equals the best but for chance"
+    if decision.lead is None or decision.interval is None:
+        release = f"the configuration of release {version} was not compared" if version else "nothing to keep"
+        return f"{release}: {why_none}; {taken} is chosen"
+    release = f"the configuration of release {version}"
+    low, high = decision.interval
+    lead = f"the best trial is better by {fixed(decision.lead)}, 95 % {fixed(low)} to {fixed(high)}"
+    if decision.chosen != decision.incumbent:
+        perhaps = "" if decision.is_significant else f", which may be chance (switch {decision.switch.value})"
+        return f"{release} is replaced: {lead}{perhaps}{'' if best else f'; {taken} is chosen'}"
+    if decision.incumbent == 0:
+        return f"{release} stays: it is the best trial"
+    if decision.switch is Switch.significant and not decision.is_significant:
+        return f"{release} stays: {lead}"
+    return f"{release} stays: it is {taken}"
+
+
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()
@@ -83,7 +110,7 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     ]
     lines = [
         [
-            "chosen" if row[columns.CHOSEN] else "",
+            ", ".join(name for name in (columns.CHOSEN, columns.INCUMBENT) if row[name]),
             *(row[name] for name in names),
             with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
             interval(row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]),
