@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 
@@ -45,3 +47,23 @@ class Model:
     factors: Factors
     contents: Contents
     manifest: Mapping[str, Any]
+
+    @cached_property
+    def exclusions(self) -> Pattern:
+        """The interactions that exclude their item from recommendation."""
+        return self.contents.pattern.select(self.contents.excluded)
+
+    @property
+    def history(self) -> History:
+        """What a blend knows beside the factors."""
+        events = {event: counts > 0 for event, counts in self.contents.counts.items()}
+        return History(self.contents.pattern, events, self.manifest["target_events"])
+
+    @cached_property
+    def target_users(self) -> NDArray[np.int64]:
+        """(n_items,) how many users had a target event with the item."""
+        pattern, counts = self.contents.pattern, self.contents.counts
+        had_one = np.zeros(pattern.n_interactions, dtype=bool)
+        for event in self.manifest["target_events"]:
+            had_one |= counts[event] > 0
+        return np.bincount(pattern.indices[had_one], minlength=pattern.n_items)
