@@ -50,9 +50,14 @@ def shape_metadata(n_users: int, n_items: int, n_interactions: int) -> Metadata:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> MarkdownMetadataValue:
     """A table that the UI shows."""
+    return MetadataValue.md(table_lines(header, rows))
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown, all cells as data."""
     lines = [[_cell(cell) for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
-    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(cell: Any) -> str:
@@ -61,12 +66,12 @@ def _cell(cell: Any) -> str:
     return f"{cell:.6g}" if isinstance(cell, float) else shown(str(cell))
 
 
-def shown(text: str) -> str:
+def shown(text: str, most_letters: int = _MOST_LETTERS) -> str:
     """A name as data: cut, on one line, and with nothing in it that means something in Markdown or HTML.
 
     Names of events come from the feed, and the UI's browser would follow an image link in one of them.
     """
-    cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+    cut = text if len(text) <= most_letters else f"{text[: most_letters - 1]}…"
     on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
     return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 

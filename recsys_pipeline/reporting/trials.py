@@ -19,7 +19,7 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     with_error,
 )
-from recsys_pipeline.reporting.model import told_ends
+from recsys_pipeline.reporting.model import told_ends, told_values
 
 _SHOWN = 10
 
@@ -125,15 +125,21 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
 
 def blend_table(blend: Blend) -> MarkdownMetadataValue:
     """The weights of the blend."""
-    return markdown_table(
-        ["weight of", ""],
-        [
-            ["ALS score", rounded(blend.als)],
-            *([f"own {event}", rounded(weight)] for event, weight in blend.events.items()),
-            ["log popularity, target events", rounded(blend.target)],
-            ["log popularity, any event", rounded(blend.any)],
-        ],
-    )
+    return markdown_table(["weight of", ""], list(_weights(blend).items()))
+
+
+def told_blend(blend: Blend) -> str:
+    """The same on one line."""
+    return told_values(_weights(blend))
+
+
+def _weights(blend: Blend) -> dict[str, float]:
+    return {
+        "ALS score": rounded(blend.als),
+        **{f"own {event}": rounded(weight) for event, weight in blend.events.items()},
+        "log popularity, target events": rounded(blend.target),
+        "log popularity, any event": rounded(blend.any),
+    }
 
 
 def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, MarkdownMetadataValue]:

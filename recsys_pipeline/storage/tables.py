@@ -53,6 +53,7 @@ def open_table(path: UPath) -> "ds.Dataset":
 
     source, filesystem = (str(local_path(path)), None) if is_local(path) else (path.path, path.fs)
     dataset = ds.dataset(source, format="parquet", filesystem=filesystem)
+    told: bytes | None
     if path.is_dir():
         told = (path / FOLDER_METADATA).read_bytes()
     else:
