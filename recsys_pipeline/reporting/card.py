@@ -174,11 +174,11 @@ def _summary(evaluation: Facts) -> list[str]:
     return [
         f"**On interactions that its search never saw, {_sentence(evaluation['verdict'])}.** Its MAP@{k} "
         f"is {fixed(tuned[columns.MAP])}, 95 % interval {_ends(tuned)}.",
-        f"MAP@{k} in words: of each user an interaction is hidden, and the model, which does not know it, "
-        f"lists {k} items. A list counts 1 where the hidden item comes first, 1/2 where it comes second, 1/3 "
-        f"where third, and 0 where it is not among the {k}. MAP@{k} is the mean over users.",
+        f"MAP@{k} in words: of each user an interaction is held out, which means hidden from the model, and "
+        f"the model lists {k} items. A list counts 1 where the hidden item comes first, 1/2 where it comes "
+        f"second, 1/3 where third, and 0 where it is not among the {k}. MAP@{k} is the mean over users.",
         "How to read an interval: had other users of the same shop been measured, the figure would most "
-        "likely lie within it. Where the interval of a difference contains 0, chance alone explains the "
+        "likely lie within it. Where the interval of a difference contains 0, chance alone may explain the "
         "difference.",
     ]
 
@@ -193,16 +193,16 @@ def _data(feed: Facts, counts: Facts, model: Facts) -> list[str]:
     if feed["first_event"]:
         times = f"from {feed['first_event'][:10]} to {feed['last_event'][:10]} (UTC)"
     strengths = sorted(model["strengths"].items(), key=lambda entry: (entry[1], entry[0]))
-    return [
-        f"- {files}: {feed['rows']:,} events, {times}: {events}.",
-        f"- Rows that are no events, rejected: {feed['rejected']:,}. Rows ignored as configured: "
+    return _bullets(
+        f"{files}: {feed['rows']:,} events, {times}: {events}.",
+        f"Rows rejected because they are no events: {feed['rejected']:,}; rows ignored as configured: "
         f"{feed['ignored']:,}.",
-        f"- {counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions; "
+        f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions; "
         "an interaction is all that a user did with an item.",
-        f"- What an event counts: {_sentence(told_values(dict(strengths)))}. Hidden interactions have one of "
-        f"{_names(model['target_events'])}; an item is not recommended to who has one of "
-        f"{_names(model['seen_events'])} with it.",
-    ]
+        f"What an event counts: {_sentence(told_values(dict(strengths)))}.",
+        f"Events that an interaction must have to be held out: {_names(model['target_events'])}; events "
+        f"after which the item is not recommended to the user any more: {_names(model['seen_events'])}.",
+    )
 
 
 def _quality(evaluation: Facts) -> list[str]:
@@ -229,9 +229,7 @@ def _quality(evaluation: Facts) -> list[str]:
             _MEANINGS.get(row[columns.MODEL], ""),
             fixed(row[columns.MAP]),
             _ends(row),
-            ""
-            if row[columns.MODEL] == TUNED
-            else interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH]),
+            _difference(row),
             fixed(row[columns.NDCG]),
             fixed(row[columns.HIT_RATE]),
             fixed(row[columns.RECALL]),
@@ -239,12 +237,15 @@ def _quality(evaluation: Facts) -> list[str]:
         ]
         for row in models
     ]
+    times = "once" if evaluation["seeds"] == 1 else f"{evaluation['seeds']} times, each with its own seed"
     return [
         table_lines(header, table),
-        f"- Hidden were: {_sentence(evaluation['protocol'])}; measured {_times(evaluation['seeds'])}.",
-        f"- Not measured: {_sentence(evaluation['left_out'])}.",
-        f"- HitRate@{k} is the share of users with a hidden item in the list, Recall@{k} the share of the "
-        f"hidden items that are in it, and NDCG@{k} like MAP@{k}, but kinder to later places.",
+        *_bullets(
+            f"How it was measured: {_sentence(evaluation['protocol'])}; {times}.",
+            f"What was not measured: {_sentence(evaluation['left_out'])}.",
+            f"HitRate@{k} is the share of users with a held-out item in the list, Recall@{k} the share of "
+            f"the held-out items that are in it, and NDCG@{k} like MAP@{k}, but kinder to later places.",
+        ),
     ]
 
 
@@ -252,47 +253,47 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
     chosen = search["chosen"]
     configuration = told_hyperparameters(Hyperparameters.from_mapping(model["hyperparameters"]))
     failed = f", of which {search['failed_trials']:,} failed" if search["failed_trials"] else ""
-    ends = _sentence(search["at_the_ends"])
-    agreement = "not compared with `implicit`"
-    if search["agreement"]:
-        agreement = _sentence(told_agreement(Agreement.from_mapping(search["agreement"])))
-    lines = [
-        f"- The configuration: {_sentence(configuration)}; solver {shown(model['solver'])}, seed "
-        f"{model['seed']}. It was trained again on all interactions.",
-        f"- Against the release before: {_sentence(search['decision'])}.",
-        f"- The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
-        f"{search['prefer']}, switch {search['switch']}. Of the others {search['not_distinguishable'] - 1:,} "
-        "equal the best but for chance.",
-        f"- In the search the configuration had MAP@10 {fixed(chosen[columns.MAP_AT_10])} +- "
-        f"{fixed(chosen[columns.MAP_AT_10_STANDARD_ERROR])}. It was chosen by this figure, so the one above "
-        "is the one to report.",
-        f"- The ends of what was tried: {ends}; better values may lie beyond."
+    equals = search["not_distinguishable"] - 1
+    ends, agreement, blend = search["at_the_ends"], search["agreement"], search["blend"]
+    told_of_solver = "it was not compared with `implicit`"
+    if agreement:
+        told_of_solver = _sentence(told_agreement(Agreement.from_mapping(agreement)))
+    return _bullets(
+        f"The configuration: {_sentence(configuration)}; solver {shown(model['solver'])}, seed "
+        f"{model['seed']}. The model was then trained on all interactions.",
+        f"Against the release before: {_sentence(search['decision'])}.",
+        f"The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
+        f"{search['prefer']}, switch {search['switch']}. Trials that are not distinguishable from the best: "
+        f"{f'{equals:,}' if equals else 'none'}.",
+        f"In the search the configuration had MAP@10 {fixed(chosen[columns.MAP_AT_10])} +- "
+        f"{fixed(chosen[columns.MAP_AT_10_STANDARD_ERROR])} (standard error). It was chosen by this figure, "
+        "so the one above is the one to report.",
+        f"The ends of what was tried: {_sentence(ends)}; better values may lie beyond."
         if ends
-        else "- The chosen values lie at no end of what was tried.",
-        f"- The solver: {agreement}.",
-    ]
-    if not search["blend"]:
-        return lines
-    weights = _sentence(told_blend(Blend.from_mapping(search["blend"])))
-    return [*lines, f"- The blend, for who asks for it: {weights}."]
+        else "The chosen values lie at no end of what was tried.",
+        f"The solver: {told_of_solver}.",
+        *([f"The blend: {_sentence(told_blend(Blend.from_mapping(blend)))}."] if blend else []),
+    )
 
 
 def _limits(evaluation: Facts) -> list[str]:
     rows = {row[columns.MODEL]: row for row in evaluation["models"]}
     tuned, popularity = rows[TUNED], rows.get(POPULARITY, {})
-    reached = _share(tuned[columns.USERS_REACHED])
-    bias = _share(tuned[columns.POPULARITY], 2)
     return [
-        f"- Coverage: {_share(tuned[columns.COVERAGE])} of the items are recommended to anybody at all"
-        f"{_of_popularity(popularity.get(columns.COVERAGE))}; {reached} of the users get a full list.",
-        f"- Popularity bias: a recommended item is one that {bias} of the users have already, on average"
-        f"{_of_popularity(popularity.get(columns.POPULARITY), 2)}.",
-        f"- Out of reach: of the hidden interactions {_share(evaluation['out_of_reach'])} have an item that "
-        "nobody else has, or a user of whom nothing is left. No model that learns from interactions can "
-        "rank them; they count as missed. What is new in the shop is not recommended before somebody "
-        "interacts with it.",
-        "- The figures are of interactions of the past. What people do with recommendations that they see, "
-        "only a test with people tells.",
+        *_bullets(
+            f"Coverage: in the lists of the evaluation {_share(tuned[columns.COVERAGE])} of the items are "
+            f"recommended to at least one user{_of_popularity(popularity.get(columns.COVERAGE))}; "
+            f"{_share(tuned[columns.USERS_REACHED])} of the users get a full list.",
+            "Popularity bias: of all users, "
+            f"{_share(tuned[columns.POPULARITY], 2)} have a recommended item already, on average"
+            f"{_of_popularity(popularity.get(columns.POPULARITY), 2)}.",
+            f"Out of reach: of the held-out interactions {_share(evaluation['out_of_reach'])} have an item "
+            "that nobody else has, or a user of whom nothing is left. No model that learns from "
+            "interactions can rank them; they count as missed. What is new in the shop is not recommended "
+            "before somebody interacts with it.",
+            "The figures are of interactions of the past. What people do with recommendations that they "
+            "see, only a test with people tells.",
+        ),
         f"For whom and for what it works, MAP@{evaluation['k']} +- standard error. The head are the most "
         "popular items that together have half of all interactions, the tail are all others.",
         segments_markdown(evaluation["segments"]),
@@ -305,8 +306,8 @@ def _of_popularity(value: float | None, decimals: int = 1) -> str:
 
 def _example_sections(examples: Sequence[Facts]) -> list[str]:
     sections = [
-        "Users of different activity: what they did, the interactions of the most weight in training first, "
-        "beside what they get. Would you have recommended that?"
+        "Users of different activity: what they did, with what weighs most in training first, beside what "
+        "they get."
     ]
     for example in examples:
         sections.append(
@@ -329,7 +330,7 @@ def _example_sections(examples: Sequence[Facts]) -> list[str]:
 
 
 def _told_activity(share: float) -> str:
-    return "the most of all users" if share == 1 else f"more than about {share:.0%} of the users"
+    return "the most of all users" if share == 1 else f"more than about {100 * share:.0f} % of the users"
 
 
 def _told_events(events: Mapping[str, int]) -> str:
@@ -341,16 +342,24 @@ def _told_recommendation(row: Facts) -> list[Any]:
     return [row["item"], f"{row['score']:.4g}", row["source"]]
 
 
+def _bullets(*lines: str) -> list[str]:
+    """One list."""
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+def _difference(row: Facts) -> str:
+    """To the tuned model."""
+    if row[columns.MODEL] == TUNED:
+        return ""
+    return interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH])
+
+
 def _ends(row: Facts) -> str:
     return f"{fixed(row[columns.MAP_LOW])} to {fixed(row[columns.MAP_HIGH])}"
 
 
 def _share(value: float | None, decimals: int = 1) -> str:
-    return "an unknown share" if value is None else f"{value:.{decimals}%}"
-
-
-def _times(seeds: int) -> str:
-    return "once" if seeds == 1 else f"{seeds} times, with other random starts"
+    return "an unknown share" if value is None else f"{100 * value:.{decimals}f} %"
 
 
 def _names(names: Sequence[str]) -> str:
