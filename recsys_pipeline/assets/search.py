@@ -13,7 +13,7 @@ from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
-from recsys_pipeline.core.comparison import compare_with_best, decide
+from recsys_pipeline.core.comparison import choose_or_keep, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
@@ -29,7 +29,7 @@ from recsys_pipeline.reporting.trials import (
     agreement_metadata,
     search_metadata,
     told_agreement,
-    told_decision,
+    told_choice,
 )
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.journal import Journal
@@ -70,10 +70,10 @@ def grid_search_results(
     differences = compare_with_best(ranking, *group_by_user(split, users), seed=search_config.seed)
     tried = [result.hyperparameters for result in ranking]
     place = tried.index(incumbent.hyperparameters) if incumbent.hyperparameters else None
-    decision = decide(ranking, differences, place, search_config.prefer, search_config.switch)
-    chosen = decision.chosen
+    choice = choose_or_keep(ranking, differences, place, search_config.prefer, search_config.switch)
+    chosen = choice.chosen
     why_none = incumbent.why_none if place is None else ranking[place].failure
-    decided = told_decision(decision, incumbent.version, why_none)
+    decided = told_choice(choice, incumbent.version, why_none)
     context.log.info(decided)
     blend = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and blend is None:

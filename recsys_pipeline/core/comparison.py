@@ -95,7 +95,7 @@ class Switch(Enum):
     significant = "significant"
 
 
-class Decision(NamedTuple):
+class Choice(NamedTuple):
     """Which trial the model is made of, and what that means for the incumbent.
 
     Attributes:
@@ -120,13 +120,13 @@ class Decision(NamedTuple):
         return self.interval is not None and self.interval.low > 0
 
 
-def decide(
+def choose_or_keep(
     ranking: Sequence[TrialResult],
     differences: Sequence[Interval | None],
     incumbent: int | None,
     prefer: Prefer,
     switch: Switch,
-) -> Decision:
+) -> Choice:
     """Choose among the trials, and weigh what is chosen against the incumbent.
 
     `prefer` comes first. With `switch` significant the incumbent gives way to what that takes only where the
@@ -139,19 +139,19 @@ def decide(
         prefer: which trial is preferred.
         switch: when the incumbent gives way.
     """
-    decision = Decision(choose(ranking, differences, prefer), incumbent, None, None, prefer, switch)
+    choice = Choice(choose(ranking, differences, prefer), incumbent, None, None, prefer, switch)
     difference = None if incumbent is None else differences[incumbent]
     if incumbent is None or difference is None:
-        return decision
+        return choice
     best, own = ranking[0].scores, ranking[incumbent].scores
     assert best is not None
     assert own is not None
     # Subtracted, not negated: nobody wants to read of -0.0.
     lead = Interval(0.0 - difference.high, 0.0 - difference.low)
-    decision = decision._replace(lead=best.map - own.map, interval=lead)
-    if switch is Switch.significant and not decision.is_significant:
-        return decision._replace(chosen=incumbent)
-    return decision
+    choice = choice._replace(lead=best.map - own.map, interval=lead)
+    if switch is Switch.significant and not choice.is_significant:
+        return choice._replace(chosen=incumbent)
+    return choice
 
 
 def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:

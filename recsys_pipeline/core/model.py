@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import History
+from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 
@@ -40,6 +41,7 @@ class Model:
         factors: of the model.
         contents: the interactions.
         manifest: how it was made and how good it is.
+        lineage: where it comes from; None for a release, whose manifest says so.
     """
 
     users: pa.Array
@@ -47,6 +49,7 @@ class Model:
     factors: Factors
     contents: Contents
     manifest: Mapping[str, Any]
+    lineage: Lineage | None = None
 
     @cached_property
     def exclusions(self) -> Pattern:

@@ -28,7 +28,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.evaluation import segments_markdown
-from recsys_pipeline.reporting.metadata import fixed, interval, shown, table_lines
+from recsys_pipeline.reporting.metadata import escaped, fixed, interval, shown, table_lines
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
 from recsys_pipeline.reporting.trials import told_agreement, told_blend
 
@@ -37,7 +37,6 @@ Facts = Mapping[str, Any]
 # What an example shows of what a user did and gets.
 _SHOWN = 10
 _LETTERS_OF_AN_ID = 200
-_MOST_LETTERS_OF_A_SENTENCE = 2000
 _MEANINGS = {
     TUNED: "this model",
     BLEND: "this model blended with the user's own history and popularity",
@@ -172,7 +171,7 @@ def _summary(evaluation: Facts) -> list[str]:
     k = evaluation["k"]
     tuned = next(row for row in evaluation["models"] if row[columns.MODEL] == TUNED)
     return [
-        f"**On interactions that its search never saw, {_sentence(evaluation['verdict'])}.** Its MAP@{k} "
+        f"**On interactions that its search never saw, {escaped(evaluation['verdict'])}.** Its MAP@{k} "
         f"is {fixed(tuned[columns.MAP])}, 95 % interval {_ends(tuned)}.",
         f"MAP@{k} in words: of each user an interaction is held out, which means hidden from the model, and "
         f"the model lists {k} items. A list counts 1 where the hidden item comes first, 1/2 where it comes "
@@ -199,7 +198,7 @@ def _data(feed: Facts, counts: Facts, model: Facts) -> list[str]:
         f"{feed['ignored']:,}.",
         f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions; "
         "an interaction is all that a user did with an item.",
-        f"What an event counts: {_sentence(told_values(dict(strengths)))}.",
+        f"What an event counts: {escaped(told_values(dict(strengths)))}.",
         f"Events that an interaction must have to be held out: {_names(model['target_events'])}; events "
         f"after which the item is not recommended to the user any more: {_names(model['seen_events'])}.",
     )
@@ -241,8 +240,8 @@ def _quality(evaluation: Facts) -> list[str]:
     return [
         table_lines(header, table),
         *_bullets(
-            f"How it was measured: {_sentence(evaluation['protocol'])}; {times}.",
-            f"What was not measured: {_sentence(evaluation['left_out'])}.",
+            f"How it was measured: {escaped(evaluation['protocol'])}; {times}.",
+            f"What was not measured: {escaped(evaluation['left_out'])}.",
             f"HitRate@{k} is the share of users with a held-out item in the list, Recall@{k} the share of "
             f"the held-out items that are in it, and NDCG@{k} like MAP@{k}, but kinder to later places.",
         ),
@@ -257,22 +256,22 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
     ends, agreement, blend = search["at_the_ends"], search["agreement"], search["blend"]
     told_of_solver = "it was not compared with `implicit`"
     if agreement:
-        told_of_solver = _sentence(told_agreement(Agreement.from_mapping(agreement)))
+        told_of_solver = escaped(told_agreement(Agreement.from_mapping(agreement)))
     return _bullets(
-        f"The configuration: {_sentence(configuration)}; solver {shown(model['solver'])}, seed "
+        f"The configuration: {escaped(configuration)}; solver {shown(model['solver'])}, seed "
         f"{model['seed']}. The model was then trained on all interactions.",
-        f"Against the release before: {_sentence(search['decision'])}.",
+        f"Against the release before: {escaped(search['decision'])}.",
         f"The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
         f"{search['prefer']}, switch {search['switch']}. Trials that are not distinguishable from the best: "
         f"{f'{equals:,}' if equals else 'none'}.",
         f"In the search the configuration had MAP@10 {fixed(chosen[columns.MAP_AT_10])} +- "
         f"{fixed(chosen[columns.MAP_AT_10_STANDARD_ERROR])} (standard error). It was chosen by this figure, "
         "so the one above is the one to report.",
-        f"The ends of what was tried: {_sentence(ends)}; better values may lie beyond."
+        f"The ends of what was tried: {escaped(ends)}; better values may lie beyond."
         if ends
         else "The chosen values lie at no end of what was tried.",
         f"The solver: {told_of_solver}.",
-        *([f"The blend: {_sentence(told_blend(Blend.from_mapping(blend)))}."] if blend else []),
+        *([f"The blend: {escaped(told_blend(Blend.from_mapping(blend)))}."] if blend else []),
     )
 
 
@@ -364,8 +363,3 @@ def _share(value: float | None, decimals: int = 1) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names)
-
-
-def _sentence(text: str) -> str:
-    """A sentence that may have names of the feed in it."""
-    return shown(text, _MOST_LETTERS_OF_A_SENTENCE)

@@ -60,19 +60,29 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def bullets(sentences: Sequence[str]) -> MarkdownMetadataValue:
+    """Sentences below each other."""
+    return MetadataValue.md("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
+
+
 def _cell(cell: Any) -> str:
     if cell is None:
         return ""
     return f"{cell:.6g}" if isinstance(cell, float) else shown(str(cell))
 
 
-def shown(text: str, most_letters: int = _MOST_LETTERS) -> str:
+def shown(text: str) -> str:
     """A name as data: cut, on one line, and with nothing in it that means something in Markdown or HTML.
 
     Names of events come from the feed, and the UI's browser would follow an image link in one of them.
     """
-    cut = text if len(text) <= most_letters else f"{text[: most_letters - 1]}…"
-    on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+    return escaped(cut)
+
+
+def escaped(text: str) -> str:
+    """A sentence that may have names in it: on one line, nothing of it Markdown or HTML."""
+    on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 
 

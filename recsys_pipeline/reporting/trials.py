@@ -9,7 +9,7 @@ from dagster import MarkdownMetadataValue
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
-from recsys_pipeline.core.comparison import Decision, Prefer, Switch
+from recsys_pipeline.core.comparison import Choice, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -69,28 +69,28 @@ def told_agreement(agreement: Agreement) -> str:
     )
 
 
-def told_decision(decision: Decision, version: str | None, why_none: str) -> str:
+def told_choice(choice: Choice, version: str | None, why_none: str) -> str:
     """What became of the released configuration, and why, as a sentence.
 
     Args:
-        decision: of the search.
+        choice: of the search.
         version: of the release; None where there is none.
         why_none: why the released configuration was not compared; empty where it was.
     """
-    best = decision.prefer is Prefer.best
+    best = choice.prefer is Prefer.best
     taken = "the best trial" if best else "the simplest trial that equals the best but for chance"
-    if decision.lead is None or decision.interval is None:
+    if choice.lead is None or choice.interval is None:
         release = f"the configuration of release {version} was not compared" if version else "nothing to keep"
         return f"{release}: {why_none}; {taken} is chosen"
     release = f"the configuration of release {version}"
-    low, high = decision.interval
-    lead = f"the best trial is better by {fixed(decision.lead)}, 95 % {fixed(low)} to {fixed(high)}"
-    if decision.chosen != decision.incumbent:
-        perhaps = "" if decision.is_significant else f", which may be chance (switch {decision.switch.value})"
+    low, high = choice.interval
+    lead = f"the best trial is better by {fixed(choice.lead)}, 95 % {fixed(low)} to {fixed(high)}"
+    if choice.chosen != choice.incumbent:
+        perhaps = "" if choice.is_significant else f", which may be chance (switch {choice.switch.value})"
         return f"{release} is replaced: {lead}{perhaps}{'' if best else f'; {taken} is chosen'}"
-    if decision.incumbent == 0:
+    if choice.incumbent == 0:
         return f"{release} stays: it is the best trial"
-    if decision.switch is Switch.significant and not decision.is_significant:
+    if choice.switch is Switch.significant and not choice.is_significant:
         return f"{release} stays: {lead}"
     return f"{release} stays: it is {taken}"
 

@@ -9,8 +9,8 @@ from recsys_pipeline.core.comparison import (
     Switch,
     bootstrap_means,
     choose,
+    choose_or_keep,
     compare_with_best,
-    decide,
     intervals,
 )
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -108,8 +108,8 @@ def test_always_the_preferred_trial_wins_whatever_the_incumbent(rng, incumbent):
     differences = compared(*ranking)
 
     for prefer in Prefer:
-        decision = decide(ranking, differences, incumbent, prefer, Switch.always)
-        assert decision.chosen == choose(ranking, differences, prefer)
+        choice = choose_or_keep(ranking, differences, incumbent, prefer, Switch.always)
+        assert choice.chosen == choose(ranking, differences, prefer)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,10 @@ def test_always_the_preferred_trial_wins_whatever_the_incumbent(rng, incumbent):
 def test_a_significant_switch_needs_a_surely_better_trial(rng, incumbent, chosen):
     ranking = some_ranking(rng)
 
-    assert decide(ranking, compared(*ranking), incumbent, Prefer.best, Switch.significant).chosen == chosen
+    assert (
+        choose_or_keep(ranking, compared(*ranking), incumbent, Prefer.best, Switch.significant).chosen
+        == chosen
+    )
 
 
 def test_that_another_is_cheaper_is_no_reason_to_switch(rng):
@@ -137,7 +140,7 @@ def test_that_another_is_cheaper_is_no_reason_to_switch(rng):
     differences = compared(*ranking)
 
     def chosen(incumbent):
-        return decide(ranking, differences, incumbent, Prefer.simplest, Switch.significant).chosen
+        return choose_or_keep(ranking, differences, incumbent, Prefer.simplest, Switch.significant).chosen
 
     assert chosen(0) == 0
     # Where the best is reason enough, what is preferred takes the place.
@@ -147,16 +150,16 @@ def test_that_another_is_cheaper_is_no_reason_to_switch(rng):
 def test_the_lead_of_the_best_is_told_with_its_interval(rng):
     ranking = some_ranking(rng)
     differences = compared(*ranking)
-    decision = decide(ranking, differences, 2, Prefer.best, Switch.always)
+    choice = choose_or_keep(ranking, differences, 2, Prefer.best, Switch.always)
 
-    assert decision.lead == pytest.approx(ranking[0].scores.map - ranking[2].scores.map)
-    assert decision.interval == (-differences[2].high, -differences[2].low)
-    assert decision.interval.low < decision.lead < decision.interval.high
-    assert decision.is_significant
+    assert choice.lead == pytest.approx(ranking[0].scores.map - ranking[2].scores.map)
+    assert choice.interval == (-differences[2].high, -differences[2].low)
+    assert choice.interval.low < choice.lead < choice.interval.high
+    assert choice.is_significant
 
 
 def test_an_incumbent_that_failed_cannot_stay(rng):
     ranking = [*some_ranking(rng), TrialResult(TRIAL, None, float("nan"), "diverged")]
-    decision = decide(ranking, compared(*ranking), 3, Prefer.best, Switch.significant)
+    choice = choose_or_keep(ranking, compared(*ranking), 3, Prefer.best, Switch.significant)
 
-    assert (decision.chosen, decision.lead, decision.is_significant) == (0, None, False)
+    assert (choice.chosen, choice.lead, choice.is_significant) == (0, None, False)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from recsys_pipeline.core.comparison import Decision, Interval, Prefer, Switch
+from recsys_pipeline.core.comparison import Choice, Interval, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
-from recsys_pipeline.reporting.trials import search_metadata, told_decision
+from recsys_pipeline.reporting.trials import search_metadata, told_choice
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
 
@@ -129,13 +129,13 @@ RELEASE = "the configuration of release 7"
     ],
 )
 def test_what_became_of_the_released_configuration_is_a_sentence_with_its_reason(changes, sentence):
-    decision = Decision(0, None, None, None, Prefer.best, Switch.always)._replace(**changes)
+    choice = Choice(0, None, None, None, Prefer.best, Switch.always)._replace(**changes)
 
-    assert told_decision(decision, "7", "diverged") == sentence
+    assert told_choice(choice, "7", "diverged") == sentence
 
 
 def test_as_is_that_there_was_none():
-    decision = Decision(0, None, None, None, Prefer.best, Switch.always)
-    told = told_decision(decision, None, "no model is released yet")
+    choice = Choice(0, None, None, None, Prefer.best, Switch.always)
+    told = told_choice(choice, None, "no model is released yet")
 
     assert told == "nothing to keep: no model is released yet; the best trial is chosen"
