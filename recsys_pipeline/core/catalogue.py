@@ -19,27 +19,42 @@ DENIED = "on the deny-list"
 _MAX_PER_CATEGORY = "max_per_category"
 
 
-class Entries(NamedTuple):
-    """The items of a catalogue that the model could know.
+class Listed(NamedTuple):
+    """The items of a file.
 
     Attributes:
         ids: (n,) distinct, of the type of the model's.
-        available: (n,).
-        categories: (n,) text, null for none.
         n_other: ids beside these that no item of the model can have: text where the model's are integers.
     """
 
     ids: pa.Array
+    n_other: int
+
+    def untouched(self, items: pa.Array) -> int:
+        """How many of them are none of these items, which are all that anybody has touched."""
+        known: int = pc.sum(pc.is_in(self.ids, value_set=items)).as_py() or 0
+        return len(self.ids) + self.n_other - known
+
+
+class Entries(NamedTuple):
+    """The items of a catalogue.
+
+    Attributes:
+        listed: their ids.
+        available: (n,) of each that the model could know.
+        categories: (n,) of each text, null for none.
+    """
+
+    listed: Listed
     available: NDArray[np.bool_]
     categories: pa.Array
-    n_other: int
 
 
 def catalogue_table(
     items: pa.Array,
     entries: Entries | None,
-    allowed: pa.Array | None,
-    denied: pa.Array | None,
+    allowed: Listed | None,
+    denied: Listed | None,
     max_per_category: int,
 ) -> pa.Table:
     """The table `catalogue`: a row an item of the model, in the order of its index.
@@ -47,22 +62,22 @@ def catalogue_table(
     Args:
         items: (n_items,) raw ids of the model.
         entries: what the shop sells; None for everything.
-        allowed: ids, the only ones to recommend; None for all.
-        denied: ids that are never recommended; None for none.
+        allowed: the only ones to recommend; None for all.
+        denied: what is never recommended; None for nothing.
         max_per_category: in a list, at most; 0 for no limit.
     """
     reasons = np.full(len(items), "", dtype=object)
     categories = pa.nulls(len(items), pa.string())
     # The first reason counts.
     if entries is not None:
-        place = pc.index_in(items, value_set=entries.ids)
+        place = pc.index_in(items, value_set=entries.listed.ids)
         reasons[as_mask(pc.is_null(place))] = NOT_IN_CATALOGUE
         unavailable = as_mask(pa.array(~entries.available).take(place))
         reasons[unavailable] = NOT_AVAILABLE
         categories = entries.categories.take(place)
-    for ids, listed_is_good, reason in ((denied, False, DENIED), (allowed, True, NOT_ALLOWED)):
-        if ids is not None:
-            bad = as_mask(pc.is_in(items, value_set=ids)) != listed_is_good
+    for listed, listed_is_good, reason in ((denied, False, DENIED), (allowed, True, NOT_ALLOWED)):
+        if listed is not None:
+            bad = as_mask(pc.is_in(items, value_set=listed.ids)) != listed_is_good
             reasons[bad & (reasons == "")] = reason
     table = pa.table(
         {
@@ -73,11 +88,6 @@ def catalogue_table(
         }
     )
     return with_metadata(table, {_MAX_PER_CATEGORY: max_per_category})
-
-
-def untouched(items: pa.Array, entries: Entries) -> int:
-    """How many items of the catalogue no user of the model has touched."""
-    return entries.n_other + len(entries.ids) - (pc.sum(pc.is_in(entries.ids, value_set=items)).as_py() or 0)
 
 
 def offer_in(catalogue: pa.Table) -> Offer:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from upath import UPath
 
-from recsys_pipeline.core.catalogue import Entries
+from recsys_pipeline.core.catalogue import Entries, Listed
 from recsys_pipeline.core.columns import AVAILABLE, CATEGORY, ITEM
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.ids import as_mask, is_blank, is_integer, shown_ids
@@ -74,11 +74,11 @@ def read_catalogue(path: str, feedback: Feedback, ids: pa.DataType) -> Entries:
     is_available = np.concatenate(available)
     category = pa.chunked_array(categories, pa.string()).combine_chunks()
     first = _first_of_each(rows, index, is_available, category)
-    return Entries(distinct, is_available[first], category.take(pa.array(first)), n_other)
+    return Entries(Listed(distinct, n_other), is_available[first], category.take(pa.array(first)))
 
 
-def read_id_list(path: str, feedback: Feedback, ids: pa.DataType, setting: str) -> tuple[pa.Array, int]:
-    """The distinct ids of a file with a column ProductCode that the model could know, and how many others.
+def read_id_list(path: str, feedback: Feedback, ids: pa.DataType, setting: str) -> Listed:
+    """The items of a file with a column ProductCode.
 
     Args:
         path: as in `read_catalogue`.
@@ -90,7 +90,8 @@ def read_id_list(path: str, feedback: Feedback, ids: pa.DataType, setting: str) 
         InputError: a file cannot be read, or an id is blank.
     """
     rows = list(_read(path, feedback, ids, {}, setting))
-    return pa.chunked_array([some.columns[ITEM] for some in rows], ids).unique(), sum(s.n_other for s in rows)
+    distinct = pa.chunked_array([some.columns[ITEM] for some in rows], ids).unique()
+    return Listed(distinct, sum(some.n_other for some in rows))
 
 
 def _read(

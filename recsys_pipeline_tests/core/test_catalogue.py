@@ -4,21 +4,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_pipeline.core.catalogue import Entries, catalogue_table, offer_in, untouched
+from recsys_pipeline.core.catalogue import Entries, Listed, catalogue_table, offer_in
 
 ITEMS = pa.array(["007", "a", "b", "c"])
 # "b" is not in it; "z" nobody has touched.
 ENTRIES = Entries(
-    pa.array(["007", "a", "c", "z"]),
+    Listed(pa.array(["007", "a", "c", "z"]), n_other=2),
     np.array([True, False, True, True]),
     pa.array(["shoes", "hats", None, "hats"]),
-    n_other=2,
 )
 
 
 def reasons(entries=None, allowed=None, denied=None):
-    ids = (None if ids is None else pa.array(ids, pa.string()) for ids in (allowed, denied))
-    table = catalogue_table(ITEMS, entries, *ids, 0)
+    listed = (None if ids is None else Listed(pa.array(ids, pa.string()), 0) for ids in (allowed, denied))
+    table = catalogue_table(ITEMS, entries, *listed, 0)
     assert table["recommendable"].to_pylist() == [reason == "" for reason in table["reason"].to_pylist()]
     return table["reason"].to_pylist()
 
@@ -62,4 +61,4 @@ def test_without_a_catalogue_everything_is_on_offer():
 
 
 def test_items_that_nobody_touched_are_counted():
-    assert untouched(ITEMS, ENTRIES) == 1 + 2
+    assert ENTRIES.listed.untouched(ITEMS) == 1 + 2

@@ -21,7 +21,7 @@ def written(tmp_path):
 
 
 def content(entries):
-    columns = entries.ids.to_pylist(), entries.available.tolist(), entries.categories.to_pylist()
+    columns = entries.listed.ids.to_pylist(), entries.available.tolist(), entries.categories.to_pylist()
     return list(zip(*columns, strict=True))
 
 
@@ -36,7 +36,7 @@ def test_ids_are_integers_where_the_models_are(written):
     path = written("ProductCode", "12", "0073", "A1")
     entries = read_catalogue(path, Feedback(), INTEGERS)
 
-    assert (content(entries), entries.n_other) == ([(12, True, None)], 2)
+    assert (content(entries), entries.listed.n_other) == ([(12, True, None)], 2)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_file_that_does_not_exist_is_named_by_its_own_setting(tmp_path):
 def test_a_list_of_ids(written):
     path = written("ProductCode", "9", "007", "9")
 
-    assert read_id_list(path, Feedback(), TEXT, "RECSYS_DENY_LIST")[0].to_pylist() == ["9", "007"]
+    assert read_id_list(path, Feedback(), TEXT, "RECSYS_DENY_LIST").ids.to_pylist() == ["9", "007"]
     ids, n_other = read_id_list(path, Feedback(), INTEGERS, "RECSYS_DENY_LIST")
     assert (ids.to_pylist(), n_other) == ([9], 1)
 
