@@ -87,7 +87,10 @@ def test_makes_every_artefact(shared_warehouse):
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
             "bm25_matrix",
             "best_model",
+            "catalogue.parquet",
             "evaluation",
+            "model_card",
+            *(f"{name}.parquet" for name in ("recommendations", "similar_items", "popular_items")),
             "releases",
             "search_journal",
         ]
