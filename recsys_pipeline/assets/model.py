@@ -9,11 +9,10 @@ from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
-from recsys_pipeline.core.model import Contents
+from recsys_pipeline.core.model import Contents, contents_of
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
-from recsys_pipeline.core.weighting import weigh
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
@@ -55,7 +54,7 @@ def best_model(
     fitted = LocalEngine().refit(bm25_matrix, winner)
     interactions = Interactions.from_tables(bm25_matrix)
     factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
-    contents = _contents(interactions, winner)
+    contents = contents_of(interactions, winner)
     train, n_scored = _train_scores(factors, contents)
     quality = {
         **{name: winner.row[name] for name in _SEARCH_METRICS},
@@ -69,7 +68,7 @@ def best_model(
         "seed": winner.seed,
         "solver": winner.solver,
         "strengths": dict(winner.strengths or interactions.rules.strengths),
-        "aggregate": interactions.rules.aggregate.value,
+        "rules": interactions.rules.to_metadata(),
         "target_events": list(interactions.rules.target_events),
         "seen_events": list(interactions.rules.seen_events),
         "blend": winner.blend._asdict() if winner.blend else None,
@@ -107,19 +106,6 @@ def best_model(
             ),
         }
     )
-
-
-def _contents(interactions: Interactions, winner: Winner) -> Contents:
-    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
-    strengths = interactions.strengths_by(winner.strengths)
-    trained = strengths > 0
-    pattern = interactions.pattern.select(trained)
-    if trained.all():
-        weights = weigh(pattern, strengths, winner.hyperparameters)
-    else:
-        weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
-        weights[trained] = weigh(pattern, strengths[trained], winner.hyperparameters)
-    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
 
 
 def _train_scores(factors: Factors, contents: Contents) -> tuple[Scores, int]:

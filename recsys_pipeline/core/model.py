@@ -10,9 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import History
+from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.weighting import weigh
 
 
 class Contents(NamedTuple):
@@ -70,3 +73,16 @@ class Model:
         for event in self.manifest["target_events"]:
             had_one |= counts[event] > 0
         return np.bincount(pattern.indices[had_one], minlength=pattern.n_items)
+
+
+def contents_of(interactions: Interactions, winner: Winner) -> Contents:
+    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
+    strengths = interactions.strengths_by(winner.strengths)
+    trained = strengths > 0
+    pattern = interactions.pattern.select(trained)
+    if trained.all():
+        weights = weigh(pattern, strengths, winner.hyperparameters)
+    else:
+        weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
+        weights[trained] = weigh(pattern, strengths[trained], winner.hyperparameters)
+    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)

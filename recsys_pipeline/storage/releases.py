@@ -502,6 +502,18 @@ def read_release(release: ReleaseFolder) -> Model:
         return model_in([release.path / name for name in names], files, manifest)
 
 
+def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:
+    """A text file of a release, verified.
+
+    Raises:
+        InputError: the release has no such file, or it is not what was published.
+    """
+    if name not in manifest["files"]:
+        raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
+    with verified(release.path / name, manifest["files"][name], mapped=False) as file:
+        return file.read().decode("utf-8")
+
+
 def problems_of(release: ReleaseFolder) -> Iterator[str]:
     """What of a release is not as it was published: every file is read and hashed."""
     try:
