@@ -36,6 +36,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.reporting.card import with_decision
+from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.reporting.metadata import bullets, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
@@ -135,8 +136,8 @@ def release(
     files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
-    with gathered(warehouse.root, files) as candidate:
-        broken = broken_promises(candidate, memory_limit(config.memory_limit))
+    with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
+        broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     decision = decide(
         _evidence(context, warehouse, best_model, evaluation, last)._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
