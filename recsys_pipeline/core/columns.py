@@ -64,6 +64,12 @@ SEGMENT_KIND = "kind"
 SEGMENT = "segment"
 HELD_OUT = "held_out_interactions"
 
+# Of the lists.
+RANK = "rank"
+SCORE = "score"
+SOURCE = "source"
+SIMILAR_ITEM = "SimilarProductCode"
+
 
 def count_column(event: str) -> str:
     """The column that counts the events of that name."""
