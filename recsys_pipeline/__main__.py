@@ -39,7 +39,7 @@ def summary(warehouse: str) -> str:
     metrics, counts = manifest["metrics"], manifest["counts"]
     for name in (MAP_AT_10, MAP_AT_10_STANDARD_ERROR, NDCG_AT_10, HIT_RATE_AT_10):
         if not isinstance(metrics.get(name), float):
-            raise InputError(f"the manifest of {release.path} has no {name}: materialize best_model again.")
+            raise InputError(f"the manifest of {release.path} has no {name}: materialize the assets again.")
     hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [
@@ -50,7 +50,7 @@ def summary(warehouse: str) -> str:
             *_at_the_ends(opened_location(warehouse), manifest),
             f"trained on       {counts['interactions']:,} interactions of {counts['users']:,} users "
             f"and {counts['items']:,} items",
-            f"model            {release.path}",
+            f"release          {release.path}",
             f"artefacts        {warehouse}",
             "to recommend     recsys_pipeline.load_model(...).recommend(user_id)",
             "to look at it    make dev, then open http://127.0.0.1:3000",

@@ -26,12 +26,12 @@ from recsys_pipeline.core.evaluation import POPULARITY, TUNED
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.metrics import K
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import NOTHING, Factors, best_lists
+from recsys_pipeline.core.ranking import NOTHING, best_lists
 from recsys_pipeline.core.splitting import HoldOutMethod
-from recsys_pipeline.recommender import load_model
+from recsys_pipeline.recommender import Recommender
 from recsys_pipeline.steps import check_step
-from recsys_pipeline.storage.warehouse import Warehouse
 
 _SAMPLED_USERS = 100
 
@@ -119,8 +119,8 @@ def every_score_is_a_share(grid_search_results: pa.Table) -> AssetCheckResult:
 def the_solver_agrees_with_implicit(grid_search_results: pa.Table) -> AssetCheckResult:
     """The chosen trial scores as `implicit` scores it, and ranks the same, but for what rounding explains.
 
-    Fails where the 95 % interval of the difference in MAP@10 lies beyond 1 % of it, or more than 5 % of the
-    ranks differ.
+    Fails where the 95 % interval of the difference in MAP@10 lies beyond 1 % of it. If more than 5 % of the
+    ranks differ that is a warning: it happens on small data with more factors than the data bears.
     """
     stored = stored_metadata(grid_search_results)
     if not stored.get("agreement"):
@@ -135,6 +135,7 @@ def the_solver_agrees_with_implicit(grid_search_results: pa.Table) -> AssetCheck
         return AssetCheckResult(passed=False, description=f"`implicit` failed: {found.failure}")
     return AssetCheckResult(
         passed=found.holds,
+        severity=AssetCheckSeverity.WARN if found.is_as_good else AssetCheckSeverity.ERROR,
         metadata={
             "difference in MAP@10": found.map - found.reference_map,
             "difference low": found.difference.low,
@@ -169,29 +170,24 @@ def the_model_is_better_than_popularity(evaluation: Tables) -> AssetCheckResult:
     )
 
 
-@asset_check(asset="best_model", additional_ins={})
+@asset_check(asset="best_model")
 @check_step
-def the_published_model_recommends(warehouse: Warehouse) -> AssetCheckResult:
-    """The current version loads, its files are those that were published, and it has something to offer.
+def the_model_recommends(best_model: Model) -> AssetCheckResult:
+    """The model can be opened as readers will open it, and has something to offer.
 
     A hundred users, spread over the ids, are tried, but for those without training interactions. The first
     of them is also asked for by id, as readers do.
     """
-    model = load_model(warehouse.root)
+    model = Recommender(best_model)
     places = np.unique(np.linspace(0, len(model.users) - 1, _SAMPLED_USERS).astype(np.int64))
     tried = np.array([at for at in places if model.was_trained_on(model.users[at])], dtype=np.int32)
     # All at once: one user takes nearly as long to score as a hundred.
-    scorer = Factors(model.model.user_factors, model.model.item_factors).scorer()
-    nothing = Pattern(np.zeros(len(model.users) + 1, np.int32), np.empty(0, np.int32), len(model.items))
-    offered = np.count_nonzero(best_lists(scorer, tried, nothing, K) != NOTHING, axis=1)
+    nothing = Pattern.empty(len(model.users), len(model.items))
+    offered = np.count_nonzero(best_lists(best_model.factors.scorer(), tried, nothing, K) != NOTHING, axis=1)
     of_first = [
         len(model.recommend(user, K, filter_already_liked_items=False)) for user in model.users[tried[:1]]
     ]
     return AssetCheckResult(
         passed=bool(len(offered) and offered.min() > 0 and of_first == [offered[0]]),
-        metadata={
-            "version": str(model.manifest["version"]),
-            "users_tried": len(tried),
-            "fewest_recommended": min(offered.tolist(), default=0),
-        },
+        metadata={"users_tried": len(tried), "fewest_recommended": min(offered.tolist(), default=0)},
     )

@@ -1,4 +1,4 @@
-"""The published model, ready to recommend."""
+"""The released model, ready to recommend."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
-    """The published model, its files verified against the SHA-256 in its manifest.
+    """The released model, its files verified against the SHA-256 in its manifest.
 
     The factors are mapped, not read: what is used of them comes from the disk when it is first used, also
     after the version has been replaced and removed.
 
     Args:
-        path_or_warehouse: folder of one version, or a warehouse, of which the current version is taken.
+        path_or_warehouse: folder of one release, or a warehouse, of which the current release is taken.
 
     Raises:
         InputError: there is no model, or one of its files is missing or altered.

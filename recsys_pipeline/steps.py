@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
@@ -49,10 +50,19 @@ def classify_errors() -> Iterator[None]:
 
 
 def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
-    """Compute an asset from inputs of the same ancestors, which its tables then name.
+    """Compute an asset from inputs of the same ancestors, which its tables then name; or yield what it says.
 
     Raises, through `classify_errors`, when the inputs do not belong together.
     """
+    if inspect.isgeneratorfunction(compute):
+
+        @functools.wraps(compute)
+        def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            with classify_errors():
+                ancestors_of([*args, *kwargs.values()])
+                yield from cast("Iterator[Any]", compute(*args, **kwargs))
+
+        return cast("Callable[P, R]", steps)
 
     @functools.wraps(compute)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:

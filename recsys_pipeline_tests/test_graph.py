@@ -20,6 +20,7 @@ from recsys_pipeline_tests.worlds import (
     failed_checks_of,
     failure_of,
     item_code,
+    made_model,
     metadata_of,
     run_graph,
 )
@@ -86,6 +87,7 @@ def test_makes_every_artefact(shared_warehouse):
             "bm25_matrix",
             "best_model",
             "evaluation",
+            "releases",
             "search_journal",
         ]
     )
@@ -155,8 +157,14 @@ def test_every_table_names_the_states_of_all_that_it_was_made_from(shared_wareho
 
 
 def test_and_the_model_does_so_in_its_manifest(shared_warehouse):
-    assert load_model(shared_warehouse.root).manifest["inputs"] == {
+    assert shared_warehouse.open_model("best_model").lineage.ancestors == {
         name: shared_warehouse.write_id(name) for name in ancestors("best_model")
+    }
+
+
+def test_and_the_release_in_its_own(shared_warehouse):
+    assert load_model(shared_warehouse.root).manifest["inputs"] == {
+        name: shared_warehouse.write_id(name) for name in ancestors("release")
     }
 
 
@@ -179,8 +187,8 @@ def test_every_materialization_says_what_was_made(shared_result):
 def test_every_claim_is_checked_and_holds(shared_result):
     checks = shared_result.get_asset_check_evaluations()
 
-    assert {check.asset_key.path[-1] for check in checks} == {*SPINE[2:], "evaluation"}
-    assert {check.check_name for check in checks} == {check.check_key.name for check in defs.asset_checks}
+    assert {check.asset_key.path[-1] for check in checks} == {*SPINE[2:], "evaluation", "release"}
+    assert {check.asset_check_key for check in checks} == defs.resolve_asset_graph().asset_check_keys
     assert all(check.passed for check in checks)
 
 
@@ -202,40 +210,20 @@ def test_two_runs_give_identical_tables_and_factors(parity_csv, warehouse, share
     both = (warehouse, shared_warehouse)
     results = [each.read_table("grid_search_results").drop_columns("fit_seconds") for each in both]
     assert results[0].equals(results[1])
-    models = [load_model(each.root).model for each in both]
+    models = [made_model(each).model for each in both]
     assert (models[0].user_factors == models[1].user_factors).all()
     assert (models[0].item_factors == models[1].item_factors).all()
 
 
-def test_a_second_run_keeps_the_first_version_and_computes_no_trial_again(parity_csv, own_warehouse):
+def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity_csv, own_warehouse):
     first = load_model(own_warehouse.root).manifest["version"]
     before = own_warehouse.read_table("grid_search_results")
-    assert run_graph(parity_csv, own_warehouse).success
+    assert run_graph(parity_csv, own_warehouse, evaluate=True).success
 
     assert load_model(own_warehouse.root).manifest["version"] != first
-    assert load_model(own_warehouse.root / "best_model" / first)
+    assert load_model(own_warehouse.root / "releases" / first)
     # Even the seconds are those of the first search.
     assert own_warehouse.read_table("grid_search_results").equals(before)
-
-
-def test_so_many_versions_stay_as_the_configuration_says(parity_csv, own_warehouse):
-    ops = {"best_model": {"config": {"keep_versions": 2}}}
-    for _ in range(3):
-        assert run_graph(parity_csv, own_warehouse, selection=alone("best_model"), ops=ops).success
-
-    versions = sorted(path.name for path in (own_warehouse.root / "best_model").iterdir() if path.is_dir())
-    assert len(versions) == 2
-    assert load_model(own_warehouse.root).manifest["version"] == versions[-1]
-
-
-def test_the_notebooks_file_is_written_unless_the_configuration_says_no(parity_csv, own_warehouse):
-    assert list(own_warehouse.root.glob("best_model/*/implicit_recommender_model.pkl"))
-
-    ops = {"best_model": {"config": {"write_pickle": False, "keep_versions": 1}}}
-    result = run_graph(parity_csv, own_warehouse, selection=alone("best_model"), ops=ops)
-    assert result.success
-    assert failed_checks_of(result) == {}
-    assert not list(own_warehouse.root.glob("best_model/*/*.pkl"))
 
 
 def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
@@ -243,13 +231,13 @@ def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkey
     result = run_graph(parity_csv, warehouse, evaluate=True)
     assert result.success
     assert failed_checks_of(result) == {}
-    assert run_graph(parity_csv, warehouse).success
+    assert run_graph(parity_csv, warehouse, evaluate=True).success
 
     for name in ("raw_feedback", "bm25_matrix", "leave_one_out_split"):
         assert warehouse.write_id(name) == shared_warehouse.write_id(name)
     in_bucket, on_disk = (load_model(each.root) for each in (warehouse, shared_warehouse))
     assert in_bucket.recommend(7).equals(on_disk.recommend(7))
-    assert len({path.name for path in (warehouse.root / "best_model").iterdir()}) == 3
+    assert len({path.name for path in (warehouse.root / "releases").iterdir()}) == 4
 
 
 def test_the_last_interaction_can_be_held_out(tmp_path, warehouse):
@@ -293,7 +281,7 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
         assert any(row["iterations_done"] < row["iterations"] for row in rows)
     else:
         assert len(rows) == 5
-    model = load_model(own_warehouse.root)
+    model = made_model(own_warehouse)
     assert model.manifest["solver"] == solver
     assert model.manifest["hyperparameters"]["nu"] == rows[0]["nu"]
     assert model.model.user_factors.shape[1] == rows[0]["factors"] * rows[0]["ensemble_size"]
@@ -413,14 +401,14 @@ def test_the_search_on_the_new_split_mends_it(parity_csv, split_again):
     ],
 )
 def test_nothing_is_made_from_a_foreign_matrix(newer_csv, newer_matrix, asset, stale):
-    version = load_model(newer_matrix.root).manifest["version"]
+    model = newer_matrix.write_id("best_model")
     result = run_graph(newer_csv, newer_matrix, selection=alone(asset))
 
     assert failure_of(result) == (
         f"{stale} was made from another bm25_matrix than the one at hand: "
         f"materialize {stale} again, then what follows it."
     )
-    assert load_model(newer_matrix.root).manifest["version"] == version
+    assert newer_matrix.write_id("best_model") == model
 
 
 def test_no_claim_holds_of_what_does_not_belong_together(parity_csv, split_again):
@@ -437,19 +425,19 @@ def test_no_claim_holds_of_what_does_not_belong_together(parity_csv, split_again
 
 
 def test_a_newer_feed_is_not_taken_for_what_the_model_was_made_from(newer_csv, own_warehouse):
-    inputs = load_model(own_warehouse.root).manifest["inputs"]
+    inputs = own_warehouse.open_model("best_model").manifest["inputs"]
     assert run_graph(newer_csv, own_warehouse, selection=alone("raw_feedback")).success
     assert own_warehouse.write_id("raw_feedback") != inputs["raw_feedback"]
 
     assert run_graph(newer_csv, own_warehouse, selection=alone("best_model")).success
-    assert load_model(own_warehouse.root).manifest["inputs"] == inputs
+    assert own_warehouse.open_model("best_model").manifest["inputs"] == inputs
 
 
-def test_a_feed_that_is_gone_keeps_no_model_from_being_published(parity_csv, own_warehouse):
+def test_a_feed_that_is_gone_keeps_no_model_from_being_released(parity_csv, own_warehouse):
     published = load_model(own_warehouse.root).manifest
     shutil.rmtree(own_warehouse.root / ".tables" / "raw_feedback")
     assert not own_warehouse.has("raw_feedback")
-    assert run_graph(parity_csv, own_warehouse, selection=alone("best_model")).success
+    assert run_graph(parity_csv, own_warehouse, selection=alone("best_model", "release")).success
 
     again = load_model(own_warehouse.root).manifest
     assert again["version"] > published["version"]

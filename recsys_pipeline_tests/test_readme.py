@@ -10,11 +10,10 @@ import pytest
 import yaml
 from dagster import validate_run_config
 
-from recsys_pipeline import load_model
 from recsys_pipeline.definitions import defs
 from recsys_pipeline_tests import test_command_line
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import SMALL_GRID, run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, run_graph
 
 README = (PROJECT / "README.md").read_text()
 DOCUMENTS = [path for pattern in ("*.md", "data/*.md", "docs/*.md") for path in sorted(PROJECT.glob(pattern))]
@@ -118,7 +117,7 @@ def test_the_settings_for_shops_lead_to_a_blend(tmp_path, warehouse):
     ops, feedback = config["ops"], config["resources"]["feedback"]["config"]
     ops["grid_search_results"]["config"] |= SMALL_GRID
     assert run_graph(feed, warehouse, ops=ops, **feedback).success
-    model = load_model(warehouse.root)
+    model = made_model(warehouse)
     assert len(model.recommend(model.users[0], n=5, blend=True)) == 5
 
 

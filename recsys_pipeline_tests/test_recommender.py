@@ -1,6 +1,5 @@
 """The published model: verified, by raw ids, and with nothing that does not belong in a list."""
 
-import pickle
 import shutil
 import sys
 import uuid
@@ -180,21 +179,11 @@ def test_lists_for_one_user_need_no_matrix_of_all(model):
 
 
 def test_factor_tables_carry_the_raw_ids(store):
-    (version,) = (path for path in (store / "best_model").iterdir() if path.is_dir())
+    (version,) = (path for path in (store / "releases").iterdir() if path.is_dir())
     items = pd.read_feather(version / "item_factors.arrow")
 
     assert items["ProductCode"].tolist() == ["00a", "b", "c", "d"]
     assert (np.stack(items["factors"]) == random_factors(seed=0).items).all()
-
-
-def test_the_notebooks_pickle_is_an_implicit_model(store):
-    (file,) = store.glob("best_model/*/implicit_recommender_model.pkl")
-    # What the notebook's consumers do; the project itself never unpickles.
-    theirs = pickle.loads(file.read_bytes())
-
-    assert (theirs.user_factors == random_factors(seed=0).users).all()
-    assert theirs.user_factors.flags.writeable
-    assert theirs.item_factors.flags.writeable
 
 
 def test_a_new_version_replaces_the_old_one_which_stays(store):
@@ -204,7 +193,7 @@ def test_a_new_version_replaces_the_old_one_which_stays(store):
 
     assert after.manifest["version"] > before.manifest["version"]
     assert not np.array_equal(after.model.user_factors, before.model.user_factors)
-    old = load_model(store / "best_model" / before.manifest["version"])
+    old = load_model(store / "releases" / before.manifest["version"])
     assert np.array_equal(old.model.user_factors, before.model.user_factors)
 
 
@@ -213,7 +202,8 @@ def test_a_version_that_is_replaced_and_removed_while_it_is_read_is_followed_by_
 
     def overtaken(release):
         monkeypatch.setattr(recommender, "read_release", read)
-        publish_to(UPath(store), random_factors(seed=1), keep_versions=1)
+        for seed in (1, 2):
+            publish_to(UPath(store), random_factors(seed=seed), keep=1)
         return read(release)
 
     monkeypatch.setattr(recommender, "read_release", overtaken)
@@ -223,7 +213,7 @@ def test_a_version_that_is_replaced_and_removed_while_it_is_read_is_followed_by_
 def test_loads_from_warehouse_store_or_version_alike(store):
     version = load_model(store).manifest["version"]
 
-    for path in (store, str(store), store / "best_model", store / "best_model" / version):
+    for path in (store, str(store), store / "releases", store / "releases" / version):
         assert load_model(path).manifest["version"] == version
 
 
@@ -241,9 +231,9 @@ def test_a_process_that_ends_right_after_loading_ends_well(store):
     assert [(run.communicate()[1], run.returncode) for run in runs] == [("", 0)] * 2
 
 
-@pytest.mark.parametrize("name", ["user_factors.arrow", "user_items.arrow", "implicit_recommender_model.pkl"])
+@pytest.mark.parametrize("name", ["user_factors.arrow", "user_items.arrow"])
 def test_an_altered_or_missing_file_is_refused(store, name):
-    (file,) = store.glob(f"best_model/*/{name}")
+    (file,) = store.glob(f"releases/*/{name}")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -258,12 +248,12 @@ def test_an_altered_or_missing_file_is_refused(store, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param('{"format": 99}', "has format 99, this version reads 3 and 4", id="of another version"),
+        pytest.param('{"format": 99}', "has format 99, this version reads 3, 4, 5", id="of another version"),
         pytest.param("{", "is not JSON", id="half"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(store, content, message):
-    (version,) = store.glob("best_model/2*")
+    (version,) = store.glob("releases/2*")
     (version / "manifest.json").write_text(content)
 
     with pytest.raises(InputError, match=message):
@@ -273,13 +263,13 @@ def test_a_manifest_that_cannot_be_read_is_refused(store, content, message):
 
 
 def test_no_model_yet_says_what_to_do(tmp_path):
-    with pytest.raises(InputError, match="Materialize the asset best_model first"):
+    with pytest.raises(InputError, match="Materialize the asset release first"):
         load_model(tmp_path)
 
 
 def test_a_pointer_to_a_version_that_is_gone_is_refused(store):
     version = load_model(store).manifest["version"]
-    shutil.rmtree(store / "best_model" / version)
+    shutil.rmtree(store / "releases" / version)
 
     with pytest.raises(InputError, match="is missing"):
         load_model(store)

@@ -23,10 +23,12 @@ from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.definitions import defs
-from recsys_pipeline.engines.local.implicit_als import trained_model
+from recsys_pipeline.recommender import Recommender
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
-from recsys_pipeline.storage.releases import publish
+from recsys_pipeline.storage.models import write_model
+from recsys_pipeline.storage.releases import Retention, publish, see_pointer
+from recsys_pipeline.storage.states import States
 from recsys_pipeline.storage.warehouse import Warehouse
 
 N_USERS, N_ITEMS = 40, 60
@@ -45,11 +47,11 @@ def item_code(item: int) -> str:
     return f"00{item:03d}"
 
 
-def write_parity_feedback(path: Path) -> Path:
-    """Users 0 to 39 each touch 10 of the 30 items of their parity, some of them twice."""
+def write_parity_feedback(path: Path, n_users: int = N_USERS) -> Path:
+    """Users 0 to 39, or more, each touch 10 of the 30 items of their parity, some of them twice."""
     rng = np.random.default_rng(1)
     lines = ["UserID,ProductCode,Event"]
-    for user in range(N_USERS):
+    for user in range(n_users):
         liked = rng.choice(np.arange(user % 2, N_ITEMS, 2), size=10, replace=False)
         lines += [f"{user},{item_code(item)},view" for item in liked]
         lines += [f"{user},{item_code(item)},click" for item in liked[:4]]
@@ -112,7 +114,7 @@ def publish_model(
     *,
     weights: Sequence[float] | None = None,
     blend: dict[str, Any] | None = None,
-    keep_versions: int = 7,
+    keep: int = 7,
     hyperparameters: Hyperparameters | None = None,
 ) -> UPath:
     """A model with these factors, of users who viewed the given items; each view excludes its item."""
@@ -149,8 +151,29 @@ def publish_model(
         factor_table("ProductCode", pa.array(items), factors.items),
         fit_seconds=0.0,
     )
-    model = trained_model(hyperparameters, 1, factors)
-    return publish(warehouse, tables, contents, manifest, model, keep_versions)
+    return publish_written(warehouse, tables, contents, manifest, retention=Retention(keep))
+
+
+def publish_written(
+    warehouse: UPath,
+    tables: FactorTables,
+    contents: Contents,
+    manifest: dict[str, Any],
+    **options: Any,
+) -> UPath:
+    """Write a model as `best_model` does, and publish that."""
+    seen = see_pointer(warehouse)
+    with States(warehouse, "best_model").replacing() as folder:
+        write_model(folder, tables, contents, manifest)
+    files = States(warehouse, "best_model").files(States(warehouse, "best_model").current())
+    del files["model.json"]
+    manifest = {"versions": {}, **manifest}
+    return publish(warehouse, files, {}, manifest, **{"seen": seen, "retention": Retention(), **options})
+
+
+def made_model(warehouse: Warehouse) -> Recommender:
+    """What `best_model` made, released or not."""
+    return Recommender(warehouse.open_model("best_model"))
 
 
 def failure_of(result: ExecuteInProcessResult) -> str:

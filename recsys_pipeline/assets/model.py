@@ -2,25 +2,24 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
-from pydantic import Field
+from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
-from recsys_pipeline.core.model import Contents
+from recsys_pipeline.core.model import Contents, contents_of
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
-from recsys_pipeline.core.weighting import weigh
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.releases import publish
+from recsys_pipeline.storage.atomic import is_local
+from recsys_pipeline.storage.models import write_model
+from recsys_pipeline.storage.releases import adopt_former
 from recsys_pipeline.storage.warehouse import Warehouse
 
 TRAIN_MAP_AT_10 = "MAP@10 train"
@@ -36,29 +35,15 @@ _SEARCH_METRICS = (
 )
 
 
-class ModelConfig(Config):
-    """What becomes of the versions of the model."""
-
-    keep_versions: int = Field(
-        default=7, ge=1, description="How many versions to keep, including the current one."
-    )
-    write_pickle: bool = Field(
-        default=True,
-        description="Whether each version also has the notebook's file, implicit_recommender_model.pkl. It "
-        "is as large as all factors together; this project does not read it.",
-    )
-
-
 @asset(kinds={"arrow", "python"})
 @asset_step
 def best_model(
     context: AssetExecutionContext,
-    config: ModelConfig,
     warehouse: Warehouse,
     bm25_matrix: Datasets,
     grid_search_results: pa.Table,
 ) -> MaterializeResult[None]:
-    """The winning configuration refitted on all interactions: a new version, to which `current.json` points.
+    """The winning configuration refitted on all interactions; what readers get, `release` decides.
 
     MAP@10 is that of the search on the held-out interactions; MAP@10 train scores the refitted model on those
     it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, and says nothing
@@ -69,7 +54,7 @@ def best_model(
     fitted = LocalEngine().refit(bm25_matrix, winner)
     interactions = Interactions.from_tables(bm25_matrix)
     factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
-    contents = _contents(interactions, winner)
+    contents = contents_of(interactions, winner)
     train, n_scored = _train_scores(factors, contents)
     quality = {
         **{name: winner.row[name] for name in _SEARCH_METRICS},
@@ -83,19 +68,27 @@ def best_model(
         "seed": winner.seed,
         "solver": winner.solver,
         "strengths": dict(winner.strengths or interactions.rules.strengths),
+        "rules": interactions.rules.to_metadata(),
         "target_events": list(interactions.rules.target_events),
         "seen_events": list(interactions.rules.seen_events),
         "blend": winner.blend._asdict() if winner.blend else None,
         "metrics": quality,
-        "counts": {"users": n_users, "items": n_items, "interactions": n_interactions},
+        "counts": {
+            "users": n_users,
+            "items": n_items,
+            "interactions": n_interactions,
+            "events": sum(int(counts.sum()) for counts in interactions.counts.values()),
+        },
         "inputs": ancestors_of([bm25_matrix, grid_search_results]),
     }
-    pickled = trained_model(hyperparameters, winner.seed, factors) if config.write_pickle else None
-    folder = publish(warehouse.root, fitted, contents, manifest, pickled, config.keep_versions)
+    if is_local(warehouse.root):
+        adopt_former(warehouse.root)
+    with warehouse.replacing("best_model") as folder:
+        write_model(folder, fitted, contents, manifest)
     context.log.info(
-        f"published version {folder.name}: {told_hyperparameters(hyperparameters)}; MAP@10 of the search "
-        f"{winner.row[columns.MAP_AT_10]:.4f}; {n_interactions:,} interactions of {n_users:,} users and "
-        f"{n_items:,} items"
+        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; MAP@10 of the "
+        f"search {winner.row[columns.MAP_AT_10]:.4f}; {n_interactions:,} interactions of {n_users:,} users "
+        f"and {n_items:,} items"
     )
     return MaterializeResult(
         metadata={
@@ -103,8 +96,7 @@ def best_model(
             **shape_metadata(n_users, n_items, n_interactions),
             **hyperparameters.told(),
             "users_scored_for_train": n_scored,
-            "version": folder.name,
-            "path": MetadataValue.path(str(folder)),
+            "path": MetadataValue.path(str(warehouse.path_of("best_model"))),
             "fit_seconds": rounded(fitted.fit_seconds),
             "distributions": distribution_table(
                 {
@@ -114,19 +106,6 @@ def best_model(
             ),
         }
     )
-
-
-def _contents(interactions: Interactions, winner: Winner) -> Contents:
-    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
-    strengths = interactions.strengths_by(winner.strengths)
-    trained = strengths > 0
-    pattern = interactions.pattern.select(trained)
-    if trained.all():
-        weights = weigh(pattern, strengths, winner.hyperparameters)
-    else:
-        weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
-        weights[trained] = weigh(pattern, strengths[trained], winner.hyperparameters)
-    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
 
 
 def _train_scores(factors: Factors, contents: Contents) -> tuple[Scores, int]:

@@ -43,13 +43,15 @@ class Agreement(NamedTuple):
         return cls(0.0, 0.0, Interval(0.0, 0.0), 0.0, reason)
 
     @property
+    def is_as_good(self) -> bool:
+        """Whether nothing says that the one solver finds better models than the other."""
+        most = MOST_OF_MAP * self.reference_map
+        return not (self.failure or self.difference.low > most or self.difference.high < -most)
+
+    @property
     def holds(self) -> bool:
         """Whether nothing says that the solvers are further apart than rounding explains."""
-        if self.failure:
-            return False
-        most = MOST_OF_MAP * self.reference_map
-        surely_apart = self.difference.low > most or self.difference.high < -most
-        return not surely_apart and self.ranks_differing <= MOST_OF_RANKS
+        return self.is_as_good and self.ranks_differing <= MOST_OF_RANKS
 
 
 def agreement(

@@ -31,7 +31,9 @@ class Lineage(NamedTuple):
 
     @classmethod
     def of(cls, value: Any) -> Self | None:
-        """The lineage of an asset's table, tables or dataset; None for anything else."""
+        """The lineage of an asset's table, tables, dataset, or of what has one; None for anything else."""
+        if isinstance(found := getattr(value, "lineage", None), cls):
+            return found
         if isinstance(value, dict) and value:
             value = next(iter(value.values()))
         if not isinstance(getattr(value, "schema", None), pa.Schema):

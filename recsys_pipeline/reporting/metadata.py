@@ -55,6 +55,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Mark
     return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+def bullets(sentences: Sequence[str]) -> MarkdownMetadataValue:
+    """Sentences below each other."""
+    return MetadataValue.md("\n".join(f"- {_escaped(sentence)}" for sentence in sentences))
+
+
 def _cell(cell: Any) -> str:
     if cell is None:
         return ""
@@ -67,7 +72,11 @@ def shown(text: str) -> str:
     Names of events come from the feed, and the UI's browser would follow an image link in one of them.
     """
     cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
-    on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    return _escaped(cut)
+
+
+def _escaped(text: str) -> str:
+    on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 
 

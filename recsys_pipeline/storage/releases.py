@@ -1,7 +1,9 @@
-"""The release store: one folder a version of the model, and a pointer to the current one.
+"""The release store: one immutable folder a release, and a pointer to the current one.
 
-The pointer holds the SHA-256 of the version's manifest and the manifest that of every file, so that what is
-loaded is what was published. Both are input like any other: names are plain, files regular, fields checked.
+The pointer holds the SHA-256 of the release's manifest and the manifest that of every file, so that what is
+read is what was published. Both are input like any other: names are plain, files regular, fields checked.
+The pointer is only ever replaced by somebody who has seen what it says: of two writers one wins, and the
+other is told so.
 """
 
 import hashlib
@@ -9,87 +11,54 @@ import json
 import os
 import pickle
 import re
-import stat
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
 from upath import UPath
 
-from recsys_pipeline.core.columns import (
-    EXCLUDED,
-    ITEM,
-    ITEM_INDEX,
-    USER,
-    USER_INDEX,
-    WEIGHT,
-    count_column,
-    counted_events,
-)
-from recsys_pipeline.core.errors import InputError, naming
-from recsys_pipeline.core.factors import FACTORS, FactorTables
-from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.model import Contents, Model
-from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage.atomic import (
     atomic_file,
+    flush,
     is_local,
     local_path,
+    make_folder,
     put_folder,
     staging_folder,
     sweep,
 )
+from recsys_pipeline.storage.conditional import Seen, replace_if_as_seen, see
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
-from recsys_pipeline.storage.mapped import ColumnArrays, HashedFile, write_mappable
+from recsys_pipeline.storage.models import model_in, require_description, table_files
+from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
 
-FOLDER = "best_model"
+FOLDER = "releases"
+# Where versions of this package before releases kept what readers follow.
+_FORMER_FOLDER = "best_model"
 POINTER = "current.json"
 MANIFEST = "manifest.json"
-_USER_FACTORS = "user_factors"
-_ITEM_FACTORS = "item_factors"
-_USER_ITEMS = "user_items"
-_PICKLE = "implicit_recommender_model.pkl"
-_FORMAT = 4
-# Of the files of the tables, by format of the manifest; other formats cannot be read.
-_SUFFIXES = {3: ".parquet", 4: ".arrow"}
+PICKLE = "implicit_recommender_model.pkl"
+_FORMAT = 5
+# Of the tables of the model, by format of the manifest; other formats cannot be read.
+_SUFFIXES = {3: ".parquet", 4: ".arrow", 5: ".arrow"}
 _LONGEST_UPLOAD = timedelta(days=1)
 _TIME = "%Y%m%dT%H%M%S%fZ"
 _VERSION = re.compile(r"\d{8}T\d{12}Z")
-_FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl)")
+_FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl|md)")
 _SHA256 = re.compile("[0-9a-f]{64}")
-# A manifest is some kilobytes; nothing of the size of a model is read as JSON.
-_MOST_JSON_BYTES = 1 << 20
-_CHUNK = 1 << 20
-_FIELDS = {
-    "version": str,
-    "created": str,
-    "hyperparameters": dict,
-    "seed": int,
-    "solver": str,
-    "strengths": dict,
-    "target_events": list,
-    "seen_events": list,
-    "metrics": dict,
-    "counts": dict,
-    "inputs": dict,
-    "versions": dict,
-    "files": dict,
-}
 
 
 class ReleaseFolder(NamedTuple):
-    """Where a version lies.
+    """Where a release lies.
 
     Attributes:
         path: its folder.
@@ -100,108 +69,208 @@ class ReleaseFolder(NamedTuple):
     manifest_sha256: str | None
 
 
+class Hold(NamedTuple):
+    """Why nothing new is released until a person says so.
+
+    Attributes:
+        since: when, ISO 8601.
+        rolled_back_from: the release that was current before.
+        reason: in the words of whoever rolled back; may be empty.
+    """
+
+    since: str
+    rolled_back_from: str
+    reason: str
+
+
+class Pointer(NamedTuple):
+    """What readers follow.
+
+    Attributes:
+        version: the current release.
+        manifest_sha256: of its manifest.
+        published: the releases that readers were pointed to and that are kept, oldest first.
+        previous: the release that was current before; None for the first.
+        hold: None where the next run may release.
+    """
+
+    version: str
+    manifest_sha256: str
+    published: list[str]
+    previous: str | None = None
+    hold: Hold | None = None
+
+    def to_bytes(self) -> bytes:
+        """As the file has it."""
+        hold = self.hold._asdict() if self.hold else None
+        return _json({**self._asdict(), "hold": hold})
+
+
+class Retention(NamedTuple):
+    """Which releases stay, beside the current one and the one before it, which always do.
+
+    Attributes:
+        keep: so many of the newest.
+        most_days: those that are older go; 0 for no limit.
+    """
+
+    keep: int = 7
+    most_days: float = 0.0
+
+
+def see_pointer(warehouse: UPath) -> Seen:
+    """What the pointer says now, for whoever will want to replace it."""
+    return see(warehouse / FOLDER / POINTER)
+
+
 def publish(
     warehouse: UPath,
-    factors: FactorTables,
-    contents: Contents,
+    files: Mapping[str, UPath],
+    documents: Mapping[str, bytes],
     manifest: Mapping[str, Any],
-    model: "AlternatingLeastSquares | None",
-    keep_versions: int,
+    *,
+    seen: Seen,
+    retention: Retention,
+    verify: Callable[[Path | UPath], None] | None = None,
 ) -> UPath:
-    """Write a new version, then point to it; a reader sees the last version until the new one is whole.
+    """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
     Args:
         warehouse: its root.
-        factors: of the model, beside the raw ids.
-        contents: the interactions.
-        manifest: how the model was made; version, time, library versions and files are added.
-        model: the same model, pickled as the notebook did for those who read that file; None: no such file.
-        keep_versions: so many of the newest versions stay, this one among them.
+        files: by name in the release, files that never change: linked where that is possible, else copied.
+        documents: by name, the content of further files.
+        manifest: how it was made; version, time and files are added.
+        seen: what the pointer said when the decision to release was taken.
+        retention: which releases stay.
+        verify: looks through the folder as it was written, and raises if something is wrong.
 
     Returns:
-        The folder of the version.
+        The folder of the release.
+
+    Raises:
+        InputError: somebody else has moved the pointer since it was seen.
     """
     store = warehouse / FOLDER
+    if is_local(store):
+        adopt_former(warehouse)
+        make_folder(local_path(store))
     with staging_folder(store / "new") as folder:
-        interactions = {
-            USER_INDEX: contents.pattern.user_of_interaction,
-            ITEM_INDEX: contents.pattern.indices,
-            WEIGHT: contents.weights,
-            EXCLUDED: contents.excluded,
-            **{count_column(event): counts for event, counts in contents.counts.items()},
+        for name, content in documents.items():
+            (folder / name).write_bytes(content)
+        if is_local(store):
+            for name, path in files.items():
+                _link(local_path(path), folder / name)
+        stated = {
+            **{name: _sha256(path) for name, path in files.items()},
+            **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
-        tables = {
-            _USER_FACTORS: factors.users,
-            _ITEM_FACTORS: factors.items,
-            _USER_ITEMS: pa.table(interactions),
-        }
-        files: dict[str, str] = {}
-        for name, table in tables.items():
-            with _hashed(folder / f"{name}{_SUFFIXES[_FORMAT]}", files) as file:
-                write_mappable(table, file)
-        if model is not None:
-            # Written for the notebook's consumers, and read nowhere in this project. From protocol 5 on,
-            # arrays that cannot be written to stay so, and implicit needs to write.
-            with _hashed(folder / _PICKLE, files) as file:
-                pickle.dump(model, file, protocol=4)
+        if is_local(store) and verify:
+            verify(folder)
         with exclusive(store):
-            published = _published(store)
+            pointer = _pointer_in(store, seen)
+            there = _versions(store)
+            # Nothing is removed on the word of a pointer that is missing or damaged.
+            published = [
+                each for each in there if not (pointer and pointer.published) or each in pointer.published
+            ]
             now = datetime.now(UTC)
-            name = _later_than(_versions(store), now)
+            name = _later_than(there, now)
             content = _json(
                 {
                     "format": _FORMAT,
                     "version": name,
                     "created": now.isoformat(timespec="seconds"),
                     **manifest,
-                    "versions": {
-                        library: version(library)
-                        for library in ("recsys_pipeline", "implicit", "numpy", "scipy", "pyarrow", "dagster")
-                    },
-                    "files": files,
+                    "files": stated,
                 }
             )
             (folder / MANIFEST).write_bytes(content)
-            put_folder(folder, store / name)
-            kept = [*published, name][-keep_versions:]
-            told = {"version": name, "manifest_sha256": _digest(content), "published": kept}
+            release = store / name
+            put_folder(folder, release)
+            if not is_local(store):
+                for member, path in files.items():
+                    release.fs.copy(path.path, (release / member).path)
             try:
-                with atomic_file(store / POINTER) as pointer:
-                    pointer.write_bytes(_json(told))
-            except OSError:
+                if not is_local(store) and verify:
+                    verify(release)
+                _read_back(release, stated)
+                previous = pointer.version if pointer and pointer.version in there else None
+                kept = _kept([*published, name], {name, previous}, retention, now)
+                told = Pointer(name, hashlib.sha256(content).hexdigest(), kept, previous)
+                _point(store, told, seen)
+            except BaseException:
                 # The error may have come after the pointer was replaced; if nobody is pointed there, it goes.
                 if not _may_point_to(store, name):
-                    _remove(store / name)
+                    _remove(release)
                 raise
             _remove_all_but(store, kept)
-    return store / name
+    return release
 
 
-@contextmanager
-def _hashed(path: Path, files: dict[str, str]) -> Iterator[HashedFile]:
-    """A file to write, whose SHA-256 then stands among `files`."""
-    with path.open("wb") as file:
-        hashed = HashedFile(file)
-        yield hashed
-    files[path.name] = hashed.sha256
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another file system, or one that has no links.
+        shutil.copyfile(source, target)
+
+
+def _read_back(release: UPath, stated: Mapping[str, str]) -> None:
+    """Refuse a release that does not lie there as it was meant to."""
+    for name, digest in stated.items():
+        verified(release / name, digest, mapped=False).close()
+
+
+def _pointer_in(store: UPath, seen: Seen) -> Pointer | None:
+    """What was seen; None where that was nothing, or damaged.
+
+    Raises:
+        InputError: the pointer says something else by now.
+    """
+    now = see(store / POINTER)
+    if now.content != seen.content:
+        raise moved_meanwhile(store, now)
+    try:
+        return _pointer(store / POINTER, seen.content) if seen.content is not None else None
+    except InputError:
+        return None
+
+
+def moved_meanwhile(store: UPath, now: Seen) -> InputError:
+    """The error of the one of two writers who came too late."""
+    by = "nothing"
+    with suppress(InputError):
+        by = _pointer(store / POINTER, now.content or b"").version
+    return InputError(
+        f"{store / POINTER} was moved by another run or a rollback meanwhile and names {by} now. Nothing was "
+        "changed; materialize the asset release again if this release is still wanted."
+    )
+
+
+def _point(store: UPath, told: Pointer, seen: Seen) -> None:
+    if not replace_if_as_seen(store / POINTER, told.to_bytes(), seen):
+        raise moved_meanwhile(store, see(store / POINTER))
 
 
 def _versions(store: UPath) -> list[str]:
-    """The versions that are there, oldest first."""
+    """The releases that are there, oldest first."""
     there = store.iterdir() if store.exists() else ()
     return sorted(path.name for path in there if _VERSION.fullmatch(path.name))
 
 
-def _published(store: UPath) -> list[str]:
-    """The versions that readers were pointed to and that are still there, oldest first."""
-    there = _versions(store)
-    pointer = store / POINTER
-    try:
-        told = _parse(pointer, _read_small(pointer)).get("published")
-    except InputError:
-        told = None
-    # Nothing is removed on the word of a pointer that is missing, damaged or of another format.
-    return [name for name in there if name in told] if isinstance(told, list) else there
+def _kept(published: list[str], always: set[str | None], retention: Retention, now: datetime) -> list[str]:
+    """The releases that stay, oldest first."""
+    young = [
+        name
+        for name in published[-retention.keep :]
+        if not retention.most_days or now - time_of(name) <= timedelta(days=retention.most_days)
+    ]
+    return [name for name in published if name in {*young, *always}]
+
+
+def time_of(version: str) -> datetime:
+    """When a release was made, by its name."""
+    return datetime.strptime(version, _TIME).replace(tzinfo=UTC)
 
 
 def _may_point_to(store: UPath, name: str) -> bool:
@@ -214,16 +283,15 @@ def _may_point_to(store: UPath, name: str) -> bool:
 
 
 def _later_than(versions: list[str], now: datetime) -> str:
-    """The name of a version: the time, or just after the last version should the clock have gone back."""
+    """The name of a release: the time, or just after the last one should the clock have gone back."""
     name = now.strftime(_TIME)
     if versions and name <= versions[-1]:
-        last = datetime.strptime(versions[-1], _TIME).replace(tzinfo=UTC)
-        name = (last + timedelta(microseconds=1)).strftime(_TIME)
+        name = (time_of(versions[-1]) + timedelta(microseconds=1)).strftime(_TIME)
     return name
 
 
 def _remove_all_but(store: UPath, kept: list[str]) -> None:
-    """Remove old versions, and those that an interrupted publish never pointed to.
+    """Remove old releases, and those that an interrupted run never pointed to.
 
     Not younger ones on an object store, which has no locks: another run may be about to point to one.
     """
@@ -238,10 +306,87 @@ def _remove_all_but(store: UPath, kept: list[str]) -> None:
             _remove(path)
 
 
-def _remove(version: UPath) -> None:
+def _remove(release: UPath) -> None:
     # What cannot be removed now goes another time.
     with suppress(Exception):
-        version.fs.rm(version.path, recursive=True)
+        release.fs.rm(release.path, recursive=True)
+
+
+def adopt_former(warehouse: UPath) -> None:
+    """Let releases be what a version of this package before releases published; it stays readable."""
+    former = local_path(warehouse / _FORMER_FOLDER)
+    store = local_path(warehouse / FOLDER)
+    if (former / POINTER).is_file() and not former.is_symlink() and not store.exists():
+        os.rename(former, store)
+        flush(store.parent)
+
+
+def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
+    """Point to an earlier release, at once, and hold back new ones until `resume`.
+
+    Args:
+        warehouse: its root.
+        to: the release; None for the one before the current one.
+        reason: kept with the hold.
+
+    Returns:
+        What the pointer says now.
+
+    Raises:
+        InputError: there is no such release, or it is not whole; or the pointer moved meanwhile.
+    """
+    store = warehouse / FOLDER
+    if is_local(store):
+        adopt_former(warehouse)
+    seen = see_pointer(warehouse)
+    pointer = read_pointer(warehouse)
+    to = to or pointer.previous
+    if to is None:
+        raise InputError(
+            f"{store} holds no release before {pointer.version}: there is nothing to roll back to."
+        )
+    if to == pointer.version:
+        raise InputError(f"{to} is the current release already.")
+    if to not in pointer.published:
+        there = ", ".join(name for name in pointer.published if name != pointer.version)
+        raise InputError(f"{store} holds no release {shown(to)}; there are: {there or 'no others'}.")
+    folder = ReleaseFolder(store / to, None)
+    for problem in problems_of(folder):
+        raise InputError(f"{to} is not whole, so nothing was changed: {problem}")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    digest = hashlib.sha256(read_small(folder.path / MANIFEST)).hexdigest()
+    told = Pointer(to, digest, pointer.published, pointer.version, Hold(now, pointer.version, reason))
+    with exclusive(store):
+        _point(store, told, seen)
+    return told
+
+
+def resume(warehouse: UPath) -> Pointer:
+    """End the hold that a rollback began: the next run may release again.
+
+    Raises:
+        InputError: there is no release; or the pointer moved meanwhile.
+    """
+    seen = see_pointer(warehouse)
+    pointer = read_pointer(warehouse)._replace(hold=None)
+    with exclusive(warehouse / FOLDER):
+        _point(warehouse / FOLDER, pointer, seen)
+    return pointer
+
+
+def write_pickle(warehouse: UPath, model: "AlternatingLeastSquares | None") -> None:
+    """Keep the current release as the notebook's file, for those who read that; None: there is no such file.
+
+    It lies beside the releases, always under the same name, and is written nowhere else.
+    """
+    store = warehouse / FOLDER
+    if model is None:
+        (store / PICKLE).unlink(missing_ok=True)
+        return
+    with atomic_file(store / PICKLE) as staged, staged.open("wb") as file:
+        # Read nowhere in this project. From protocol 5 on, arrays that cannot be written to stay so, and
+        # implicit needs to write.
+        pickle.dump(model, file, protocol=4)
 
 
 def current_release(path: str | Path | UPath) -> ReleaseFolder:
@@ -255,26 +400,55 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
     start.fs.invalidate_cache()
     if (start / MANIFEST).exists() and not (start / POINTER).exists():
         return ReleaseFolder(start, None)
-    for store in (start, start / FOLDER):
+    for store in (start, start / FOLDER, start / _FORMER_FOLDER):
         if (store / POINTER).exists():
-            pointer = store / POINTER
-            told = _parse(pointer, _read_small(pointer))
-            name, digest = told.get("version"), told.get("manifest_sha256")
-            if not (isinstance(name, str) and _VERSION.fullmatch(name)):
-                raise _damaged(pointer, f"names no version: {_shown(name)}")
-            if not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
-                raise _damaged(pointer, "holds no SHA-256 of the manifest")
-            return ReleaseFolder(store / name, digest)
+            pointer = _pointer(store / POINTER, read_small(store / POINTER))
+            return ReleaseFolder(store / pointer.version, pointer.manifest_sha256)
     raise InputError(
-        f"{start} holds no model: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
-        "Materialize the asset best_model first, or give the path of the warehouse."
+        f"{start} holds no release: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
+        "Materialize the asset release first, or give the path of the warehouse."
     )
 
 
 def has_release(warehouse: UPath) -> bool:
-    """Whether a model was ever published; it may be damaged."""
+    """Whether anything was ever released; it may be damaged."""
     warehouse.fs.invalidate_cache()
-    return bool((warehouse / FOLDER / POINTER).exists())
+    return any((warehouse / folder / POINTER).exists() for folder in (FOLDER, _FORMER_FOLDER))
+
+
+def read_pointer(warehouse: UPath) -> Pointer:
+    """What readers of the warehouse follow.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = current_release(warehouse).path.parent / POINTER
+    return _pointer(path, read_small(path))
+
+
+def _pointer(path: UPath, content: bytes) -> Pointer:
+    told = parsed(path, content)
+    name, digest = told.get("version"), told.get("manifest_sha256")
+    if not (isinstance(name, str) and _VERSION.fullmatch(name)):
+        raise damaged(path, f"names no version: {shown(name)}")
+    if not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+        raise damaged(path, "holds no SHA-256 of the manifest")
+    # Pointers of former versions of this package have less.
+    published, previous, hold = told.get("published", []), told.get("previous"), told.get("hold")
+    if not (isinstance(published, list) and all(_is_version(each) for each in published)):
+        raise damaged(path, "lists no versions under 'published'")
+    if not (previous is None or _is_version(previous)):
+        raise damaged(path, f"names no version under 'previous': {shown(previous)}")
+    if hold is not None:
+        names = Hold._fields
+        if not (isinstance(hold, dict) and all(isinstance(hold.get(each), str) for each in names)):
+            raise damaged(path, "has no valid field 'hold'")
+        hold = Hold(**{each: hold[each] for each in names})
+    return Pointer(name, digest, published, previous, hold)
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and bool(_VERSION.fullmatch(value))
 
 
 def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
@@ -284,41 +458,33 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
         InputError: it is missing, damaged, or of another format.
     """
     path = release.path / MANIFEST
-    content = _read_small(path)
-    if release.manifest_sha256 not in (None, _digest(content)):
-        raise _damaged(path, "is not the manifest that was published: its SHA-256 differs")
-    manifest = _parse(path, content)
+    content = read_small(path)
+    if release.manifest_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise damaged(path, "is not the manifest that was published: its SHA-256 differs")
+    manifest = parsed(path, content)
     if manifest.get("format") not in list(_SUFFIXES):
         raise InputError(
-            f"{path} has format {_shown(manifest.get('format'))}, this version reads "
-            f"{' and '.join(map(str, _SUFFIXES))}. "
-            "Upgrade recsys_pipeline, or materialize best_model again."
+            f"{path} has format {shown(manifest.get('format'))}, this version reads "
+            f"{', '.join(map(str, _SUFFIXES))}. Upgrade recsys_pipeline, or materialize the assets again."
         )
-    for name, kind in _FIELDS.items():
+    for name, kind in {"version": str, "created": str, "files": dict}.items():
         if not isinstance(manifest.get(name), kind):
-            raise _damaged(path, f"has no valid field {name!r}")
-    try:
-        Hyperparameters.from_mapping(manifest["hyperparameters"])
-    except (TypeError, ValueError):
-        raise _damaged(path, "has no valid field 'hyperparameters'") from None
-    if not isinstance(manifest.get("blend"), (dict, NoneType)):
-        raise _damaged(path, "has no valid field 'blend'")
+            raise damaged(path, f"has no valid field {name!r}")
+    require_description(path, manifest)
     for name, digest in manifest["files"].items():
         if not (_FILE.fullmatch(name) and isinstance(digest, str) and _SHA256.fullmatch(digest)):
-            raise _damaged(path, f"lists a file under no plain name: {_shown(name)}")
-    if missing := set(_names_of(manifest)) - set(manifest["files"]):
-        raise _damaged(path, f"does not list {', '.join(sorted(missing))}")
+            raise damaged(path, f"lists a file under no plain name: {shown(name)}")
+    if missing := set(_model_files(manifest)) - set(manifest["files"]):
+        raise damaged(path, f"does not list {', '.join(sorted(missing))}")
     return manifest
 
 
-def _names_of(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the files of the tables: users, items, interactions."""
-    suffix = _SUFFIXES[manifest["format"]]
-    return [f"{name}{suffix}" for name in (_USER_FACTORS, _ITEM_FACTORS, _USER_ITEMS)]
+def _model_files(manifest: Mapping[str, Any]) -> list[str]:
+    return table_files(_SUFFIXES[manifest["format"]])
 
 
 def read_release(release: ReleaseFolder) -> Model:
-    """Open a release, verified: every file has the SHA-256 that the manifest states.
+    """Open the model of a release; each of its files has the SHA-256 that the manifest states.
 
     The tables are mapped into memory; only the interactions are gone through.
 
@@ -326,133 +492,51 @@ def read_release(release: ReleaseFolder) -> Model:
         InputError: a file is missing or differs, or holds no such table.
     """
     manifest = read_manifest(release)
-    width = Hyperparameters.from_mapping(manifest["hyperparameters"]).width
+    names = _model_files(manifest)
     with ExitStack() as opened:
         # What is mapped is the very file that was hashed, whatever its name leads to by then.
-        files = {
-            name: opened.enter_context(_verified(release.path / name, digest, name in _names_of(manifest)))
-            for name, digest in manifest["files"].items()
-        }
-        of_users, of_items, interactions = _names_of(manifest)
-        with _columns(release.path / of_users, files[of_users]) as table:
-            users, user_factors = table.ids(USER), table.vectors(FACTORS, width)
-        with _columns(release.path / of_items, files[of_items]) as table:
-            items, item_factors = table.ids(ITEM), table.vectors(FACTORS, width)
-        with _columns(release.path / interactions, files[interactions]) as table:
-            contents = _contents_in(table, (len(users), len(items)))
-    return Model(users, items, Factors(user_factors, item_factors), contents, manifest)
+        files = [
+            opened.enter_context(verified(release.path / name, manifest["files"][name], mapped=True))
+            for name in names
+        ]
+        return model_in([release.path / name for name in names], files, manifest)
 
 
-@contextmanager
-def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
-    """The columns of a verified file, to be read within the block; they may still be none of a model."""
+def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:
+    """A text file of a release, verified.
+
+    Raises:
+        InputError: the release has no such file, or it is not what was published.
+    """
+    if name not in manifest["files"]:
+        raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
+    with verified(release.path / name, manifest["files"][name], mapped=False) as file:
+        return file.read().decode("utf-8")
+
+
+def problems_of(release: ReleaseFolder) -> Iterator[str]:
+    """What of a release is not as it was published: every file is read and hashed."""
     try:
-        yield ColumnArrays.mapped(file) if path.suffix != ".parquet" else ColumnArrays.parsed(file.read())
-    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise _damaged(path, f"is no table of a model: {_shown(str(error))}") from None
-
-
-def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
-    user_index, item_index = (table.numbers(name, pa.int32()) for name in (USER_INDEX, ITEM_INDEX))
-    for name, index, n in zip((USER_INDEX, ITEM_INDEX), (user_index, item_index), shape, strict=True):
-        if len(index) and not (index.min() >= 0 and index.max() < n):
-            raise ValueError(f"column {name} leads beyond the factors")
-    return Contents(
-        Pattern.from_coordinates(user_index, item_index, shape),
-        table.numbers(WEIGHT, pa.float32()),
-        table.numbers(EXCLUDED, pa.bool_()),
-        {event: table.numbers(count_column(event), pa.int32()) for event in counted_events(table.names)},
-    )
-
-
-def _verified(path: UPath, digest: str, is_table: bool) -> BinaryIO:
-    """The open file, after it has been hashed; a table lies on this machine, to be mapped."""
-    try:
-        file = _on_this_machine(path) if is_table else _open_regular(path)
+        manifest = read_manifest(release)
+    except InputError as error:
+        yield str(error)
+        return
+    for name, digest in manifest["files"].items():
         try:
-            with naming(path):
-                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-                file.seek(0)
-            if found != digest:
-                raise _damaged(path, "is not the file that was published: its SHA-256 differs")
-        except BaseException:
-            file.close()
-            raise
-    except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
-    return file
+            verified(release.path / name, digest, mapped=False).close()
+        except InputError as error:
+            yield str(error)
+    there = {path.name for path in release.path.iterdir()}
+    for name in sorted(there - {*manifest["files"], MANIFEST}):
+        # File managers leave such names everywhere.
+        if not name.startswith("."):
+            yield f"{release.path / name} is not of the release: another program put it there."
 
 
-def _on_this_machine(path: UPath) -> BinaryIO:
-    """A regular file, opened; of an object store a copy without a name, which goes when it is closed."""
-    file = _open_regular(path)
-    if is_local(path):
-        return file
-    with file, naming(path):
-        with naming(tempfile.gettempdir()):
-            copy = tempfile.TemporaryFile()  # noqa: SIM115  # for the caller to close
-        try:
-            while chunk := file.read(_CHUNK):
-                with naming(tempfile.gettempdir()):
-                    copy.write(chunk)
-            with naming(tempfile.gettempdir()):
-                copy.seek(0)
-        except BaseException:
-            copy.close()
-            raise
-    return copy
-
-
-def _open_regular(path: UPath) -> BinaryIO:
-    """No folder, no device, no pipe that never ends."""
-    try:
-        if not path.is_file():
-            raise _damaged(path, "is no regular file" if path.exists() else "is missing")
-        if not is_local(path):
-            with naming(path):
-                remote: BinaryIO = path.open("rb")
-            return remote
-        # What it was a moment ago need not be what is opened.
-        descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _damaged(path, "is no regular file")
-    return os.fdopen(descriptor, "rb")
-
-
-def _read_small(path: UPath) -> bytes:
-    with _open_regular(path) as file, naming(path):
-        content = file.read(_MOST_JSON_BYTES + 1)
-    if len(content) > _MOST_JSON_BYTES:
-        raise _damaged(path, "is too large to be what it should be")
-    return content
-
-
-def _damaged(path: UPath, what: str) -> InputError:
-    return InputError(f"{path} {what}. Restore it from a backup, or materialize best_model again.")
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:80]
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(path: UPath) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _parse(path: UPath, content: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):
-        raise _damaged(path, "is not JSON") from None
-    if not isinstance(parsed, dict):
-        raise _damaged(path, "is not a JSON object")
-    return parsed

@@ -225,6 +225,19 @@ class States:
                     raise self._unusable(f"lacks {error.filename or error}") from None
         raise AssertionError
 
+    def files(self, write_id: str) -> dict[str, UPath]:
+        """By name, the files of a state, not verified.
+
+        Raises:
+            InputError: it is not there.
+        """
+        state = self._folder / write_id
+        try:
+            manifest = json.loads((state / _MANIFEST).read_bytes())
+            return {name: state / name for name in manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise self._unusable(f"lacks its state {write_id}") from None
+
     def _verified(self, write_id: str) -> list[str]:
         """The names of the tables of a state whose files are those that were written.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,12 @@ from upath import UPath
 from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
-from recsys_pipeline.core.lineage import as_written
+from recsys_pipeline.core.lineage import Lineage, as_written
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
+from recsys_pipeline.storage.models import read_model
 from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.states import States
 
@@ -108,6 +111,23 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
             lambda folder, names: {name: tables.open_table(folder / f"{name}.parquet") for name in names}
         )
         return {name: as_written(dataset, asset, write_id) for name, dataset in content.items()}
+
+    def open_model(self, asset: str) -> Model:
+        """The model that an asset wrote, verified and mapped.
+
+        Raises:
+            InputError: as `read_tables`.
+        """
+        model, write_id = States(self.root, asset).read(lambda folder, _: read_model(folder))
+        return replace(model, lineage=Lineage(asset, write_id, model.manifest["inputs"]))
+
+    def files_of(self, asset: str, write_id: str) -> dict[str, UPath]:
+        """By name, the files of a state; they never change, and stay for as long as the state does.
+
+        Raises:
+            InputError: the state is not there any more.
+        """
+        return States(self.root, asset).files(write_id)
 
     def has(self, asset: str) -> bool:
         """Whether the asset was ever written."""

@@ -6,9 +6,8 @@ import pytest
 from dagster import Failure, build_asset_context
 from pydantic import ValidationError
 
-from recsys_pipeline import load_model
 from recsys_pipeline.assets.grid_config import GridConfig
-from recsys_pipeline.assets.model import ModelConfig, best_model
+from recsys_pipeline.assets.model import best_model
 from recsys_pipeline.assets.search import grid_search_results
 from recsys_pipeline.assets.splitting import SplitConfig, leave_one_out_split
 from recsys_pipeline.checks import one_held_out_interaction_a_user, what_is_held_out_may_be_held_out
@@ -24,7 +23,7 @@ from recsys_pipeline_tests.core.small_feeds import (
     split_of,
     stored_matrix_of,
 )
-from recsys_pipeline_tests.worlds import SMALL_GRID, metadata_of, run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, metadata_of, run_graph
 
 STRENGTHS = {"view": 1.0, "buy": 3.0}
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
@@ -65,7 +64,7 @@ def test_only_a_purchase_of_each_user_is_held_out(shop):
 
 
 def test_what_was_viewed_is_recommended_and_what_was_bought_is_not(shop):
-    model = load_model(shop[1].root)
+    model = made_model(shop[1])
     for user in ("u0", "u7"):
         viewed, bought = (
             {item for who, item, event in shop_events() if who == user and event == name}
@@ -80,7 +79,7 @@ def test_what_was_viewed_is_recommended_and_what_was_bought_is_not(shop):
 
 def test_the_blend_is_an_option_of_the_recommendations(shop):
     _, warehouse = shop
-    model = load_model(warehouse.root)
+    model = made_model(warehouse)
     listed = model.recommend("u0", n=5, blend=True)
 
     assert set(model.manifest["blend"]["events"]) == {"view", "buy"}
@@ -124,12 +123,11 @@ def published(warehouse, results):
     with build_asset_context() as context:
         best_model(
             context,
-            ModelConfig(),
             warehouse=warehouse,
             bm25_matrix=stored_matrix_of(SHOP),
             grid_search_results=results,
         )
-    return load_model(warehouse.root)
+    return made_model(warehouse)
 
 
 @pytest.mark.parametrize("event", ["target_events", "seen_events"])

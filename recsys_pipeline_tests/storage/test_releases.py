@@ -14,20 +14,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from implicit.cpu.als import AlternatingLeastSquares
-from threadpoolctl import threadpool_limits
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.storage import atomic, releases
+from recsys_pipeline.storage import atomic, models
 from recsys_pipeline.storage.mapped import write_mappable
-from recsys_pipeline.storage.releases import current_release, publish, read_manifest, read_release
+from recsys_pipeline.storage.releases import (
+    Retention,
+    adopt_former,
+    current_release,
+    problems_of,
+    read_manifest,
+    read_pointer,
+    read_release,
+    resume,
+    roll_back,
+    see_pointer,
+    write_pickle,
+)
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.storage.killing import killed_everywhere
-from recsys_pipeline_tests.worlds import pattern_of
+from recsys_pipeline_tests.worlds import pattern_of, publish_written
 
 PATTERN = pattern_of([[0], [0, 2]], 3)
 BM25 = {"bm25_K1": 100.0, "bm25_B": 0.8}
@@ -40,21 +50,17 @@ MANIFEST = {
     "seen_events": ["view"],
     "metrics": {},
     "counts": {},
+    "versions": {},
     "inputs": {"bm25_matrix": "0123"},
 }
-FILES = (
-    "user_factors.arrow",
-    "item_factors.arrow",
-    "user_items.arrow",
-    "implicit_recommender_model.pkl",
-)
+FILES = ("user_factors.arrow", "item_factors.arrow", "user_items.arrow")
 
 
 def factors_of(number, n):
     return np.full((n, 2), number, np.float32)
 
 
-def publish_number(root, number, keep_versions=7, *, with_pickle=True):
+def publish_number(root, number, keep=7, **options):
     """A model all of whose factors are `number`."""
     factors = FactorTables(
         users=factor_table("UserID", pa.array([10, 20]), factors_of(number, 2)),
@@ -67,9 +73,7 @@ def publish_number(root, number, keep_versions=7, *, with_pickle=True):
         excluded=np.array([True, False, True]),
         counts={"view": np.array([1, 2, 3], np.int32)},
     )
-    with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(factors=2)
-    return publish(root, factors, contents, MANIFEST, model if with_pickle else None, keep_versions)
+    return publish_written(root, factors, contents, MANIFEST, **{"retention": Retention(keep), **options})
 
 
 def load(root):
@@ -83,11 +87,11 @@ def loaded_number(root):
 
 
 def versions(root):
-    return sorted(path.name for path in (root / "best_model").iterdir() if path.name.endswith("Z"))
+    return sorted(path.name for path in (root / "releases").iterdir() if path.name.endswith("Z"))
 
 
 def listing(root):
-    return sorted(path.name for path in (root / "best_model").iterdir())
+    return sorted(path.name for path in (root / "releases").iterdir())
 
 
 @pytest.fixture(params=["local", "object store"])
@@ -106,7 +110,7 @@ def published(tmp_path_factory):
 def store(published, tmp_path):
     """A local release store with one version."""
     shutil.copytree(published, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "best_model"
+    return tmp_path / "releases"
 
 
 @pytest.fixture
@@ -136,25 +140,24 @@ def test_what_was_published_is_loaded(root):
 
 
 def test_the_newest_versions_stay(root):
-    names = [publish_number(root, number, keep_versions=2).name for number in range(4)]
+    names = [publish_number(root, number, keep=2).name for number in range(4)]
 
     assert versions(root) == names[-2:]
     assert loaded_number(root) == 3
 
 
-def test_with_one_to_keep_it_is_the_current_one(root):
-    for number in range(2):
-        publish_number(root, number, keep_versions=1)
+def test_with_one_to_keep_the_one_before_stays_too_for_a_way_back(root):
+    names = [publish_number(root, number, keep=1).name for number in range(3)]
 
-    assert len(versions(root)) == 1
-    assert loaded_number(root) == 1
+    assert versions(root) == names[1:]
+    assert loaded_number(root) == 2
 
 
 def test_versions_stay_in_order_when_the_clock_goes_back(root):
     of_the_future = publish_number(root, 1)
     renamed = of_the_future.parent / "29991231T235959999999Z"
     of_the_future.fs.mv(of_the_future.path, renamed.path, recursive=True)
-    pointer = root / "best_model" / "current.json"
+    pointer = root / "releases" / "current.json"
     pointer.write_text(pointer.read_text().replace(of_the_future.name, renamed.name))
     assert loaded_number(root) == 1
     publish_number(root, 2)
@@ -164,10 +167,10 @@ def test_versions_stay_in_order_when_the_clock_goes_back(root):
 
 
 def test_whatever_else_lies_in_the_store_stays(root):
-    publish_number(root, 1, keep_versions=1)
+    publish_number(root, 1, keep=1)
     for name in (".DS_Store", "notes.txt"):
-        (root / "best_model" / name).write_text("mine")
-    publish_number(root, 2, keep_versions=1)
+        (root / "releases" / name).write_text("mine")
+    publish_number(root, 2, keep=1)
 
     assert set(listing(root)) == {".DS_Store", "notes.txt", "current.json", *versions(root)}
 
@@ -175,10 +178,227 @@ def test_whatever_else_lies_in_the_store_stays(root):
 def test_an_old_version_that_cannot_be_removed_does_not_fail_the_new_one(tmp_path, version, monkeypatch):
     # fsspec refuses to remove the folder that the process is in.
     monkeypatch.chdir(version)
-    publish_number(UPath(tmp_path), 2, keep_versions=1)
+    publish_number(UPath(tmp_path), 2, keep=1)
 
     assert version.exists()
     assert loaded_number(tmp_path) == 2
+
+
+def test_what_is_too_old_goes_but_for_the_current_one_and_the_one_before(root):
+    names = [publish_number(root, number).name for number in range(3)]
+    publish_written_again = publish_number(root, 3, retention=Retention(7, most_days=1e-9)).name
+
+    assert versions(root) == [names[-1], publish_written_again]
+
+
+def test_a_release_that_was_rolled_back_to_stays_while_it_is_current_or_the_one_before(root):
+    first, *_ = [publish_number(root, number).name for number in range(3)]
+    roll_back(root, first, "")
+    resume(root)
+    publish_number(root, 3, keep=1)
+
+    assert first in versions(root)
+    assert read_pointer(root).previous == first
+
+
+# --- Back ---
+
+
+def test_a_rollback_takes_effect_at_once_and_goes_to_the_release_before(root):
+    names = [publish_number(root, number).name for number in range(3)]
+    roll_back(root, None, "")
+
+    assert loaded_number(root) == 1
+    assert read_pointer(root).version == names[1]
+    assert versions(root) == names
+
+
+def test_a_rollback_goes_to_any_release_that_is_kept(root):
+    names = [publish_number(root, number).name for number in range(3)]
+    roll_back(root, names[0], "lists are stale")
+
+    assert loaded_number(root) == 0
+    hold = read_pointer(root).hold
+    assert (hold.rolled_back_from, hold.reason) == (names[2], "lists are stale")
+
+
+def test_a_rollback_can_be_rolled_back(root):
+    for number in range(3):
+        publish_number(root, number)
+    roll_back(root, None, "")
+    roll_back(root, None, "")
+
+    assert loaded_number(root) == 2
+
+
+def test_a_hold_stays_until_somebody_resumes(root):
+    for number in range(2):
+        publish_number(root, number)
+    roll_back(root, None, "")
+    assert read_pointer(root).hold
+    resume(root)
+
+    assert read_pointer(root).hold is None
+    assert loaded_number(root) == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        pytest.param(
+            "20200101T000000000000Z", "holds no release '20200101T000000000000Z'; there are: 2", id="gone"
+        ),
+        pytest.param("../../etc", "holds no release '../../etc'", id="no version"),
+        pytest.param("current", "is the current release already", id="the current one"),
+    ],
+)
+def test_a_rollback_to_what_is_no_other_release_changes_nothing(root, to, message):
+    for number in range(2):
+        publish_number(root, number)
+    before = see_pointer(root)
+    with pytest.raises(InputError, match=message):
+        roll_back(root, read_pointer(root).version if to == "current" else to, "")
+
+    assert see_pointer(root) == before
+
+
+def test_the_first_release_has_none_to_roll_back_to(root):
+    publish_number(root, 1)
+    with pytest.raises(InputError, match="holds no release before"):
+        roll_back(root, None, "")
+
+
+def test_a_rollback_to_a_damaged_release_changes_nothing_and_names_the_file(root):
+    first = publish_number(root, 1)
+    publish_number(root, 2)
+    (first / "item_factors.arrow").write_bytes(b"other")
+    with pytest.raises(
+        InputError, match=r"is not whole, so nothing was changed: .*item_factors.arrow is not"
+    ):
+        roll_back(root, None, "")
+
+    assert loaded_number(root) == 2
+
+
+# --- Two at once ---
+
+
+def test_of_two_who_saw_the_same_pointer_one_wins_and_the_other_is_told(root):
+    publish_number(root, 1)
+    seen = see_pointer(root)
+    publish_number(root, 2, seen=seen)
+    with pytest.raises(InputError, match=r"current.json was moved by another run or a rollback meanwhile"):
+        publish_number(root, 3, seen=seen)
+
+    assert loaded_number(root) == 2
+    assert len(versions(root)) == 2
+
+
+def test_who_saw_no_pointer_does_not_replace_one(root):
+    seen = see_pointer(root)
+    publish_number(root, 1)
+    with pytest.raises(InputError, match="was moved"):
+        publish_number(root, 2, seen=seen)
+
+    assert loaded_number(root) == 1
+
+
+def test_a_rollback_in_the_middle_of_a_run_is_not_undone(root):
+    for number in range(2):
+        publish_number(root, number)
+    seen = see_pointer(root)
+    roll_back(root, None, "")
+    with pytest.raises(InputError, match="was moved"):
+        publish_number(root, 2, seen=seen)
+
+    assert loaded_number(root) == 0
+
+
+# --- Verified ---
+
+
+def test_a_release_as_it_was_published_has_no_problems(root):
+    publish_number(root, 1)
+
+    assert list(problems_of(current_release(root))) == []
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_every_changed_byte_and_missing_file_is_a_problem(root, name):
+    file = publish_number(root, 1) / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (problem,) = problems_of(current_release(root))
+    assert f"{name} is not the" in problem
+
+    file.unlink()
+    (problem,) = problems_of(current_release(root))
+    assert f"{name} is missing" in problem
+
+
+def test_so_is_a_file_that_another_program_put_there(root):
+    (publish_number(root, 1) / "notes.txt").write_text("mine")
+    (problem,) = problems_of(current_release(root))
+
+    assert problem.endswith("notes.txt is not of the release: another program put it there.")
+
+
+# --- Nothing twice ---
+
+
+def test_a_release_shares_its_files_with_the_state_that_it_was_made_from(tmp_path):
+    folder = publish_number(UPath(tmp_path), 1)
+
+    for name in FILES:
+        assert os.path.samefile(folder / name, tmp_path / ".tables" / "best_model" / "current" / name)
+
+
+def test_where_nothing_can_be_linked_it_is_copied(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    publish_number(UPath(tmp_path), 1)
+
+    assert loaded_number(tmp_path) == 1
+
+
+def test_the_notebooks_file_is_that_of_the_current_release_alone(root):
+    publish_number(root, 1)
+    write_pickle(root, {"a": "model"})
+    assert "implicit_recommender_model.pkl" in listing(root)
+    write_pickle(root, None)
+
+    assert "implicit_recommender_model.pkl" not in listing(root)
+
+
+# --- Before there were releases ---
+
+
+@pytest.fixture
+def former(store, tmp_path):
+    """A store as versions of this package before releases wrote it."""
+    shutil.rmtree(tmp_path / ".tables")
+    (tmp_path / "best_model").unlink()
+    store.rename(tmp_path / "best_model")
+    pointer = tmp_path / "best_model" / "current.json"
+    told = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps({name: told[name] for name in ("version", "manifest_sha256", "published")}))
+    return tmp_path
+
+
+def test_what_was_published_before_there_were_releases_is_still_loaded(former):
+    assert loaded_number(former) == 1
+
+
+def test_and_becomes_the_release_before_the_first_one(former):
+    adopt_former(UPath(former))
+    assert loaded_number(former) == 1
+    publish_number(UPath(former), 2)
+
+    assert loaded_number(former) == 2
+    roll_back(UPath(former), None, "")
+    assert loaded_number(former) == 1
 
 
 # --- Killed ---
@@ -187,10 +407,10 @@ def test_an_old_version_that_cannot_be_removed_does_not_fail_the_new_one(tmp_pat
 def test_a_kill_before_any_change_of_the_disk_leaves_a_whole_model_and_what_it_left_goes(tmp_path):
     root, published = UPath(tmp_path), 0
     publish_number(root, published)
-    for fatal in killed_everywhere(lambda: publish_number(root, -1, keep_versions=2)):
+    for fatal in killed_everywhere(lambda: publish_number(root, -1, keep=2)):
         assert loaded_number(root) in (published, -1), fatal
         published += 1
-        publish_number(root, published, keep_versions=2)
+        publish_number(root, published, keep=2)
         assert loaded_number(root) == published
         assert listing(root) == [*versions(root), "current.json"]
         assert len(versions(root)) == 2
@@ -215,7 +435,8 @@ def test_what_is_loaded_stays_when_its_version_is_removed(tmp_path):
     root = UPath(tmp_path)
     folder = publish_number(root, 1)
     release = load(root)
-    publish_number(root, 2, keep_versions=1)
+    for number in (2, 3):
+        publish_number(root, number, keep=1)
 
     assert not folder.exists()
     assert (release.factors.users == 1).all()
@@ -225,15 +446,15 @@ def test_what_is_loaded_stays_when_its_version_is_removed(tmp_path):
 def test_what_is_mapped_is_the_file_that_was_hashed(tmp_path, version, monkeypatch):
     """Another file takes its name in between."""
     other = publish_number(UPath(tmp_path / "other"), 2)
-    parse = releases.ColumnArrays.mapped
+    parse = models.ColumnArrays.mapped
 
     def overtaken(file):
-        for name in FILES[:3]:
+        for name in FILES:
             shutil.copy(other / name, tmp_path / name)
             os.replace(tmp_path / name, version / name)
         return parse(file)
 
-    monkeypatch.setattr(releases.ColumnArrays, "mapped", overtaken)
+    monkeypatch.setattr(models.ColumnArrays, "mapped", overtaken)
     assert loaded_number(tmp_path) == 1
 
 
@@ -293,7 +514,7 @@ def test_to_load_and_to_publish_take_no_memory_of_the_size_of_the_factors(tmp_pa
     manifest = {**MANIFEST, "hyperparameters": {**MANIFEST["hyperparameters"], "factors": width}}
     before = pa.total_allocated_bytes()
     tracemalloc.start()
-    publish(UPath(tmp_path), tables, contents, manifest, None, 1)
+    publish_written(UPath(tmp_path), tables, contents, manifest, retention=Retention(1))
     release = load(tmp_path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -303,19 +524,12 @@ def test_to_load_and_to_publish_take_no_memory_of_the_size_of_the_factors(tmp_pa
     assert pa.total_allocated_bytes() - before < factors.nbytes / 4
 
 
-def test_without_a_model_to_pickle_no_pickle_is_written(tmp_path):
-    folder = publish_number(UPath(tmp_path), 1, with_pickle=False)
-
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES[:3], "manifest.json"])
-    assert loaded_number(tmp_path) == 1
-
-
 # --- The former format ---
 
 
 def rewrite_as_format_3(version):
     """Tables in Parquet, as it was before they were mapped."""
-    for name in FILES[:3]:
+    for name in FILES:
         with pa.ipc.open_file((version / name).read_bytes()) as reader:
             table = reader.read_all()
         pq.write_table(table, (version / name).with_suffix(".parquet"), compression="zstd")
@@ -330,7 +544,7 @@ def test_a_version_of_the_former_format_is_loaded_as_before(tmp_path, version):
     rewrite_as_format_3(version)
     before = load(tmp_path)
 
-    assert {path.suffix for path in version.iterdir()} == {".parquet", ".pkl", ".json"}
+    assert {path.suffix for path in version.iterdir()} == {".parquet", ".json"}
     assert before.users.equals(now.users)
     assert before.items.equals(now.items)
     assert np.array_equal(before.factors.users, now.factors.users)
@@ -374,7 +588,7 @@ def test_any_flipped_bit_of_the_manifest_is_noticed(tmp_path, version):
     for flipped in flips(file.read_bytes(), step=7):
         file.write_bytes(flipped)
         with pytest.raises(
-            InputError, match=r"manifest.json is not the manifest that was published.*best_model"
+            InputError, match=r"manifest.json is not the manifest that was published.*the assets again"
         ):
             read_manifest(current_release(tmp_path))
 
@@ -389,7 +603,7 @@ def test_a_flipped_bit_of_the_pointer_is_noticed_or_leads_to_the_same_model(tmp_
         except InputError as error:
             messages.append(str(error))
 
-    assert all(message.startswith(str(store)) and "best_model again" in message for message in messages)
+    assert all(message.startswith(str(store)) and "the assets again" in message for message in messages)
     # Version, digest and the names of their fields.
     assert len(messages) > len(published["version"]) + 64
 
@@ -413,7 +627,7 @@ def test_what_is_no_regular_file_is_not_read(tmp_path, store, version, name, rep
     path.unlink()
     replace(path)
 
-    with pytest.raises(InputError, match=f"{name} is no regular file.*best_model again"):
+    with pytest.raises(InputError, match=f"{name} is no regular file.*the assets again"):
         load(tmp_path)
 
 
@@ -426,7 +640,7 @@ def test_what_is_no_small_json_object_is_not_taken_for_one(tmp_path, store, vers
         forge_manifest(version, content)
 
     with pytest.raises(
-        InputError, match=rf"{name} is (too large|not JSON|not a JSON object).*best_model again"
+        InputError, match=rf"{name} is (too large|not JSON|not a JSON object).*the assets again"
     ):
         load(tmp_path)
 
@@ -461,7 +675,7 @@ def test_a_pointer_to_anything_but_a_version_is_refused(tmp_path, store, version
     pointer = json.loads((store / "current.json").read_bytes())
     (store / "current.json").write_text(json.dumps({**pointer, "version": name}))
 
-    with pytest.raises(InputError, match=r"current.json names no version.*best_model again") as refusal:
+    with pytest.raises(InputError, match=r"current.json names no version.*the assets again") as refusal:
         load(tmp_path)
     assert len(str(refusal.value)) < 1000
 
@@ -505,7 +719,7 @@ def test_a_file_without_a_digest_is_not_read(tmp_path, version, digest):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("name", FILES)
 def test_a_manifest_that_lacks_a_file_is_refused(tmp_path, version, name):
     listed = json.loads((version / "manifest.json").read_bytes())["files"]
     del listed[name]
@@ -520,7 +734,7 @@ def test_a_manifest_that_lacks_a_file_is_refused(tmp_path, version, name):
 def test_a_missing_or_wrongly_typed_field_is_named(tmp_path, version, field, value):
     forge_fields(version, {field: value})
 
-    with pytest.raises(InputError, match=f"manifest.json has no valid field '{field}'.*best_model again"):
+    with pytest.raises(InputError, match=f"manifest.json has no valid field '{field}'.*the assets again"):
         load(tmp_path)
 
 
@@ -599,11 +813,11 @@ def test_factors_of_another_width_than_the_model_are_refused(tmp_path, version):
 
 
 @pytest.mark.parametrize("content", [b"", b"ARROW1", b"PAR1" * 100, b"\0" * 1000], ids=repr)
-@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("name", FILES)
 def test_what_is_no_table_at_all_is_refused(tmp_path, version, name, content):
     forge_file(version, name, content)
 
-    with pytest.raises(InputError, match=rf"{name} is no table of a model.*best_model again"):
+    with pytest.raises(InputError, match=rf"{name} is no table of a model.*the assets again"):
         load(tmp_path)
 
 

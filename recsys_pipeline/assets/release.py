@@ -1,0 +1,270 @@
+"""The release: what readers get, once it deserves it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    Config,
+    DagsterEventType,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+from pydantic import Field
+
+from recsys_pipeline import settings
+from recsys_pipeline.core import columns
+from recsys_pipeline.core.decision import Decision, Evidence, decide
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.evaluation import POPULARITY, TUNED
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.core.lineage import ancestors_of
+from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.model import Model
+from recsys_pipeline.engines.local.implicit_als import trained_model
+from recsys_pipeline.reporting.metadata import bullets, rounded
+from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.conditional import Seen
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.models import DESCRIPTION
+from recsys_pipeline.storage.releases import (
+    Retention,
+    current_release,
+    has_release,
+    publish,
+    read_manifest,
+    read_pointer,
+    see_pointer,
+    write_pickle,
+)
+from recsys_pipeline.storage.warehouse import Warehouse
+
+DESERVED = "the_release_is_deserved"
+_POLL_SECONDS = 1.0
+# How long checks that run beside this step, in processes of their own, may take to come to an end.
+_MOST_SECONDS_OF_CHECKS = 600.0
+
+
+class ReleaseConfig(Config):
+    """When a release is refused, and which ones stay."""
+
+    must_beat_popularity: bool = Field(
+        default=True,
+        description="Refuse a model whose mean average precision in `evaluation` is not above that of "
+        "popularity by more than chance.",
+    )
+    max_feed_shrink: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Refuse if more than this share of the events of the last release is missing.",
+    )
+    keep_releases: int = Field(
+        default=7,
+        ge=1,
+        description="So many of the newest releases stay. The current one and the one before it always do.",
+    )
+    keep_days: float = Field(
+        default=0, ge=0, description="Releases that are older, in days, go; 0 for no such limit."
+    )
+    write_pickle: bool = Field(
+        default=True,
+        description="Whether the current release is also kept as the notebook's file, "
+        "`releases/implicit_recommender_model.pkl`. It is as large as all factors together; this project "
+        "does not read it.",
+    )
+
+
+@asset(
+    kinds={"arrow", "parquet"},
+    check_specs=[
+        AssetCheckSpec(
+            DESERVED,
+            asset="release",
+            description="No check failed, every promise of the tables is kept, the model is better than "
+            "popularity, and the feed has not collapsed.",
+        )
+    ],
+    # After every check that can run by then: it looks at what they say.
+    op_tags={"dagster/priority": "-100"},
+)
+@asset_step
+def release(
+    context: AssetExecutionContext,
+    config: ReleaseConfig,
+    warehouse: Warehouse,
+    feedback: Feedback,
+    best_model: Model,
+    evaluation: Tables,
+) -> Iterator[AssetCheckResult | MaterializeResult[None]]:
+    """What readers get, replaced as a whole if tonight's deserves it; else the last release stays.
+
+    A release is one folder: the model, the tables, the card and a manifest with the SHA-256 of every file.
+    `releases/current.json` is replaced last. A refusal fails the run and says why.
+    """
+    inputs = ancestors_of([best_model, evaluation])
+    seen = see_pointer(warehouse.root)
+    last = _last(context, warehouse)
+    decision = decide(
+        _evidence(context, warehouse, best_model, evaluation, last),
+        must_beat_popularity=config.must_beat_popularity,
+        max_feed_shrink=config.max_feed_shrink,
+    )
+    told = bullets([*decision.reasons_against, *decision.reasons_for])
+    yield AssetCheckResult(
+        check_name=DESERVED,
+        passed=decision.released,
+        severity=AssetCheckSeverity.ERROR,
+        description="; ".join(decision.reasons_against or decision.reasons_for),
+    )
+    if not decision.released:
+        stays = f"Readers keep release {last['version']}" if last else "There is no release yet"
+        raise Failure(
+            description=f"not released: {'; '.join(decision.reasons_against)}. {stays}.",
+            metadata={"reasons": told, "current release": str(last["version"]) if last else "none"},
+            allow_retries=False,
+        )
+    folder = _publish(config, warehouse, feedback, best_model, evaluation, inputs, decision, seen)
+    _keep_as_pickle(config, warehouse, best_model)
+    context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
+    metrics = best_model.manifest["metrics"]
+    yield MaterializeResult(
+        metadata={
+            "decision": told,
+            columns.MAP_AT_10: rounded(metrics[columns.MAP_AT_10]),
+            "version": folder.name,
+            "before": str(last["version"]) if last else "none",
+            "releases": len(read_pointer(warehouse.root).published),
+            "path": MetadataValue.path(str(folder)),
+        }
+    )
+
+
+def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, Any] | None:
+    """The manifest of the release that readers have now; None where there is none that can be read."""
+    if not has_release(warehouse.root):
+        return None
+    try:
+        return read_manifest(current_release(warehouse.root))
+    except InputError as error:
+        # A whole release is what mends it.
+        context.log.warning(f"the last release counts as none: {error}")
+        return None
+
+
+def _evidence(
+    context: AssetExecutionContext,
+    warehouse: Warehouse,
+    best_model: Model,
+    evaluation: Tables,
+    last: Mapping[str, Any] | None,
+) -> Evidence:
+    models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
+    tuned, popularity = models[TUNED], models[POPULARITY]
+    # Releases of former versions of this package count no events.
+    events_of_last = (last["counts"].get("events") if last else None) or None
+    return Evidence(
+        failed_checks=_failed_checks(context),
+        broken_promises=[],
+        factors_are_finite=all(bool(np.isfinite(factors).all()) for factors in best_model.factors),
+        k=stored_metadata(evaluation["models"])["k"],
+        tuned_map=tuned[columns.MAP],
+        popularity_map=popularity[columns.MAP],
+        popularity_low=popularity[columns.TO_TUNED_LOW],
+        popularity_high=popularity[columns.TO_TUNED_HIGH],
+        events=best_model.manifest["counts"]["events"],
+        events_of_last=events_of_last,
+        held=_held(warehouse) if last else "",
+    )
+
+
+def _held(warehouse: Warehouse) -> str:
+    hold = read_pointer(warehouse.root).hold
+    if not hold:
+        return ""
+    why = f" ({hold.reason})" if hold.reason else ""
+    return (
+        f"releases are held since {hold.since}, when somebody rolled back from {hold.rolled_back_from}{why}: "
+        "`recsys releases resume` ends that"
+    )
+
+
+def _failed_checks(context: AssetExecutionContext) -> list[str]:
+    """The asset checks of this run that failed with severity error, or have no result."""
+    deadline = time.monotonic() + _MOST_SECONDS_OF_CHECKS
+    while True:
+        failed, without_result = _checks_so_far(context)
+        # In one process nothing else runs while this step waits.
+        is_final = settings.EXECUTOR == "in_process" or time.monotonic() > deadline
+        if is_final or not without_result:
+            return [*failed, *(f"{name} has no result" for name in without_result)]
+        time.sleep(_POLL_SECONDS)
+
+
+def _checks_so_far(context: AssetExecutionContext) -> tuple[list[str], list[str]]:
+    """What failed, and what was planned and has no result."""
+    planned: dict[str, bool] = {}
+    failed: list[str] = []
+    types = {DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION}
+    for entry in context.instance.all_logs(context.run.run_id, of_type=types):
+        event = entry.get_dagster_event()
+        if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            check = event.asset_check_planned_data
+            if check.asset_key not in context.selected_asset_keys:
+                planned.setdefault(f"{check.asset_key.to_user_string()}.{check.check_name}", False)
+            continue
+        evaluation = event.asset_check_evaluation_data
+        name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+        planned[name] = True
+        if not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR:
+            told = {key: value.value for key, value in evaluation.metadata.items()}
+            failed.append(f"{name} ({evaluation.description or told})")
+    return failed, [name for name, evaluated in planned.items() if not evaluated]
+
+
+def _publish(
+    config: ReleaseConfig,
+    warehouse: Warehouse,
+    feedback: Feedback,
+    best_model: Model,
+    evaluation: Tables,
+    inputs: Mapping[str, str],
+    decision: Decision,
+    seen: Seen,
+) -> Any:
+    manifest = {
+        **best_model.manifest,
+        "inputs": dict(inputs),
+        "evaluation": {
+            "verdict": stored_metadata(evaluation["models"])["verdict"],
+            "models": evaluation["models"].to_pylist(),
+        },
+        "decision": decision._asdict(),
+        "feedback": feedback.model_dump(mode="json"),
+    }
+    files = warehouse.files_of("best_model", inputs["best_model"])
+    del files[DESCRIPTION]  # the manifest says all that it says
+    return publish(
+        warehouse.root,
+        files,
+        {},
+        manifest,
+        seen=seen,
+        retention=Retention(config.keep_releases, config.keep_days),
+    )
+
+
+def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, best_model: Model) -> None:
+    model = None
+    if config.write_pickle:
+        hyperparameters = Hyperparameters.from_mapping(best_model.manifest["hyperparameters"])
+        model = trained_model(hyperparameters, best_model.manifest["seed"], best_model.factors)
+    write_pickle(warehouse.root, model)

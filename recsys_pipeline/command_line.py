@@ -1,0 +1,364 @@
+"""`recsys`: the releases of a warehouse and what they recommend, for a terminal and for programs."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from upath import UPath
+
+from recsys_pipeline import settings
+from recsys_pipeline.core.columns import MAP, MAP_AT_10, MODEL
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.evaluation import TUNED
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.locations import checked_location
+from recsys_pipeline.reporting.model import told_hyperparameters
+from recsys_pipeline.reporting.tables import text_table
+from recsys_pipeline.storage import releases
+from recsys_pipeline.storage.atomic import is_local
+from recsys_pipeline.storage.locations import opened_location
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON document.")
+_VERSION = click.argument("version", required=False)
+
+
+class _Group(click.Group):
+    """Ends with one sentence where an input is at fault."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except InputError as error:
+            raise click.ClickException(str(error)) from None
+        except OSError as error:
+            where = error.filename or "input or output"
+            raise click.ClickException(f"{where}: {error.strerror or error}") from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # Each object store has errors of its own, such as for credentials that are missing.
+            if isinstance(context.obj, UPath) and not is_local(context.obj):
+                raise click.ClickException(f"{context.obj}: {error}") from error
+            raise
+
+
+def _location(_: click.Context, __: click.Parameter, text: str) -> UPath:
+    try:
+        return opened_location(checked_location(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--warehouse",
+    default=lambda: settings.WAREHOUSE,
+    show_default="RECSYS_WAREHOUSE",
+    callback=_location,
+    help="Folder or object-store URL with the releases.",
+)
+@click.version_option(package_name="recsys_pipeline")
+@click.pass_context
+def main(context: click.Context, warehouse: UPath) -> None:
+    """Look at what was released, go back to an earlier release, and ask for recommendations."""
+    context.obj = warehouse
+
+
+@main.group("releases", cls=_Group)
+def of_releases() -> None:
+    """List, show, verify, roll back and rebuild releases."""
+
+
+@of_releases.command("list")
+@_JSON
+@click.pass_obj
+def list_releases(warehouse: UPath, as_json: bool) -> None:
+    """All releases that are kept, the newest first."""
+    pointer = releases.read_pointer(warehouse)
+    rows = [_row(warehouse, version, pointer) for version in reversed(pointer.published)]
+    if as_json:
+        hold = pointer.hold._asdict() if pointer.hold else None
+        _print_json({"current": pointer.version, "hold": hold, "releases": rows})
+        return
+    header = ["", "version", "created", "MAP@10", "users", "items", "hyperparameters"]
+    lines = [
+        [
+            row["state"],
+            row["version"],
+            row.get("created", ""),
+            _fixed(row.get("map")),
+            _grouped(row.get("users")),
+            _grouped(row.get("items")),
+            row.get("hyperparameters", row.get("problem", "")),
+        ]
+        for row in rows
+    ]
+    click.echo(text_table(header, lines))
+    _tell_hold(pointer)
+
+
+def _row(warehouse: UPath, version: str, pointer: releases.Pointer) -> dict[str, Any]:
+    """What the list says of a release; one whose manifest is damaged is listed too."""
+    states = {pointer.version: "current", pointer.previous: "before"}
+    row: dict[str, Any] = {"version": version, "state": states.get(version, "")}
+    try:
+        manifest = releases.read_manifest(_folder(warehouse, version))
+    except InputError as error:
+        return {**row, "problem": str(error)}
+    hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
+    return {
+        **row,
+        "created": manifest["created"],
+        "map": _map_of(manifest),
+        "users": manifest["counts"].get("users"),
+        "items": manifest["counts"].get("items"),
+        "hyperparameters": told_hyperparameters(hyperparameters),
+    }
+
+
+def _map_of(manifest: Mapping[str, Any]) -> float | None:
+    """On data that the search never scored, where that was measured; else that of the search."""
+    for row in manifest.get("evaluation", {}).get("models", []):
+        if row[MODEL] == TUNED:
+            return float(row[MAP])
+    of_search: float | None = manifest["metrics"].get(MAP_AT_10)
+    return of_search
+
+
+@of_releases.command(short_help="How a release was made and how good it is.")
+@_VERSION
+@click.option("--card", is_flag=True, help="The model card instead: Markdown.")
+@_JSON
+@click.pass_obj
+def show(warehouse: UPath, version: str | None, card: bool, as_json: bool) -> None:
+    """How a release was made, how good it is and why it was released; the current one by default."""
+    folder = _folder(warehouse, version)
+    manifest = releases.read_manifest(folder)
+    if card:
+        click.echo(releases.read_text(folder, manifest, "model_card.md"))
+        return
+    if as_json:
+        _print_json(manifest)
+        return
+    counts = manifest["counts"]
+    rows = [
+        ["version", manifest["version"]],
+        ["created", manifest["created"]],
+        ["folder", str(folder.path)],
+        ["verdict", manifest.get("evaluation", {}).get("verdict", "not recorded")],
+        ["hyperparameters", told_hyperparameters(Hyperparameters.from_mapping(manifest["hyperparameters"]))],
+        ["solver", manifest["solver"]],
+        [
+            "trained on",
+            f"{counts.get('interactions', 0):,} interactions of {counts.get('users', 0):,} users and "
+            f"{counts.get('items', 0):,} items",
+        ],
+        ["files", f"{len(manifest['files'])}, {_size(folder, manifest):,} bytes"],
+    ]
+    reasons = manifest.get("decision", {}).get("reasons_for", [])
+    rows += [["" if number else "released because", reason] for number, reason in enumerate(reasons)]
+    click.echo(text_table(None, rows))
+
+
+def _size(folder: releases.ReleaseFolder, manifest: Mapping[str, Any]) -> int:
+    return sum(int((folder.path / name).stat().st_size) for name in manifest["files"])
+
+
+@of_releases.command(short_help="Whether every file is what was published.")
+@_VERSION
+@_JSON
+@click.pass_obj
+def verify(warehouse: UPath, version: str | None, as_json: bool) -> None:
+    """Read every file of a release and compare its SHA-256; the current one by default.
+
+    Ends with status 1 if anything is not as it was published.
+    """
+    folder = _folder(warehouse, version)
+    problems = list(releases.problems_of(folder))
+    if as_json:
+        _print_json({"version": folder.path.name, "whole": not problems, "problems": problems})
+    elif problems:
+        click.echo("\n".join(problems), err=True)
+    else:
+        n_files = len(releases.read_manifest(folder)["files"])
+        click.echo(f"{folder.path.name}: {n_files} files and the manifest are what was published")
+    if problems:
+        sys.exit(1)
+
+
+@of_releases.command(short_help="Go back to an earlier release, at once.")
+@_VERSION
+@click.option("--reason", default="", help="Kept with the hold, for whoever wonders.")
+@_JSON
+@click.pass_obj
+def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) -> None:
+    """Point readers to an earlier release, at once; by default the one before the current one.
+
+    Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
+    """
+    pointer = releases.roll_back(warehouse, version, reason)
+    _follow(warehouse)
+    if as_json:
+        _print_json({"current": pointer.version, "hold": pointer.hold._asdict() if pointer.hold else None})
+        return
+    click.echo(f"readers get {pointer.version} now")
+    _tell_hold(pointer)
+
+
+@of_releases.command(short_help="Make a release again and compare, file by file.")
+@_VERSION
+@click.option("--feedback", default=None, help="Where the feed is now; by default where it was.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A new folder, for what is made; it stays.",
+)
+@_JSON
+@click.pass_obj
+def rebuild(
+    warehouse: UPath, version: str | None, feedback: str | None, keep: Path | None, as_json: bool
+) -> None:
+    """Make a release again from its manifest and the same feed; the current one by default.
+
+    Says of each file whether it came out identical, byte by byte, and ends with status 1 if one did not. The
+    warehouse is not changed.
+    """
+    # Imported here: it loads what a run loads.
+    from recsys_pipeline.rebuilding import rebuild as make_again
+
+    folder = _folder(warehouse, version)
+    with tempfile.TemporaryDirectory(prefix="recsys-rebuild-") as temporary:
+        if keep:
+            keep.mkdir(parents=True)
+        made = make_again(folder, keep or Path(temporary), feedback, lambda told: click.echo(told, err=True))
+    if as_json:
+        _print_json({"version": folder.path.name, "identical": made.identical, **made._asdict()})
+    else:
+        rows = [[name, "identical" if same else "differs"] for name, same in made.files.items()]
+        click.echo(text_table(None, rows))
+        for library, (was, now) in made.versions.items():
+            click.echo(f"made with {library} {was}, rebuilt with {now}")
+    if not made.identical:
+        sys.exit(1)
+
+
+@of_releases.command(short_help="Let new releases come again.")
+@_JSON
+@click.pass_obj
+def resume(warehouse: UPath, as_json: bool) -> None:
+    """End the hold that a rollback began: the next run may release again."""
+    pointer = releases.resume(warehouse)
+    if as_json:
+        _print_json({"current": pointer.version, "hold": None})
+    else:
+        click.echo(f"readers get {pointer.version}; the next run may release again")
+
+
+@main.command()
+@click.argument("user")
+@click.option("-n", default=10, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@click.option("--blend", is_flag=True, help="Score by the blend, where the release has one.")
+@_JSON
+@click.pass_obj
+def recommend(warehouse: UPath, user: str, n: int, blend: bool, as_json: bool) -> None:
+    """The best items for USER by the current release."""
+    _tell_table(
+        warehouse, user, "users", lambda model, raw_id: model.recommend(raw_id, n, blend=blend), as_json
+    )
+
+
+@main.command()
+@click.argument("item")
+@click.option("-n", default=10, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@_JSON
+@click.pass_obj
+def similar(warehouse: UPath, item: str, n: int, as_json: bool) -> None:
+    """The items most similar to ITEM by the current release."""
+
+    def ask(model: Any, raw_id: int | str) -> Any:
+        return model.similar_items(raw_id, n)
+
+    _tell_table(warehouse, item, "items", ask, as_json)
+
+
+def _tell_table(
+    warehouse: UPath, text: str, kind: str, ask: Callable[[Any, int | str], Any], as_json: bool
+) -> None:
+    # Imported here: it loads pandas and implicit, which the other commands do without.
+    from recsys_pipeline.recommender import load_model
+
+    model = load_model(warehouse)
+    try:
+        table = ask(model, _raw_id(text, getattr(model, kind)))
+    except (KeyError, ValueError) as error:
+        raise click.ClickException(str(error.args[0])) from None
+    rows = json.loads(table.to_json(orient="records"))
+    if as_json:
+        _print_json(rows)
+    else:
+        header = list(table.columns)
+        click.echo(text_table(header, [[_shown(row[name]) for name in header] for row in rows]))
+
+
+def _raw_id(text: str, ids: Any) -> int | str:
+    """What a person typed, as the ids of the model are."""
+    if ids.dtype.kind not in "iu":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise click.ClickException(f"{text!r} is no integer, and the ids of this release are.") from None
+
+
+def _folder(warehouse: UPath, version: str | None) -> releases.ReleaseFolder:
+    """The folder of a release, or of the current one."""
+    current = releases.current_release(warehouse)
+    if version in (None, current.path.name):
+        return current
+    pointer = releases.read_pointer(warehouse)
+    if version not in pointer.published:
+        there = ", ".join(pointer.published)
+        raise InputError(f"{current.path.parent} holds no release {version!r}; there are: {there}.")
+    return releases.ReleaseFolder(current.path.parent / version, None)
+
+
+def _follow(warehouse: UPath) -> None:
+    """Let what follows the pointer follow: the notebook's file, where there is one."""
+    if not (warehouse / releases.FOLDER / releases.PICKLE).exists():
+        return
+    from recsys_pipeline.recommender import load_model
+
+    releases.write_pickle(warehouse, load_model(warehouse).model)
+
+
+def _tell_hold(pointer: releases.Pointer) -> None:
+    if pointer.hold:
+        why = f" ({pointer.hold.reason})" if pointer.hold.reason else ""
+        click.echo(
+            f"new releases are held since {pointer.hold.since}, by a rollback from "
+            f"{pointer.hold.rolled_back_from}{why}; `recsys releases resume` ends that"
+        )
+
+
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(content, indent=2))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _fixed(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _grouped(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+if __name__ == "__main__":
+    main()

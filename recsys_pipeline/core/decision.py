@@ -1,0 +1,100 @@
+"""Whether what was made tonight deserves to be what readers get."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Evidence(NamedTuple):
+    """What speaks for and against a release.
+
+    Attributes:
+        failed_checks: what the asset checks of this run say that failed, or did not come to an end.
+        broken_promises: what is wrong in the tables as they were written.
+        factors_are_finite: whether no factor is NaN or infinite.
+        k: length of the evaluated lists.
+        tuned_map: mean average precision of the chosen configuration on data that the search never scored.
+        popularity_map: that of the most popular items, on the same data.
+        popularity_low: 95 % interval of popularity's minus the tuned model's: its lower end.
+        popularity_high: its upper end.
+        events: in the feedback.
+        events_of_last: in that of the last release; None for the first.
+        held: why nothing is to be released now; empty for no hold.
+    """
+
+    failed_checks: Sequence[str]
+    broken_promises: Sequence[str]
+    factors_are_finite: bool
+    k: int
+    tuned_map: float
+    popularity_map: float
+    popularity_low: float
+    popularity_high: float
+    events: int
+    events_of_last: int | None
+    held: str = ""
+
+
+class Decision(NamedTuple):
+    """What was decided, and why.
+
+    Attributes:
+        reasons_for: what was looked at and is as it should be.
+        reasons_against: what is not; empty for a release.
+    """
+
+    reasons_for: list[str]
+    reasons_against: list[str]
+
+    @property
+    def released(self) -> bool:
+        """Whether readers get it."""
+        return not self.reasons_against
+
+
+def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: float) -> Decision:
+    """Release, unless something speaks against it.
+
+    Args:
+        evidence: what is known.
+        must_beat_popularity: refuse a model that is not better than popularity by more than chance.
+        max_feed_shrink: refuse if more than this share of the last release's events is missing.
+    """
+    good: list[str] = []
+    bad: list[str] = []
+    bad += [evidence.held] if evidence.held else []
+    bad += [f"check failed: {told}" for told in evidence.failed_checks]
+    bad += [f"promise broken: {told}" for told in evidence.broken_promises]
+    if not evidence.failed_checks:
+        good.append("no asset check failed")
+    if not evidence.broken_promises:
+        good.append("the tables keep every promise")
+    if not evidence.factors_are_finite:
+        bad.append("the factors hold NaN or infinity")
+
+    # The interval is popularity minus the model; people ask for the model minus popularity.
+    low, high = -evidence.popularity_high, -evidence.popularity_low
+    compared = (
+        f"MAP@{evidence.k} {evidence.tuned_map:.4f} against {evidence.popularity_map:.4f} of popularity "
+        f"(difference {evidence.tuned_map - evidence.popularity_map:+.4f}, 95 % interval {low:+.4f} to "
+        f"{high:+.4f})"
+    )
+    if low > 0:
+        good.append(f"better than popularity: {compared}")
+    elif must_beat_popularity:
+        bad.append(f"not better than popularity by more than chance: {compared}")
+    else:
+        good.append(f"not better than popularity by more than chance, which is accepted: {compared}")
+
+    if evidence.events_of_last is None:
+        good.append(f"the feedback has {evidence.events:,} events; nothing was released before")
+    else:
+        change = evidence.events / max(evidence.events_of_last, 1) - 1
+        told = (
+            f"the feedback has {evidence.events:,} events, {change:+.1%} against the "
+            f"{evidence.events_of_last:,} of the last release"
+        )
+        if change < -max_feed_shrink:
+            bad.append(f"{told}; max_feed_shrink allows {-max_feed_shrink:+.0%}")
+        else:
+            good.append(told)
+    return Decision(good, bad)

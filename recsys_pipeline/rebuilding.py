@@ -1,0 +1,126 @@
+"""Making a release again from its manifest and the same feed, to see whether it comes out the same."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from upath import UPath
+
+from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.ids import IdType
+from recsys_pipeline.core.interactions import EventRules, Interactions
+from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.model import contents_of
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.ingest import ingest
+from recsys_pipeline.storage.models import table_files, write_model
+from recsys_pipeline.storage.releases import ReleaseFolder, read_manifest, read_release
+from recsys_pipeline.storage.warehouse import Warehouse
+
+
+class Rebuilt(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        same_input: whether the feed is what the release was made from, event by event.
+        files: by name, whether the file is identical, byte by byte.
+        versions: by library, what the release was made with and what it was rebuilt with, where they differ.
+    """
+
+    same_input: bool
+    files: Mapping[str, bool]
+    versions: Mapping[str, tuple[str, str]]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every file came out as it was."""
+        return all(self.files.values())
+
+
+def rebuild(
+    release: ReleaseFolder, folder: Path, path_of_feed: str | None, log: Callable[[str], None]
+) -> Rebuilt:
+    """Make a release again and compare.
+
+    Not searched again: the manifest says which configuration was chosen.
+
+    Args:
+        release: which one.
+        folder: an empty one, for what is made.
+        path_of_feed: where the feed is now; None for where it was.
+        log: told what is being done.
+
+    Raises:
+        InputError: the release does not say what it was made from, or the feed cannot be read.
+    """
+    manifest = read_manifest(release)
+    if "feedback" not in manifest:
+        raise InputError(
+            f"{release.path} does not say how its feed was read: an earlier version of "
+            "recsys_pipeline made it."
+        )
+    warehouse = Warehouse(path=str(folder / "warehouse"))
+    feedback = _feedback(release, manifest, path_of_feed)
+    log(f"reading {feedback.path}")
+    ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
+    same_input = warehouse.write_id("raw_feedback") == manifest["inputs"].get("raw_feedback")
+    log("the feed is the same" if same_input else "the feed is another one than the release was made from")
+
+    rules = EventRules.from_metadata(manifest["rules"])
+    # In the order in which the columns of the counts were.
+    rules = rules._replace(strengths=feedback.strengths)
+    strengths = interaction_strengths(
+        warehouse.open_table("raw_feedback"), *rules, most_bytes=memory_limit(0.0)
+    )
+    warehouse.write_batches("feedback_strengths", with_metadata(strengths, rules.to_metadata()))
+    interactions = Interactions.from_strengths(warehouse.open_table("feedback_strengths"))
+    weights = bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0)
+    winner = _winner(manifest)
+    log(f"training on {interactions.pattern.n_interactions:,} interactions")
+    fitted = LocalEngine().refit(interactions.to_tables(weights), winner)
+    (folder / "model").mkdir()
+    write_model(folder / "model", fitted, contents_of(interactions, winner), {})
+
+    made = {name: folder / "model" / name for name in table_files()}
+    versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
+    return Rebuilt(
+        same_input,
+        {name: _sha256(path) == manifest["files"].get(name) for name, path in made.items()},
+        {
+            library: (was, versions[library])
+            for library, was in manifest["versions"].items()
+            if versions.get(library, was) != was
+        },
+    )
+
+
+def _feedback(release: ReleaseFolder, manifest: Mapping[str, Any], path: str | None) -> Feedback:
+    """How the feed was read, with the types that its ids turned out to have."""
+    model = read_release(release)
+    kinds = [
+        IdType.integer if str(ids.type).startswith("int") else IdType.string
+        for ids in (model.users, model.items)
+    ]
+    told = {**manifest["feedback"], "user_id_type": kinds[0], "item_id_type": kinds[1]}
+    return Feedback(**({**told, "path": path} if path else told))
+
+
+def _winner(manifest: Mapping[str, Any]) -> Winner:
+    hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
+    strengths = None if hyperparameters.strengths == DEFAULT_STRENGTHS else manifest["strengths"]
+    blend = Blend.from_mapping(manifest["blend"]) if manifest.get("blend") else None
+    return Winner(hyperparameters, manifest["seed"], manifest["solver"], strengths, {}, blend)
+
+
+def _sha256(path: Path | UPath) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

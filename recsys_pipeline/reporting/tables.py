@@ -1,0 +1,23 @@
+"""Tables for a terminal."""
+
+from collections.abc import Sequence
+
+
+def text_table(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their names, as wide as their widest value; numbers to the right."""
+    lines = [*([list(header)] if header else []), *(list(row) for row in rows)]
+    if not lines:
+        return ""
+    numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(lines[0]))]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "", 1).removeprefix("-").isdigit() or not text

@@ -1,0 +1,160 @@
+"""The files of a model: its factors beside the raw ids, its interactions, and how it was made."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import NoneType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from upath import UPath
+
+from recsys_pipeline.core.columns import (
+    EXCLUDED,
+    ITEM,
+    ITEM_INDEX,
+    USER,
+    USER_INDEX,
+    WEIGHT,
+    count_column,
+    counted_events,
+)
+from recsys_pipeline.core.factors import FACTORS, FactorTables
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.model import Contents, Model
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
+from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
+
+DESCRIPTION = "model.json"
+_NAMES = ("user_factors", "item_factors", "user_items")
+_FIELDS = {
+    "hyperparameters": dict,
+    "seed": int,
+    "solver": str,
+    "strengths": dict,
+    "target_events": list,
+    "seen_events": list,
+    "metrics": dict,
+    "counts": dict,
+    "inputs": dict,
+    "versions": dict,
+}
+_LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba", "pyarrow", "dagster")
+
+
+def table_files(suffix: str = ".arrow") -> list[str]:
+    """The names of the files of the tables: users, items, interactions."""
+    return [f"{name}{suffix}" for name in _NAMES]
+
+
+def write_model(
+    folder: Path, factors: FactorTables, contents: Contents, description: Mapping[str, Any]
+) -> None:
+    """Write a model into a folder.
+
+    Args:
+        folder: an empty one.
+        factors: of the model, beside the raw ids.
+        contents: the interactions.
+        description: how the model was made; the versions of the libraries are added.
+    """
+    interactions = {
+        USER_INDEX: contents.pattern.user_of_interaction,
+        ITEM_INDEX: contents.pattern.indices,
+        WEIGHT: contents.weights,
+        EXCLUDED: contents.excluded,
+        **{count_column(event): counts for event, counts in contents.counts.items()},
+    }
+    tables = (factors.users, factors.items, pa.table(interactions))
+    for name, table in zip(table_files(), tables, strict=True):
+        with (folder / name).open("wb") as file:
+            write_mappable(table, file)
+    versions = {library: version(library) for library in _LIBRARIES}
+    text = json.dumps({**description, "versions": versions}, indent=2) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def read_model(folder: UPath) -> Model:
+    """Open the model in a folder whose files were verified.
+
+    The tables are mapped into memory; only the interactions are gone through.
+
+    Raises:
+        InputError: a file is missing, or holds no such table.
+    """
+    path = folder / DESCRIPTION
+    description = parsed(path, read_small(path))
+    require_description(path, description)
+    with ExitStack() as opened:
+        files = [opened.enter_context(on_this_machine(folder / name)) for name in table_files()]
+        return model_in([folder / name for name in table_files()], files, description)
+
+
+def require_description(path: UPath, description: Mapping[str, Any]) -> None:
+    """Refuse what does not describe a model.
+
+    Args:
+        path: where it was read.
+        description: a manifest, or the content of `model.json`.
+
+    Raises:
+        InputError: it lacks a field.
+    """
+    for name, kind in _FIELDS.items():
+        if not isinstance(description.get(name), kind):
+            raise damaged(path, f"has no valid field {name!r}")
+    try:
+        Hyperparameters.from_mapping(description["hyperparameters"])
+    except (TypeError, ValueError):
+        raise damaged(path, "has no valid field 'hyperparameters'") from None
+    if not isinstance(description.get("blend"), (dict, NoneType)):
+        raise damaged(path, "has no valid field 'blend'")
+
+
+def model_in(paths: list[UPath], files: list[BinaryIO], description: Mapping[str, Any]) -> Model:
+    """The model that open files hold.
+
+    Args:
+        paths: of the files, for errors.
+        files: users, items, interactions; what is mapped stays when they are closed.
+        description: how the model was made; checked.
+
+    Raises:
+        InputError: a file holds no such table.
+    """
+    width = Hyperparameters.from_mapping(description["hyperparameters"]).width
+    with _columns(paths[0], files[0]) as table:
+        users, user_factors = table.ids(USER), table.vectors(FACTORS, width)
+    with _columns(paths[1], files[1]) as table:
+        items, item_factors = table.ids(ITEM), table.vectors(FACTORS, width)
+    with _columns(paths[2], files[2]) as table:
+        contents = _contents_in(table, (len(users), len(items)))
+    return Model(users, items, Factors(user_factors, item_factors), contents, description)
+
+
+@contextmanager
+def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
+    """The columns of a verified file, to be read within the block; they may still be none of a model."""
+    try:
+        yield ColumnArrays.mapped(file) if path.suffix != ".parquet" else ColumnArrays.parsed(file.read())
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise damaged(path, f"is no table of a model: {shown(str(error))}") from None
+
+
+def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
+    user_index, item_index = (table.numbers(name, pa.int32()) for name in (USER_INDEX, ITEM_INDEX))
+    for name, index, n in zip((USER_INDEX, ITEM_INDEX), (user_index, item_index), shape, strict=True):
+        if len(index) and not (index.min() >= 0 and index.max() < n):
+            raise ValueError(f"column {name} leads beyond the factors")
+    return Contents(
+        Pattern.from_coordinates(user_index, item_index, shape),
+        table.numbers(WEIGHT, pa.float32()),
+        table.numbers(EXCLUDED, pa.bool_()),
+        {event: table.numbers(count_column(event), pa.int32()) for event in counted_events(table.names)},
+    )

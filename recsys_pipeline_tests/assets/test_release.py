@@ -1,0 +1,155 @@
+"""What readers get: replaced as a whole if it deserves it, else as it was."""
+
+import hashlib
+import json
+import pickle
+
+import pytest
+from dagster import AssetCheckResult, AssetSelection, asset_check, materialize
+
+from recsys_pipeline import load_model
+from recsys_pipeline.assets.release import DESERVED
+from recsys_pipeline.definitions import defs
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
+from recsys_pipeline.storage.releases import (
+    current_release,
+    problems_of,
+    read_pointer,
+    resume,
+    roll_back,
+)
+from recsys_pipeline_tests.worlds import failed_checks_of, failure_of, metadata_of, run_graph
+
+RELEASE = AssetSelection.assets("release")
+
+
+def released(warehouse):
+    return read_pointer(warehouse.root).version
+
+
+def release_again(feed, warehouse, **config):
+    return run_graph(feed, warehouse, selection=RELEASE, ops={"release": {"config": config}})
+
+
+def test_a_release_says_why_it_was_made(shared_warehouse, shared_result):
+    manifest = load_model(shared_warehouse.root).manifest
+
+    assert manifest["decision"]["reasons_against"] == []
+    assert "no asset check failed" in manifest["decision"]["reasons_for"]
+    assert any("better than popularity" in reason for reason in manifest["decision"]["reasons_for"])
+    assert manifest["counts"]["events"] == 560
+    metadata = metadata_of(shared_result, "release")
+    assert metadata["version"] == manifest["version"]
+    assert "no asset check failed" in metadata["decision"]
+    assert list(problems_of(current_release(shared_warehouse.root))) == []
+
+
+def test_a_refusal_is_a_failed_check_and_a_failed_run_and_readers_keep_what_they_have(
+    parity_csv, own_warehouse
+):
+    before = released(own_warehouse)
+    edit_manifest(own_warehouse, lambda manifest: manifest["counts"].update(events=10_000))
+    result = run_graph(parity_csv, own_warehouse, selection=RELEASE)
+
+    reason = "the feedback has 560 events, -94.4% against the 10,000 of the last release"
+    assert failure_of(result).startswith(f"not released: {reason}")
+    assert failure_of(result).endswith(f"Readers keep release {before}.")
+    assert failed_checks_of(result)[DESERVED].description.startswith(reason)
+    assert released(own_warehouse) == before
+
+
+def edit_manifest(warehouse, change):
+    """Let the current release say something else of itself, and the pointer agree."""
+    folder = current_release(warehouse.root).path
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    text = json.dumps(manifest)
+    (folder / "manifest.json").write_text(text)
+    pointer = folder.parent / "current.json"
+    told = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps({**told, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehouse):
+    @asset_check(asset="best_model", name="never_holds")
+    def never_holds():
+        return AssetCheckResult(passed=False, description="it never does")
+
+    before = released(own_warehouse)
+    result = materialize(
+        [*defs.assets, *defs.asset_checks, never_holds],
+        selection=AssetSelection.assets("best_model", "release"),
+        resources={
+            "feedback": Feedback(path=str(parity_csv)),
+            "warehouse": own_warehouse,
+            "io_manager": WarehouseIOManager(warehouse=own_warehouse),
+        },
+        raise_on_error=False,
+    )
+
+    assert failure_of(result).startswith("not released: check failed: best_model.never_holds (it never does)")
+    assert released(own_warehouse) == before
+
+
+def test_a_damaged_last_release_is_replaced(parity_csv, own_warehouse):
+    (own_warehouse.root / "releases" / "current.json").write_text("{")
+    result = release_again(parity_csv, own_warehouse)
+
+    assert result.success
+    assert load_model(own_warehouse.root)
+
+
+def test_after_a_rollback_nothing_is_released_until_somebody_says_so(parity_csv, own_warehouse):
+    first = released(own_warehouse)
+    assert release_again(parity_csv, own_warehouse).success
+    roll_back(own_warehouse.root, None, "lists are stale")
+    result = release_again(parity_csv, own_warehouse)
+
+    assert "when somebody rolled back from" in failure_of(result)
+    assert "(lists are stale): `recsys releases resume` ends that" in failure_of(result)
+    assert released(own_warehouse) == first
+
+    resume(own_warehouse.root)
+    assert release_again(parity_csv, own_warehouse).success
+    assert released(own_warehouse) > first
+
+
+def test_so_many_releases_stay_as_the_configuration_says(parity_csv, own_warehouse):
+    for _ in range(3):
+        assert release_again(parity_csv, own_warehouse, keep_releases=2).success
+
+    kept = sorted(path.name for path in (own_warehouse.root / "releases").iterdir() if path.is_dir())
+    assert len(kept) == 2
+    assert released(own_warehouse) == kept[-1]
+
+
+def test_the_notebooks_file_is_an_implicit_model_of_the_current_release(own_warehouse):
+    file = own_warehouse.root / "releases" / "implicit_recommender_model.pkl"
+    # What the notebook's consumers do; the project itself never unpickles.
+    theirs = pickle.loads(file.read_bytes())
+
+    model = load_model(own_warehouse.root).model
+    assert (theirs.user_factors == model.user_factors).all()
+    assert theirs.user_factors.flags.writeable
+    assert theirs.item_factors.flags.writeable
+
+
+def test_it_is_not_written_where_nobody_wants_it(parity_csv, own_warehouse):
+    assert release_again(parity_csv, own_warehouse, write_pickle=False).success
+
+    assert not list(own_warehouse.root.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize("asset", ["grid_search_results", "evaluation"])
+def test_what_does_not_belong_together_is_not_released(parity_csv, own_warehouse, asset):
+    before = released(own_warehouse)
+    search = {"grid_search_results": {"config": {"factors": [3], "iterations": [2], "alpha": [1.0]}}}
+    again = AssetSelection.assets("grid_search_results", *({"evaluation"} & {asset}))
+    assert run_graph(parity_csv, own_warehouse, selection=again, ops=search).success
+    result = run_graph(parity_csv, own_warehouse, selection=RELEASE)
+
+    assert result.success == (asset == "grid_search_results")
+    if not result.success:
+        assert "were made from different states of grid_search_results" in failure_of(result)
+        assert released(own_warehouse) == before
