@@ -64,11 +64,11 @@ SEGMENT_KIND = "kind"
 SEGMENT = "segment"
 HELD_OUT = "held_out_interactions"
 
-# Of the lists.
+# Of what shops read.
 RANK = "rank"
 SCORE = "score"
 SOURCE = "source"
-SIMILAR_ITEM = "SimilarProductCode"
+SIMILAR = "SimilarProductCode"
 
 
 def count_column(event: str) -> str:

@@ -10,13 +10,12 @@ views, and other views upon them, stay.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_pipeline.core.columns import ITEM, RANK, SCORE, SIMILAR_ITEM, SOURCE, USER
+from recsys_pipeline.core.columns import ITEM, RANK, SCORE, SIMILAR, SOURCE, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.postgres import LockNotAvailableError, Session, quoted, session
 
@@ -29,11 +28,11 @@ _COLUMNS = {
     USER: "user_id",
     RANK: "rank",
     ITEM: "product_code",
-    SIMILAR_ITEM: "similar_product_code",
+    SIMILAR: "similar_product_code",
     SCORE: "score",
     SOURCE: "source",
 }
-_IDS = (USER, ITEM, SIMILAR_ITEM)
+_IDS = (USER, ITEM, SIMILAR)
 _TYPES = {RANK: pa.int32(), SCORE: pa.float32(), SOURCE: pa.string()}
 _SQL_TYPES = {pa.int64(): "bigint", pa.string(): "text", pa.int32(): "integer", pa.float32(): "real"}
 
@@ -63,7 +62,7 @@ class _Table(NamedTuple):
 
 TABLES = (
     _Table("recommendations", (USER, RANK, ITEM, SCORE, SOURCE), (USER, RANK)),
-    _Table("similar_items", (ITEM, RANK, SIMILAR_ITEM, SCORE), (ITEM, RANK)),
+    _Table("similar_items", (ITEM, RANK, SIMILAR, SCORE), (ITEM, RANK)),
     _Table("popular_items", (RANK, ITEM, SCORE), (RANK,)),
 )
 
@@ -88,7 +87,7 @@ class Delivered(NamedTuple):
 
 def deliver(
     url: str,
-    folder: Path,
+    files: Mapping[str, BinaryIO],
     version: str,
     manifest_sha256: str,
     log: Callable[[str], None],
@@ -99,7 +98,7 @@ def deliver(
 
     Args:
         url: of the database; credentials come from libpq's environment variables or passfile.
-        folder: of the release, whose files were verified.
+        files: of the release, by name of the table: Parquet, verified.
         version: of the release.
         manifest_sha256: tells it from another release of the same version.
         log: told what is done, and who is waited for.
@@ -109,8 +108,8 @@ def deliver(
         InputError: a person must mend it, says the message; readers see what they saw.
         OSError: the server was lost or cannot be reached, which may pass; likewise.
     """
-    files = {table: _File(folder, table) for table in TABLES}
-    rows = {table.name: file.n_rows for table, file in files.items()}
+    contents = {table: _Content(files[table.name], table) for table in TABLES}
+    rows = {table.name: content.n_rows for table, content in contents.items()}
     with session(url) as connected:
         place = str(connected.server)
         database = _Database(connected, log, time.monotonic() + patience_seconds)
@@ -127,7 +126,7 @@ def deliver(
             database.switch(holding, release, rows)
         else:
             idle = _SLOTS[0] if current != _SLOTS[0] else _SLOTS[1]
-            database.load(idle, release, files, rows)
+            database.load(idle, release, contents, rows)
     log(f"{place} shows version {version}")
     return Delivered(version, rows, changed=True, loaded=holding is None, place=place)
 
@@ -144,17 +143,16 @@ class _Held(NamedTuple):
     is_current: bool
 
 
-class _File:
+class _Content:
     """A table of the release, as the database takes it."""
 
-    def __init__(self, folder: Path, table: _Table) -> None:
-        self._path = folder / f"{table.name}.parquet"
-        with pq.ParquetFile(self._path) as file:
-            found = file.schema_arrow
-            self.n_rows: int = file.metadata.num_rows
+    def __init__(self, file: BinaryIO, table: _Table) -> None:
+        self._file = pq.ParquetFile(file)
+        found = self._file.schema_arrow
+        self.n_rows: int = self._file.metadata.num_rows
         if missing := set(table.columns) - set(found.names):
             raise InputError(
-                f"{self._path} has no column {', '.join(sorted(missing))}: it is none that the asset "
+                f"{table.name}.parquet has no column {', '.join(sorted(missing))}: it is none that the asset "
                 f"`{table.name}` has written."
             )
         self._columns = table.columns
@@ -169,13 +167,13 @@ class _File:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as a stream."""
-        with pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(self._columns)):
-                arrays = [
-                    batch.column(name).cast(field.type)
-                    for name, field in zip(self._columns, self.schema, strict=True)
-                ]
-                yield pa.record_batch(arrays, schema=self.schema)
+        # By this thread: Arrow's may still hold a Python file when the interpreter ends, which aborts it.
+        for batch in self._file.iter_batches(_BATCH_ROWS, columns=list(self._columns), use_threads=False):
+            arrays = [
+                batch.column(name).cast(field.type)
+                for name, field in zip(self._columns, self.schema, strict=True)
+            ]
+            yield pa.record_batch(arrays, schema=self.schema)
 
 
 def _id_type(found: pa.DataType) -> pa.DataType:
@@ -213,19 +211,19 @@ class _Database:
         }
 
     def load(
-        self, slot: str, release: _Release, files: Mapping[_Table, _File], rows: Mapping[str, int]
+        self, slot: str, release: _Release, contents: Mapping[_Table, _Content], rows: Mapping[str, int]
     ) -> None:
         """Fill the slot that nobody reads, and make it the current one."""
         if self._exists(DELIVERIES):
-            self._check_types(slot, files)
+            self._check_types(slot, contents)
         else:
-            self._make(files)
+            self._make(contents)
         self._waiting_for(lambda: self._is_emptied(slot), lambda: self._readers_of(slot))
         try:
-            for table, file in files.items():
-                self._log(f"loading {table.name}: {file.n_rows:,} rows")
-                self._session.load(_in_slot(table, slot), file.batches(), file.schema)
-            for table in files:
+            for table, content in contents.items():
+                self._log(f"loading {table.name}: {content.n_rows:,} rows")
+                self._session.load(_in_slot(table, slot), content.batches(), content.schema)
+            for table in contents:
                 self._log(f"indexing {table.name}")
                 name, key = _in_slot(table, slot), ", ".join(_COLUMNS[column] for column in table.key)
                 self._session.execute(
@@ -254,7 +252,7 @@ class _Database:
                 run(f"CREATE VIEW {self._name(name)} AS {query}")
         self._session.commit()
 
-    def _make(self, files: Mapping[_Table, _File]) -> None:
+    def _make(self, contents: Mapping[_Table, _Content]) -> None:
         """Make the tables, empty; the views come with the first release."""
         if taken := [name for name in self._views() if self._exists(name)]:
             raise InputError(
@@ -268,8 +266,8 @@ class _Database:
             f"NOT NULL, manifest_sha256 text NOT NULL, delivered_at timestamptz NOT NULL, {counts})"
         )
         run(f"CREATE UNIQUE INDEX {DELIVERIES}_current ON {deliveries} (is_current) WHERE is_current")
-        for table, file in files.items():
-            columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in file.sql_types.items())
+        for table, content in contents.items():
+            columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in content.sql_types.items())
             for slot in _SLOTS:
                 run(f"CREATE TABLE {self._name(_in_slot(table, slot))} ({columns})")
         self._session.commit()
@@ -288,7 +286,7 @@ class _Database:
             )
         return views
 
-    def _check_types(self, slot: str, files: Mapping[_Table, _File]) -> None:
+    def _check_types(self, slot: str, contents: Mapping[_Table, _Content]) -> None:
         """That the columns are those of the tables that are there.
 
         Raises:
@@ -298,12 +296,12 @@ class _Database:
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = "
             "to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
         )
-        for table, file in files.items():
+        for table, content in contents.items():
             there = dict(self._session.rows(query, self._name(_in_slot(table, slot))))
-            if there != file.sql_types:
+            if there != content.sql_types:
                 raise InputError(
                     f"{self._session.server}: {_PREFIX}{table.name} has the columns {_told(there)}; those of "
-                    f"the release are {_told(file.sql_types)}. When its readers are ready for that, run: "
+                    f"the release are {_told(content.sql_types)}. When its readers are ready for that, run: "
                     f"DROP TABLE {', '.join(self._tables(*_SLOTS))} CASCADE; then deliver again, and grant "
                     "the rights again."
                 )

@@ -12,11 +12,11 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from upath import UPath
 
@@ -500,6 +500,30 @@ def read_release(release: ReleaseFolder) -> Model:
             for name in names
         ]
         return model_in([release.path / name for name in names], files, manifest)
+
+
+@contextmanager
+def open_tables(
+    release: ReleaseFolder, manifest: Mapping[str, Any], names: Iterable[str]
+) -> Iterator[dict[str, BinaryIO]]:
+    """The Parquet files of some tables of a release, verified, by name; they stay whatever becomes of it.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    with ExitStack() as opened:
+        files = {}
+        for name in names:
+            file = f"{name}.parquet"
+            if file not in manifest["files"]:
+                raise InputError(
+                    f"{release.path} has no {file}: an earlier version of recsys_pipeline made it. "
+                    "Materialize the asset `release`."
+                )
+            files[name] = opened.enter_context(
+                verified(release.path / file, manifest["files"][file], mapped=True)
+            )
+        yield files
 
 
 def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:

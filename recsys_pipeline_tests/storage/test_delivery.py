@@ -2,7 +2,7 @@
 
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,6 @@ import pytest
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage import delivery
-from recsys_pipeline.storage.delivery import deliver
 from recsys_pipeline.storage.postgres import session
 from recsys_pipeline_tests.storage.killing import die, killed
 from recsys_pipeline_tests.storage.postgres import GUARDED, NEEDED, is_installed
@@ -68,6 +67,16 @@ def write_release(folder, number, users=("007", "08", "9"), items=("0042", "42",
     return folder
 
 
+def deliver(url, folder, version, digest, log=lambda _: None, **options):
+    """What `deliver` does with the tables of a folder."""
+    with ExitStack() as opened:
+        files = {
+            table.name: opened.enter_context((folder / f"{table.name}.parquet").open("rb"))
+            for table in delivery.TABLES
+        }
+        return delivery.deliver(url, files, version, digest, log, **options)
+
+
 @pytest.fixture
 def release(tmp_path):
     """Makes the folder of the release of a number, which has as many users."""
@@ -87,9 +96,8 @@ def delivered(database, release):
 
     def do(number, url=database, log=None, **options):
         told = []
-        result = deliver(
-            url, release(number), str(number), f"hash of {number}", log or told.append, **options
-        )
+        digest = f"hash of {number}"
+        result = deliver(url, release(number), str(number), digest, log or told.append, **options)
         return result, told
 
     return do
@@ -171,7 +179,7 @@ def test_the_tables_are_there_under_names_that_sql_takes_without_quotes(database
 
 def test_integer_ids_stay_integers_and_text_keeps_its_zeros(database, tmp_path):
     folder = write_release(tmp_path / "release", 1, users=[7, -(2**63)], items=["007", "7", "é"])
-    deliver(database, folder, "1", "hash", lambda _: None)
+    deliver(database, folder, "1", "hash")
 
     query = "SELECT DISTINCT user_id, pg_typeof(user_id)::text FROM recsys_recommendations ORDER BY user_id"
     assert rows(database, query) == [(-(2**63), "bigint"), (7, "bigint")]
@@ -239,7 +247,7 @@ def test_the_same_release_again_changes_nothing_and_says_so(database, delivered)
 def test_a_release_of_the_same_version_and_other_content_is_another_one(database, delivered, release):
     delivered(2)
 
-    assert deliver(database, release(3), "2", "hash of 3", lambda _: None).changed
+    assert deliver(database, release(3), "2", "hash of 3").changed
 
 
 def test_an_older_release_is_delivered_as_any_other(database, delivered):
@@ -527,7 +535,7 @@ def test_a_release_whose_file_is_damaged_leaves_the_last_one_and_takes_no_space(
 def test_a_release_with_a_rank_twice_is_refused(database, tmp_path):
     folder = write_release(tmp_path / "twice", 1, users=["1", "1"])
     with pytest.raises(InputError, match=r"could not create unique index .*_key"):
-        deliver(database, folder, "6", "hash", lambda _: None)
+        deliver(database, folder, "6", "hash")
 
     assert seen(database) == 5
     assert idle_bytes(database) == 0
@@ -559,7 +567,7 @@ def test_other_types_of_ids_are_refused_until_the_readers_are_ready(database, de
     delivered(1)
     folder = write_release(tmp_path / "integers", 2, users=[1, 2])
     with pytest.raises(InputError, match="has the columns user_id text, rank integer") as refusal:
-        deliver(database, folder, "2", "hash of 2", lambda _: None)
+        deliver(database, folder, "2", "hash of 2")
     assert "those of the release are user_id bigint, rank integer" in str(refusal.value)
     assert seen(database) == 1
 
@@ -568,7 +576,7 @@ def test_other_types_of_ids_are_refused_until_the_readers_are_ready(database, de
         connected.execute(mend)
         connected.commit()
     assert relations(database) == []
-    deliver(database, folder, "2", "hash of 2", lambda _: None)
+    deliver(database, folder, "2", "hash of 2")
     assert seen(database) == 2
 
 
@@ -585,7 +593,7 @@ def test_a_file_that_is_no_table_of_a_release_is_named(database, release):
     folder = release(1)
     pq.write_table(pa.table({"UserID": [1]}), folder / "recommendations.parquet")
     with pytest.raises(InputError, match=r"recommendations\.parquet has no column ProductCode, rank"):
-        deliver(database, folder, "1", "hash", lambda _: None)
+        deliver(database, folder, "1", "hash")
 
 
 @pytest.fixture
