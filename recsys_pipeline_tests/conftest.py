@@ -11,7 +11,7 @@ from dagster import ExecuteInProcessResult
 from hypothesis import settings
 
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.storage.postgres import PostgresServer
+from recsys_pipeline_tests.storage.postgres import PostgresServer, missing_packages
 from recsys_pipeline_tests.worlds import run_graph, write_parity_feedback
 
 # The same examples in every run, and no test depends on time.
@@ -78,9 +78,19 @@ def sample_csv() -> Path:
     return PROJECT / "data" / "feedback_implicit.csv"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make postgres` is to run: whatever needs the server."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
+    """A PostgreSQL server, where the packages for it are installed."""
+    if missing := missing_packages():
+        pytest.skip(f"make postgres installs {' and '.join(missing)}")
     with PostgresServer() as server:
         yield server
 

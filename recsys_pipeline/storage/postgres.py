@@ -183,5 +183,5 @@ def _said(error: Exception) -> str:
     """What the server or libpq said, without the driver's own words and the statement."""
     text = re.split(r"Query was:|SQLSTATE:|\nLINE \d", str(error))[0]
     text = re.split(r"ERROR:\s+|\[libpq\] Failed to [a-z ]+: ", text)[-1]
-    said = " ".join(text.split()).rstrip(".")
-    return f"{said}."
+    said = " ".join(text.split())
+    return said if said.endswith((".", "?")) else f"{said}."

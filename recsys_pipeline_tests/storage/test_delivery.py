@@ -13,12 +13,8 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage import delivery
 from recsys_pipeline.storage.postgres import session
 from recsys_pipeline_tests.storage.killing import die, killed
-from recsys_pipeline_tests.storage.postgres import GUARDED, NEEDED, is_installed
+from recsys_pipeline_tests.storage.postgres import GUARDED
 
-pytestmark = [
-    pytest.mark.postgres,
-    pytest.mark.skipif(not is_installed(), reason=f"make postgres installs {' and '.join(NEEDED)}"),
-]
 LENGTH = 3
 
 
@@ -645,8 +641,8 @@ def test_a_database_or_schema_that_does_not_exist(server, database, delivered):
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/shop", "postgresql:///shop?host=/no/such/folder"])
-def test_a_server_that_is_not_there_may_come_back(url, delivered):
-    with pytest.raises(
-        ConnectionError, match=r"PostgreSQL cannot be reached: connection to server .* failed"
-    ):
-        delivered(1, url)
+@pytest.mark.usefixtures("server")
+def test_a_server_that_is_not_there_may_come_back(url, release):
+    told = r"PostgreSQL cannot be reached: connection to server .* failed"
+    with pytest.raises(ConnectionError, match=told):
+        deliver(url, release(1), "1", "hash")
