@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/mypy
 	$(BIN)/dg check defs
 
-postgres: $(VENV)/.installed-servers
+postgres: $(VENV)/.installed-postgres
 	$(BIN)/pytest -m postgres
 
 EVERY ?= 1
@@ -62,8 +62,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(VENV)/.installed-servers: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[servers]'
+$(VENV)/.installed-postgres: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[postgres-server]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

@@ -30,7 +30,8 @@ def missing_packages() -> list[str]:
 class PostgresServer:
     """A server in a temporary folder, which is reached over a Unix socket there and nowhere else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._fsync = fsync
         # Not pytest's folder, nor the virtual environment: only their owner may be let into those, and
         # PostgreSQL does not run as root.
         self._folder = Path(tempfile.mkdtemp(prefix="recsys_pipeline.postgres.", dir="/tmp"))
@@ -134,7 +135,7 @@ class PostgresServer:
             return subprocess.Popen(
                 [
                     *(self._bin / "postgres", "-D", self._data, "-k", self._folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off"),
+                    *("-c", "listen_addresses=", "-c", f"fsync={'on' if self._fsync else 'off'}"),
                 ],
                 stdout=log,
                 stderr=log,
