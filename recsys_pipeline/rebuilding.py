@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.ids import IdType
 from recsys_pipeline.core.interactions import EventRules, Interactions
 from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.model import contents_of
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.local.aggregation import interaction_strengths

@@ -17,6 +17,7 @@ from recsys_pipeline_tests.worlds import (
     N_ITEMS,
     N_USERS,
     SMALL_GRID,
+    alone,
     failed_checks_of,
     failure_of,
     item_code,
@@ -71,10 +72,6 @@ def splitting(**config):
     return {"leave_one_out_split": {"config": config}}
 
 
-def alone(*assets):
-    return AssetSelection.assets(*assets)
-
-
 # --- What it makes ---
 
 
@@ -84,6 +81,8 @@ def test_makes_every_artefact(shared_warehouse):
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
+            *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
+            "popular_items.parquet",
             "bm25_matrix",
             "best_model",
             "evaluation",

@@ -69,6 +69,10 @@ RANK = "rank"
 SCORE = "score"
 SOURCE = "source"
 SIMILAR = "SimilarProductCode"
+RECOMMENDABLE = "recommendable"
+REASON = "reason"
+AVAILABLE = "available"
+CATEGORY = "category"
 
 
 def count_column(event: str) -> str:
@@ -125,6 +129,14 @@ DESCRIPTIONS = {
     SEGMENT_KIND: "Segmented by user or by item.",
     SEGMENT: "Which segment.",
     HELD_OUT: "Held-out interactions of the segment, all seeds.",
+    RANK: "Place in the list, from 1.",
+    SCORE: "The higher the better; compares within one source only. Of a popular item the share of users who "
+    "had a target event with it, of a similar item the cosine.",
+    SOURCE: "Who recommends: als, blend, or popular for what fills a list up.",
+    SIMILAR: "Raw id of the similar item.",
+    RECOMMENDABLE: "Whether anybody may be recommended the item.",
+    REASON: "Why it is not recommendable; empty for an item that is.",
+    CATEGORY: "Category of the item in the catalogue; null for none.",
     FAILURE: "Why the trial failed; empty for one that did not.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

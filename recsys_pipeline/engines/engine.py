@@ -16,7 +16,9 @@ from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.neighbourhood import Neighbourhood
+from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 
@@ -118,6 +120,20 @@ class Evaluated(NamedTuple):
     failures: Mapping[str, str]
 
 
+class ExportPlan(NamedTuple):
+    """How lists are to be made for everybody.
+
+    Attributes:
+        n: length of the lists.
+        blend: score by the blend that the search has fitted.
+        memory_limit: in GB; 0 for the default.
+    """
+
+    n: int
+    blend: bool = False
+    memory_limit: float = 0.0
+
+
 class PreparedSearch(Protocol):
     """A search whose data is ready."""
 
@@ -198,5 +214,22 @@ class Engine(Protocol):
 
         Raises:
             RuntimeError: the winner itself could not be measured.
+        """
+        ...
+
+    def recommendations(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """The rows of `recommendations`: the best items of every user, filled up with popular ones.
+
+        Raises:
+            InputError: the plan asks for a blend that the model does not have.
+            FloatingPointError: a factor is NaN or infinite.
+        """
+        ...
+
+    def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """The rows of `similar_items`: of every item that has factors, those that point most nearly its way.
+
+        Raises:
+            FloatingPointError: a factor is NaN or infinite.
         """
         ...

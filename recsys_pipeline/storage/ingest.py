@@ -93,7 +93,7 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
     """
     report = IngestReport()
     criteria = _criteria(feedback)
-    columns = Columns(feedback)
+    columns = Columns.of_feedback(feedback)
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
     ids = _id_columns(feedback, last)

@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from dagster import AssetCheckResult, AssetSelection, asset_check, materialize
+from dagster import AssetCheckResult, asset_check, materialize
 
 from recsys_pipeline import load_model
 from recsys_pipeline.assets.release import DESERVED
@@ -19,9 +19,9 @@ from recsys_pipeline.storage.releases import (
     resume,
     roll_back,
 )
-from recsys_pipeline_tests.worlds import failed_checks_of, failure_of, metadata_of, run_graph
+from recsys_pipeline_tests.worlds import alone, failed_checks_of, failure_of, metadata_of, run_graph
 
-RELEASE = AssetSelection.assets("release")
+RELEASE = alone("release")
 
 
 def released(warehouse):
@@ -79,7 +79,7 @@ def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehou
     before = released(own_warehouse)
     result = materialize(
         [*defs.assets, *defs.asset_checks, never_holds],
-        selection=AssetSelection.assets("best_model", "release"),
+        selection=alone("best_model", "release"),
         resources={
             "feedback": Feedback(path=str(parity_csv)),
             "warehouse": own_warehouse,
@@ -145,7 +145,7 @@ def test_it_is_not_written_where_nobody_wants_it(parity_csv, own_warehouse):
 def test_what_does_not_belong_together_is_not_released(parity_csv, own_warehouse, asset):
     before = released(own_warehouse)
     search = {"grid_search_results": {"config": {"factors": [3], "iterations": [2], "alpha": [1.0]}}}
-    again = AssetSelection.assets("grid_search_results", *({"evaluation"} & {asset}))
+    again = alone("grid_search_results", *({"evaluation"} & {asset}))
     assert run_graph(parity_csv, own_warehouse, selection=again, ops=search).success
     result = run_graph(parity_csv, own_warehouse, selection=RELEASE)
 

@@ -404,7 +404,7 @@ def test_a_feed_with_nothing_left_is_refused(load):
 
 def test_an_empty_folder_or_a_glob_without_a_match_is_refused(load, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no feedback file"):
+    with pytest.raises(InputError, match="holds no file to read"):
         load(None, path=str(tmp_path / "empty"))
     with pytest.raises(InputError, match="no file matches"):
         load(None, path=str(tmp_path / "*.csv.zip"))
