@@ -87,7 +87,11 @@ def recommendations(
     )
     tally = ListTally(config.n, ITEM)
     rows = tally.counted(LocalEngine().recommendations(best_model, offer, plan))
-    said = {"n": config.n, "target_events": best_model.manifest["target_events"]}
+    said = {
+        "n": config.n,
+        "scorer": config.scorer.value,
+        "target_events": best_model.manifest["target_events"],
+    }
     described = with_ancestors(with_metadata(rows, said), ancestors_of([best_model, catalogue]))
     warehouse.write_batches("recommendations", described)
     n_users, n_offered = len(best_model.users), int(np.count_nonzero(offer.allowed))

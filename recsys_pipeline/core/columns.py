@@ -39,6 +39,7 @@ FIT_SECONDS = "fit_seconds"
 ITERATIONS_DONE = "iterations_done"
 FAILURE = "failure"
 CHOSEN = "chosen"
+INCUMBENT = "incumbent"
 DISTINGUISHABLE = "distinguishable"
 DIFFERENCE_LOW = "difference_low"
 DIFFERENCE_HIGH = "difference_high"
@@ -107,6 +108,7 @@ DESCRIPTIONS = {
     NOTEBOOK_MAP_AT_10: "The notebook's own formula; can exceed 1.",
     ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
     CHOSEN: "Whether the model is made of this trial.",
+    INCUMBENT: "Whether it is the configuration of the release before, as far as the search could try it.",
     DISTINGUISHABLE: "Whether MAP@10 is significantly below the best, on the same held-out interactions.",
     DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
     DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",

@@ -1,9 +1,9 @@
 """A trained model with all that recommending takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,23 @@ class Contents(NamedTuple):
     weights: NDArray[np.float32]
     excluded: NDArray[np.bool_]
     counts: Mapping[str, NDArray[np.int32]]
+
+    def of(self, users: NDArray[np.integer]) -> Self:
+        """The interactions of these users alone; row i is that of `users[i]`."""
+        rows, positions = self.pattern.interactions_of(users)
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
+        return type(self)(
+            Pattern(indptr, self.pattern.indices[positions], self.pattern.n_items),
+            self.weights[positions],
+            self.excluded[positions],
+            {event: counts[positions] for event, counts in self.counts.items()},
+        )
+
+    def history(self, target_events: Sequence[str]) -> History:
+        """What a blend knows beside the factors."""
+        events = {event: counts > 0 for event, counts in self.counts.items()}
+        return History(self.pattern, events, target_events)
 
 
 @dataclass(frozen=True)
@@ -59,8 +76,7 @@ class Model:
     @property
     def history(self) -> History:
         """What a blend knows beside the factors."""
-        events = {event: counts > 0 for event, counts in self.contents.counts.items()}
-        return History(self.contents.pattern, events, self.manifest["target_events"])
+        return self.contents.history(self.manifest["target_events"])
 
     @cached_property
     def target_users(self) -> NDArray[np.int64]:

@@ -105,6 +105,13 @@ class ByFactors(NamedTuple):
         factors.require_finite()
         return cls(factors.users, LongestFirst.of(factors.items, offer.allowed))
 
+    @classmethod
+    def of_cosines(cls, items: NDArray[np.float32], offer: Offer) -> Self:
+        """The cosines between items with these (n_items, factors); they are its users too."""
+        lengths = np.linalg.norm(items, axis=1, keepdims=True)
+        unit = np.divide(items, lengths, out=np.zeros_like(items), where=lengths > 0)
+        return cls.of(Factors(unit, unit), offer)
+
 
 class Lists(NamedTuple):
     """Lists of k entries at most.

@@ -50,6 +50,7 @@ class SearchPlan(NamedTuple):
         workers: fits side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing before its first answer.
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
+        incumbent: one of the trials, which halving never stops; None for no such trial.
     """
 
     trials: Sequence[Hyperparameters]
@@ -63,6 +64,7 @@ class SearchPlan(NamedTuple):
     workers: int
     most_silent_seconds: float
     memory_limit: float = 0.0
+    incumbent: Hyperparameters | None = None
 
 
 class Memory(NamedTuple):

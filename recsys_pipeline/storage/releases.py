@@ -12,12 +12,14 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import pyarrow as pa
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
@@ -36,6 +38,7 @@ from recsys_pipeline.storage.conditional import Seen, replace_if_as_seen, see
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.models import model_in, require_description, table_files
+from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
 if TYPE_CHECKING:
@@ -131,7 +134,6 @@ def publish(
     *,
     seen: Seen,
     retention: Retention,
-    verify: Callable[[Path | UPath], None] | None = None,
 ) -> UPath:
     """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
@@ -142,7 +144,6 @@ def publish(
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
         retention: which releases stay.
-        verify: looks through the folder as it was written, and raises if something is wrong.
 
     Returns:
         The folder of the release.
@@ -164,8 +165,6 @@ def publish(
             **{name: _sha256(path) for name, path in files.items()},
             **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
-        if is_local(store) and verify:
-            verify(folder)
         with exclusive(store):
             pointer = _pointer_in(store, seen)
             there = _versions(store)
@@ -191,8 +190,6 @@ def publish(
                 for member, path in files.items():
                     release.fs.copy(path.path, (release / member).path)
             try:
-                if not is_local(store) and verify:
-                    verify(release)
                 _read_back(release, stated)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
@@ -205,6 +202,24 @@ def publish(
                 raise
             _remove_all_but(store, kept)
     return release
+
+
+@contextmanager
+def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
+    """A local folder with these files, as a release would have them, for the length of the block.
+
+    Links to them where they lie on this machine, else copies.
+    """
+    if not is_local(warehouse):
+        with tempfile.TemporaryDirectory(prefix="recsys-release-") as folder:
+            for name, path in files.items():
+                path.fs.get_file(path.path, str(Path(folder) / name))
+            yield Path(folder)
+        return
+    with staging_folder(warehouse / FOLDER / "candidate") as staged:
+        for name, path in files.items():
+            _link(local_path(path), staged / name)
+        yield staged
 
 
 def _link(source: Path, target: Path) -> None:
@@ -536,6 +551,16 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
         raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
     with verified(release.path / name, manifest["files"][name], mapped=False) as file:
         return file.read().decode("utf-8")
+
+
+def read_released_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
+    """A table of a release, such as `recommendations`, verified.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    with open_tables(release, manifest, [name]) as files:
+        return parse_parquet(files[name].read())
 
 
 def problems_of(release: ReleaseFolder) -> Iterator[str]:

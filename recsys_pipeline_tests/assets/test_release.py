@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 
+import pyarrow as pa
 import pytest
 from dagster import AssetCheckResult, asset_check, materialize
 
@@ -90,6 +91,17 @@ def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehou
 
     assert failure_of(result).startswith("not released: check failed: best_model.never_holds (it never does)")
     assert released(own_warehouse) == before
+
+
+def test_a_list_that_breaks_a_promise_stops_the_release(parity_csv, own_warehouse):
+    before = released(own_warehouse)
+    table = own_warehouse.read_table("recommendations")
+    own_warehouse.write_tables("recommendations", {"recommendations": pa.concat_tables([table, table[:1]])})
+    result = release_again(parity_csv, own_warehouse)
+
+    assert failure_of(result).startswith("not released: promise broken: recommendations: ")
+    assert released(own_warehouse) == before
+    assert not list((own_warehouse.root / "releases").glob(".*"))
 
 
 def test_a_damaged_last_release_is_replaced(parity_csv, own_warehouse):

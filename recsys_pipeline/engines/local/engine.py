@@ -152,7 +152,7 @@ class LocalSearch:
                     yield result
 
             if plan.method is SearchMethod.halving:
-                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget)
+                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget, plan.incumbent)
             elif plan.neighbourhood:
                 yield from around(plan.neighbourhood, finished, run, plan.most_steps)
             else:

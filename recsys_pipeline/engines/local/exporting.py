@@ -26,7 +26,7 @@ from recsys_pipeline.core.exports import (
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import ByFactors, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import SCORES_AT_ONCE, Factors
+from recsys_pipeline.core.ranking import SCORES_AT_ONCE
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.compiling import ready
@@ -74,11 +74,8 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
 def similar_items(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
     """See `recsys_pipeline.engines.engine.Engine`."""
     model.factors.require_finite()
-    items = model.factors.items
-    lengths = np.linalg.norm(items, axis=1, keepdims=True)
-    unit = np.divide(items, lengths, out=np.zeros_like(items), where=lengths > 0)
-    source = ByFactors.of(Factors(unit, unit), offer)
-    n_items = len(unit)
+    source = ByFactors.of_cosines(model.factors.items, offer)
+    n_items = len(model.items)
     # No item is similar to itself.
     itself = Pattern(np.arange(n_items + 1), np.arange(n_items, dtype=np.int32), n_items)
 
