@@ -35,8 +35,8 @@ from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.engines.local.memory import memory_limit
-from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.reporting.metadata import bullets, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
