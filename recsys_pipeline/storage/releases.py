@@ -553,7 +553,12 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
         return file.read().decode("utf-8")
 
 
-def read_released_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
+def has_table(manifest: Mapping[str, Any], name: str) -> bool:
+    """Whether a release has the table."""
+    return f"{name}.parquet" in manifest["files"]
+
+
+def read_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
     """A table of a release, such as `recommendations`, verified.
 
     Raises:
