@@ -116,8 +116,12 @@ def publish_model(
     blend: dict[str, Any] | None = None,
     keep: int = 7,
     hyperparameters: Hyperparameters | None = None,
+    **options: Any,
 ) -> UPath:
-    """A model with these factors, of users who viewed the given items; each view excludes its item."""
+    """A model with these factors, of users who viewed the given items; each view excludes its item.
+
+    `options` are those of `publish`.
+    """
     pattern = pattern_of(rows, len(items))
     everywhere = np.ones(pattern.n_interactions)
     contents = Contents(
@@ -151,7 +155,7 @@ def publish_model(
         factor_table("ProductCode", pa.array(items), factors.items),
         fit_seconds=0.0,
     )
-    return publish_written(warehouse, tables, contents, manifest, retention=Retention(keep))
+    return publish_written(warehouse, tables, contents, manifest, retention=Retention(keep), **options)
 
 
 def publish_written(

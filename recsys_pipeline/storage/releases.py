@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upath import UPath
 
-from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage.atomic import (
     atomic_file,
+    fetched,
     flush,
     is_local,
     local_path,
@@ -36,6 +37,7 @@ from recsys_pipeline.storage.conditional import Seen, replace_if_as_seen, see
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.models import model_in, require_description, table_files
+from recsys_pipeline.storage.states import stated_sha256
 from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
 if TYPE_CHECKING:
@@ -131,18 +133,20 @@ def publish(
     *,
     seen: Seen,
     retention: Retention,
-    verify: Callable[[Path | UPath], None] | None = None,
+    verify: Callable[[Path], None] | None = None,
 ) -> UPath:
     """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
     Args:
         warehouse: its root.
-        files: by name in the release, files that never change: linked where that is possible, else copied.
+        files: by name in the release, files that never change: linked where that is possible, else copied,
+            which an object store does by itself.
         documents: by name, the content of further files.
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
         retention: which releases stay.
-        verify: looks through the folder as it was written, and raises if something is wrong.
+        verify: looks through a folder of this machine with the files as they were written, and raises if
+            something is wrong.
 
     Returns:
         The folder of the release.
@@ -161,7 +165,7 @@ def publish(
             for name, path in files.items():
                 _link(local_path(path), folder / name)
         stated = {
-            **{name: _sha256(path) for name, path in files.items()},
+            **{name: stated_sha256(path) or _sha256(path) for name, path in files.items()},
             **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
         if is_local(store) and verify:
@@ -184,16 +188,24 @@ def publish(
                     "files": stated,
                 }
             )
-            (folder / MANIFEST).write_bytes(content)
             release = store / name
-            put_folder(folder, release)
-            if not is_local(store):
-                for member, path in files.items():
-                    release.fs.copy(path.path, (release / member).path)
+            if is_local(store):
+                (folder / MANIFEST).write_bytes(content)
+                put_folder(folder, release)
+            elif not replace_if_as_seen(release / MANIFEST, content, Seen(None)):
+                raise InputError(
+                    f"{release} is being written by another run. Nothing was changed; materialize the asset "
+                    "release again."
+                )
             try:
-                if not is_local(store) and verify:
-                    verify(release)
-                _read_back(release, stated)
+                if is_local(store):
+                    _read_back(release, stated, None)
+                else:
+                    put_folder(folder, release)
+                    for member, path in files.items():
+                        with naming(path):
+                            release.fs.cp_file(path.path, (release / member).path)
+                    _read_back(release, stated, verify)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
                 told = Pointer(name, hashlib.sha256(content).hexdigest(), kept, previous)
@@ -215,10 +227,15 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _read_back(release: UPath, stated: Mapping[str, str]) -> None:
-    """Refuse a release that does not lie there as it was meant to."""
-    for name, digest in stated.items():
-        verified(release / name, digest, mapped=False).close()
+def _read_back(release: UPath, stated: Mapping[str, str], verify: Callable[[Path], None] | None) -> None:
+    """Refuse a release that does not lie there as it was meant to; every file is read once."""
+    with fetched(release) as folder:
+        for name, digest in stated.items():
+            file = folder / name
+            if not (file.is_file() and _sha256(UPath(file)) == digest):
+                raise damaged(release / name, "is not there as it was written")
+        if verify:
+            verify(folder)
 
 
 def _pointer_in(store: UPath, seen: Seen) -> Pointer | None:
@@ -402,7 +419,7 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
         return ReleaseFolder(start, None)
     for store in (start, start / FOLDER, start / _FORMER_FOLDER):
         if (store / POINTER).exists():
-            pointer = _pointer(store / POINTER, read_small(store / POINTER))
+            pointer = _pointer_at(store / POINTER)
             return ReleaseFolder(store / pointer.version, pointer.manifest_sha256)
     raise InputError(
         f"{start} holds no release: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
@@ -422,8 +439,13 @@ def read_pointer(warehouse: UPath) -> Pointer:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    path = current_release(warehouse).path.parent / POINTER
-    return _pointer(path, read_small(path))
+    return _pointer_at(current_release(warehouse).path.parent / POINTER)
+
+
+def _pointer_at(path: UPath) -> Pointer:
+    content = see(path).content
+    # What cannot be read says why.
+    return _pointer(path, read_small(path) if content is None else content)
 
 
 def _pointer(path: UPath, content: bytes) -> Pointer:
