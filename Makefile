@@ -1,5 +1,6 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
+# make s3            set everything up and run the tests on a server of S3 on this machine
 # make check         linter, types, definitions
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
@@ -14,7 +15,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test check faults dev sample clean
+.PHONY: materialize test s3 check faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -25,6 +26,9 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+s3: $(VENV)/.installed-s3
+	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
@@ -56,6 +60,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-s3: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-tests]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
