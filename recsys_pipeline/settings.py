@@ -77,7 +77,7 @@ def _names(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in _setting(name, default).split(",") if part.strip()]
 
 
-def _number(name: str, default: float, low: float, high: float) -> float:
+def _number(name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
     text = _setting(name, "")
     if not text:
         return default
@@ -85,8 +85,9 @@ def _number(name: str, default: float, low: float, high: float) -> float:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not low <= number <= high:
-        raise ValueError(f"{name}: {text!r} is no number from {low:g} to {high:g}; write it as {default:g}")
+    if not low <= number <= high or (whole and number != int(number)):
+        kind = "whole number" if whole else "number"
+        raise ValueError(f"{name}: {text!r} is no {kind} from {low:g} to {high:g}; write it as {default:g}")
     return number
 
 
@@ -111,6 +112,12 @@ IGNORED_EVENTS = _events("RECSYS_IGNORED_EVENTS", among=False)
 TARGET_EVENTS = _events("RECSYS_TARGET_EVENTS", among=True)
 SEEN_EVENTS = _events("RECSYS_SEEN_EVENTS", among=True)
 MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
+
+# What the shop allows to be recommended; without a catalogue everything.
+CATALOGUE = _optional_location("RECSYS_CATALOGUE")
+MAX_PER_CATEGORY = int(_number("RECSYS_MAX_PER_CATEGORY", 0, 0, 1e6, whole=True))
+ALLOW_LIST = _optional_location("RECSYS_ALLOW_LIST")
+DENY_LIST = _optional_location("RECSYS_DENY_LIST")
 
 WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 

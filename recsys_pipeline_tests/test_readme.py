@@ -29,12 +29,36 @@ def typed(text):
     return [re.sub(r"\s+# .*", "", line[2:]) for line in lines if line.startswith("$ ")]
 
 
-def test_the_python_example_runs(shared_warehouse):
-    (example,) = blocks("python")
-
+def run_example(text, warehouse):
+    """The table that each call of the one Python example gives, by the name of the method."""
+    (example,) = blocks("python", text)
     names: dict[str, object] = {}
-    exec(example.replace('"data/warehouse"', repr(shared_warehouse.path)), names)
-    assert len(names["model"].recommend(names["user"], n=10)) == 10
+    exec(example.replace('"data/warehouse"', repr(warehouse.path)), names)
+    asked = [line for line in example.splitlines() if line.startswith("model.")]
+    return {line.split("(")[0].removeprefix("model."): eval(line, names) for line in asked}
+
+
+def test_the_python_example_runs(shared_warehouse):
+    tables = run_example(README, shared_warehouse)
+
+    assert {name: len(table) for name, table in tables.items()} == {
+        "recommend": 10,
+        "recommend_many": 200,
+        "recommend_for": 10,
+        "similar_items": 10,
+    }
+    # As the comments say.
+    for line in blocks("python")[0].splitlines():
+        if found := re.fullmatch(r"model\.(\w+)\(.*# a table: (.*)", line):
+            assert list(tables[found[1]].columns) == found[2].split(", ")
+
+
+def test_so_does_that_of_recommending(shared_warehouse):
+    document = (PROJECT / "docs" / "recommending.md").read_text()
+    tables = run_example(document, shared_warehouse)
+
+    assert {"recommend", "recommend_many", "recommend_for", "recommend_for_many"} == set(tables)
+    assert len(tables["recommend_for_many"]) == 20
 
 
 # --- What people type ---

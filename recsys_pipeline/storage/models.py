@@ -46,6 +46,10 @@ _FIELDS = {
 _LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba", "pyarrow", "dagster")
 
 
+# What the description of a model has to say, and with it the manifest of a release.
+DESCRIBED = tuple(_FIELDS)
+
+
 def table_files(suffix: str = ".arrow") -> list[str]:
     """The names of the files of the tables: users, items, interactions."""
     return [f"{name}{suffix}" for name in _NAMES]

@@ -12,19 +12,19 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage.atomic import (
     atomic_file,
-    fetched,
     flush,
     is_local,
     local_path,
@@ -38,6 +38,7 @@ from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.models import model_in, require_description, table_files
 from recsys_pipeline.storage.states import stated_sha256
+from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
 if TYPE_CHECKING:
@@ -133,7 +134,6 @@ def publish(
     *,
     seen: Seen,
     retention: Retention,
-    verify: Callable[[Path], None] | None = None,
 ) -> UPath:
     """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
@@ -145,8 +145,6 @@ def publish(
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
         retention: which releases stay.
-        verify: looks through a folder of this machine with the files as they were written, and raises if
-            something is wrong.
 
     Returns:
         The folder of the release.
@@ -168,8 +166,6 @@ def publish(
             **{name: stated_sha256(path) or _sha256(path) for name, path in files.items()},
             **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
-        if is_local(store) and verify:
-            verify(folder)
         with exclusive(store):
             pointer = _pointer_in(store, seen)
             there = _versions(store)
@@ -198,14 +194,12 @@ def publish(
                     "release again."
                 )
             try:
-                if is_local(store):
-                    _read_back(release, stated, None)
-                else:
+                if not is_local(store):
                     put_folder(folder, release)
                     for member, path in files.items():
                         with naming(path):
                             release.fs.cp_file(path.path, (release / member).path)
-                    _read_back(release, stated, verify)
+                _read_back(release, stated)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
                 told = Pointer(name, hashlib.sha256(content).hexdigest(), kept, previous)
@@ -219,6 +213,21 @@ def publish(
     return release
 
 
+@contextmanager
+def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
+    """A local folder with these files, as a release would have them, for the length of the block.
+
+    Links to them where they lie on this machine, else copies.
+    """
+    with staging_folder(warehouse / FOLDER / "candidate") as staged:
+        for name, path in files.items():
+            if is_local(path):
+                _link(local_path(path), staged / name)
+            else:
+                path.fs.get_file(path.path, str(staged / name))
+        yield staged
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -227,15 +236,10 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _read_back(release: UPath, stated: Mapping[str, str], verify: Callable[[Path], None] | None) -> None:
+def _read_back(release: UPath, stated: Mapping[str, str]) -> None:
     """Refuse a release that does not lie there as it was meant to; every file is read once."""
-    with fetched(release) as folder:
-        for name, digest in stated.items():
-            file = folder / name
-            if not (file.is_file() and _sha256(UPath(file)) == digest):
-                raise damaged(release / name, "is not there as it was written")
-        if verify:
-            verify(folder)
+    for name, digest in stated.items():
+        verified(release / name, digest, mapped=False).close()
 
 
 def _pointer_in(store: UPath, seen: Seen) -> Pointer | None:
@@ -534,6 +538,19 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
         raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
     with verified(release.path / name, manifest["files"][name], mapped=False) as file:
         return file.read().decode("utf-8")
+
+
+def read_released_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
+    """A table of a release, such as `recommendations`, verified.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    file = f"{name}.parquet"
+    if file not in manifest["files"]:
+        raise InputError(f"{release.path} has no {file}: an earlier version of recsys_pipeline made it.")
+    with verified(release.path / file, manifest["files"][file], mapped=False) as opened:
+        return parse_parquet(opened.read())
 
 
 def problems_of(release: ReleaseFolder) -> Iterator[str]:

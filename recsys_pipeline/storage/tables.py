@@ -57,11 +57,18 @@ def open_table(path: UPath, *, stays: bool = True) -> "ds.Dataset":
     if not is_local(path):
         with fetched(path) as copy:
             return open_table(UPath(copy), stays=False)
-    dataset = ds.dataset(str(local_path(path)), format="parquet")
+    source = str(local_path(path))
+    dataset = ds.dataset(source, format="parquet")
+    told: bytes | None
+    if path.is_dir():
+        told = (path / FOLDER_METADATA).read_bytes()
+    else:
+        # The schema of a dataset lacks what was added when the last row had been written.
+        told = (pq.read_metadata(source).metadata or {}).get(KEY)
     if not stays:
         dataset = _mapped(dataset)
-    if path.is_dir():
-        metadata = {**(dataset.schema.metadata or {}), KEY: (path / FOLDER_METADATA).read_bytes()}
+    if told is not None:
+        metadata = {**(dataset.schema.metadata or {}), KEY: told}
         dataset = dataset.replace_schema(dataset.schema.with_metadata(metadata))
     return dataset
 
@@ -98,4 +105,6 @@ def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
     """
     copy = pa.BufferOutputStream()
     copy.write(content)
-    return pq.read_table(pa.BufferReader(copy.getvalue()), columns=columns)
+    # Not `pq.read_table`, which goes through datasets and forgets what was added after the last row.
+    with pq.ParquetFile(pa.BufferReader(copy.getvalue())) as file:
+        return file.read(columns=columns)

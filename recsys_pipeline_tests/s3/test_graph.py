@@ -32,13 +32,11 @@ def test_the_graph_runs_releases_rolls_back_and_removes_what_is_old(bucket, tmp_
     first = run_graph(feed, warehouse, evaluate=True)
     assert first.success
     assert failed_checks_of(first) == {}
-    before = {
-        name: warehouse.write_id(name) for name in ("raw_feedback", "bm25_matrix", "grid_search_results")
-    }
+    before = {name: warehouse.write_id(name) for name in ("raw_feedback", "bm25_matrix")}
     version = read_pointer(warehouse.root).version
     assert run_graph(feed, warehouse, evaluate=True).success
 
-    # The same data gives the same tables, the journalled search included, and a new release.
+    # The same data gives the same tables, and a new release.
     assert before == {name: warehouse.write_id(name) for name in before}
     assert read_pointer(warehouse.root).previous == version
     assert list(problems_of(current_release(warehouse.root))) == []
@@ -83,7 +81,7 @@ batches = events.to_batches(batch_readahead=4)
 next(batches)
 assert warehouse.schema_of("raw_feedback").names == events.schema.names
 table = warehouse.path_of("raw_feedback", "raw_feedback")
-next(read_parquet(table, Columns(Feedback(path=str(table)))))
+next(read_parquet(table, Columns.of_feedback(Feedback(path=str(table)))))
 """
 
 
