@@ -35,12 +35,14 @@ class Server:
         headers = {name.removeprefix("HTTP_"): value for name, value in environ.items()}
         request = environ["REQUEST_METHOD"], environ["PATH_INFO"], headers
         if status := self.before(*request):
-            return _error(status, start_response)
+            # What is left unread would break the connection before the answer has arrived.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return _error(status, environ, start_response)
         with self._one_at_a_time:
             answered = []
             body = list(self._moto(environ, lambda *answer: answered.append(answer)))
         if status := self.after(*request):
-            return _error(status, start_response)
+            return _error(status, environ, start_response)
         start_response(*answered[0])
         return body
 
@@ -56,7 +58,9 @@ class Server:
             thread.join()
 
 
-def _error(status, start_response):
+def _error(status, environ, start_response):
     code = {501: "NotImplemented", 403: "AccessDenied", 500: "InternalError"}[status]
     start_response(f"{status} {code}", [("Content-Type", "application/xml")])
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return []
     return [f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()]

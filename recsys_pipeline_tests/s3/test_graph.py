@@ -68,6 +68,19 @@ def test_a_feed_in_parquet_is_read(bucket, tmp_path):
     assert warehouse.read_table("raw_feedback").num_rows == 200
 
 
+@pytest.mark.parametrize("denied", ["PUT", "HEAD"])
+def test_a_lack_of_permission_fails_the_run_for_good_and_says_where(bucket, server, tmp_path, denied):
+    csv = write_parity_feedback(tmp_path / "feedback.csv")
+    server.before = lambda method, *_: 403 if method == denied else None
+    warehouse = Warehouse(path=str(bucket / "warehouse"))
+    result = run_graph(csv, warehouse, selection=AssetSelection.assets("raw_feedback"))
+
+    assert f"{warehouse.root}" in failure_of(result)
+    assert failure_of(result).endswith(
+        ": permission is denied: let the user of this process read and write it."
+    )
+
+
 READ = """
 import sys
 from recsys_pipeline.storage.feedback import Feedback
