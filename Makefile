@@ -1,7 +1,8 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
-# make s3            set everything up and run the tests on a server of S3 on this machine
 # make check         linter, types, definitions
+# make postgres      the tests that need a PostgreSQL server, which it installs
+# make s3            the tests that need a server of S3, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
@@ -15,7 +16,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test s3 check faults dev sample clean
+.PHONY: materialize test check postgres s3 faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -35,6 +36,9 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/dg check defs
+
+postgres: $(VENV)/.installed-postgres
+	$(BIN)/pytest -m postgres
 
 EVERY ?= 1
 faults: $(VENV)/.installed-dev
@@ -63,7 +67,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-tests]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
+	touch $@
+
+$(VENV)/.installed-postgres: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[postgres-server]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

@@ -25,10 +25,11 @@ from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.reporting.card import card, with_decision
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
-from recsys_pipeline.storage.models import DESCRIBED, read_model, table_files, write_model
-from recsys_pipeline.storage.releases import ReleaseFolder, read_manifest, read_release, read_released_table
+from recsys_pipeline.storage.models import CARD, DESCRIBED, read_model, table_files, write_model
+from recsys_pipeline.storage.releases import ReleaseFolder, has_table, read_manifest, read_release, read_table
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _LISTS = ("recommendations", "similar_items", "popular_items")
@@ -98,9 +99,14 @@ def rebuild(
     description = {name: manifest[name] for name in (*DESCRIBED, "blend", "rules")}
     write_model(folder / "model", fitted, contents_of(interactions, winner), description)
     made = {name: UPath(folder / "model" / name) for name in table_files()}
-    if "catalogue.parquet" in manifest["files"]:
+    if has_table(manifest, "catalogue"):
         log("making the lists")
         made |= _lists(release, manifest, read_model(UPath(folder / "model")), warehouse)
+    if "card" in manifest:
+        # Rendered again from its facts: what the evaluation found is not measured again.
+        made[CARD] = UPath(folder / CARD)
+        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"])
+        made[CARD].write_text(text, encoding="utf-8")
     versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
     return Rebuilt(
         same_input,
@@ -117,7 +123,7 @@ def _lists(
     release: ReleaseFolder, manifest: Mapping[str, Any], model: Model, warehouse: Warehouse
 ) -> dict[str, UPath]:
     """The tables of the release, made again by its own catalogue; by name of the file."""
-    released = {name: read_released_table(release, manifest, name) for name in ("catalogue", *_LISTS)}
+    released = {name: read_table(release, manifest, name) for name in ("catalogue", *_LISTS)}
     offer = offer_in(released["catalogue"])
     engine = LocalEngine()
     said = {name: stored_metadata(released[name]) for name in _LISTS}

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend, Blended
+from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import ALS, BLEND, POPULAR
 from recsys_pipeline.core.folding import Events, FoldIn
@@ -22,7 +23,13 @@ from recsys_pipeline.core.offer import ByFactors, Lists, Offer, Popularity, make
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, LongestFirst, Scorer
 from recsys_pipeline.engines.local.implicit_als import trained_model
-from recsys_pipeline.storage.releases import current_release, read_release
+from recsys_pipeline.storage.releases import (
+    ReleaseFolder,
+    current_release,
+    has_table,
+    read_release,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
@@ -51,13 +58,21 @@ def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
     release = current_release(path_or_warehouse)
     while True:
         try:
-            return Recommender(read_release(release))
+            model = read_release(release)
+            return Recommender(model, _offer_of(release, model))
         except InputError:
             # Replaced and removed while it was read? Then there is a newer one.
             newer = current_release(path_or_warehouse)
             if newer == release:
                 raise
             release = newer
+
+
+def _offer_of(release: ReleaseFolder, model: Model) -> Offer | None:
+    """What the shop let be listed when it was released; releases from before catalogues say nothing."""
+    if not has_table(model.manifest, "catalogue"):
+        return None
+    return offer_in(read_table(release, model.manifest, "catalogue"))
 
 
 class Recommender:

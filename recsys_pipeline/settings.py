@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from recsys_pipeline.core.locations import checked_location
+from recsys_pipeline.core.locations import checked_database, checked_location
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -35,6 +35,15 @@ def _location(name: str, default: str) -> str:
 
 def _optional_location(name: str) -> str:
     return _location(name, "") if _setting(name, "") else ""
+
+
+def _database(name: str) -> str:
+    """The URL of a database, or nothing; one that carries a secret is refused and not shown."""
+    text = _setting(name, "")
+    try:
+        return checked_database(text) if text else ""
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -120,6 +129,9 @@ ALLOW_LIST = _optional_location("RECSYS_ALLOW_LIST")
 DENY_LIST = _optional_location("RECSYS_DENY_LIST")
 
 WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
+
+# Where shops read, if not in the warehouse.
+DELIVERY = _database("RECSYS_DELIVERY")
 
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)

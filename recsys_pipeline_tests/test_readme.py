@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from dagster import validate_run_config
 
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.storage.releases import current_release
 from recsys_pipeline_tests import test_command_line
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, run_graph
@@ -59,6 +61,18 @@ def test_so_does_that_of_recommending(shared_warehouse):
 
     assert {"recommend", "recommend_many", "recommend_for", "recommend_for_many"} == set(tables)
     assert len(tables["recommend_for_many"]) == 20
+
+
+def test_the_vector_index_of_the_docs_finds_what_exact_search_finds(shared_warehouse):
+    page = (PROJECT / "docs" / "releases.md").read_text()
+    (example,) = (block for block in blocks("python", page) if "usearch" in block)
+    release = str(current_release(shared_warehouse.root).path)
+
+    names: dict[str, Any] = {}
+    exec(example.replace('"data/warehouse/releases/<version>"', repr(release)), names)
+    scores = names["vectors"] @ names["users"]["factors"][names["user"]]
+    best = names["items"]["ProductCode"].iloc[np.argsort(-scores)[:10]]
+    assert names["recommended"].tolist() == best.tolist()
 
 
 # --- What people type ---

@@ -99,6 +99,8 @@ def test_the_shops_own_rules_are_the_defaults_of_the_catalogue():
         ("RECSYS_USER_ID_TYPE", "int", "is none of auto, integer, string; write it as auto"),
         ("RECSYS_SCHEDULE", "every night", "is no cron expression; write it as 0 3 * * *"),
         ("RECSYS_WAREHOUSE", "memory://u:hunter2@h/w", "the URL holds a password or key"),
+        ("RECSYS_DELIVERY", "postgresql://u:hunter2@h/shop", "the URL holds a password or key"),
+        ("RECSYS_DELIVERY", "hunter2", "it is no URL of a PostgreSQL database. Write it as postgresql://"),
         ("RECSYS_FEEDBACK", "simplecache::s3://u:hunter2@b/x", "the URL holds a password or key"),
     ],
 )

@@ -1,6 +1,5 @@
 """What a person who takes over the model has to know."""
 
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.card import card, card_facts
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.ingest import FEED
+from recsys_pipeline.storage.models import CARD
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -50,15 +50,12 @@ def model_card(
     )
     inputs = [raw_feedback, grid_search_results, evaluation, best_model, recommendations]
     text = card(facts)
-    with warehouse.replacing("model_card") as folder:
-        (folder / "model_card.md").write_text(text, encoding="utf-8")
-        content = json.dumps({**facts, "inputs": ancestors_of(inputs)}, indent=2, sort_keys=True)
-        (folder / "model_card.json").write_text(content + "\n", encoding="utf-8")
+    warehouse.write_card("model_card", text, facts, ancestors_of(inputs))
     context.log.info(f"{len(users)} users as examples")
     return MaterializeResult(
         metadata={
             "card": MetadataValue.md(text),
-            "path": MetadataValue.path(str(warehouse.path_of("model_card") / "model_card.md")),
+            "path": MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )
 

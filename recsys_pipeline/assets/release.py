@@ -24,6 +24,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.decision import Evidence, decide
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import POPULARITY, TUNED
@@ -34,10 +35,12 @@ from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.reporting.metadata import bullets, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.models import DESCRIPTION
+from recsys_pipeline.storage.models import CARD, DESCRIPTION
 from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline.storage.releases import (
     Retention,
@@ -121,6 +124,7 @@ def release(
     recommendations: ds.Dataset,
     similar_items: ds.Dataset,
     popular_items: pa.Table,
+    model_card: Card,
 ) -> Iterator[AssetCheckResult | MaterializeResult[None]]:
     """What readers get, replaced as a whole if tonight's deserves it; else the last release stays.
 
@@ -128,12 +132,12 @@ def release(
     `releases/current.json` is replaced last. A refusal fails the run and says why.
     """
     lists = [catalogue, recommendations, similar_items, popular_items]
-    inputs = ancestors_of([best_model, evaluation, *lists])
+    inputs = ancestors_of([best_model, evaluation, *lists, model_card])
     files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
-    with gathered(warehouse.root, files) as candidate:
-        broken = broken_promises(candidate, memory_limit(config.memory_limit))
+    with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
+        broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     decision = decide(
         _evidence(context, warehouse, best_model, evaluation, last)._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
@@ -161,10 +165,12 @@ def release(
             "models": evaluation["models"].to_pylist(),
         },
         "decision": decision._asdict(),
+        "card": model_card.facts,
         "feedback": feedback.model_dump(mode="json"),
     }
     retention = Retention(config.keep_releases, config.keep_days)
-    folder = publish(warehouse.root, files, {}, manifest, seen=seen, retention=retention)
+    card = with_decision(model_card.text, decision.reasons_for)
+    folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     metrics = best_model.manifest["metrics"]
@@ -211,11 +217,15 @@ def _evidence(
     last: Mapping[str, Any] | None,
 ) -> Evidence:
     models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
-    tuned, popularity = models[TUNED], models[POPULARITY]
+    failed = _failed_checks(context)
+    tuned, popularity = models[TUNED], models.get(POPULARITY)
+    if popularity is None:
+        failed.append("evaluation: popularity could not be measured")
+        popularity = tuned
     # Releases of former versions of this package count no events.
     events_of_last = (last["counts"].get("events") if last else None) or None
     return Evidence(
-        failed_checks=_failed_checks(context),
+        failed_checks=failed,
         broken_promises=(),
         factors_are_finite=all(bool(np.isfinite(factors).all()) for factors in best_model.factors),
         k=stored_metadata(evaluation["models"])["k"],

@@ -5,7 +5,7 @@ first, among equal scores the lower item index. Excluded items, and items whose 
 not in the order at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -178,18 +178,18 @@ def _scores_of_block(
     vectors: NDArray[np.float32],
     active: NDArray[np.int64],
     items: LongestFirst,
-    first: int,
+    block: slice,
     not_rivals: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """(n_active, block) scores of the items from place `first` on; minus infinity for what is no rival."""
-    scores: NDArray[np.float32] = vectors[active] @ items.factors[first : first + _ITEMS_PER_BLOCK].T
+    """(n_active, block) scores of the items at these places; minus infinity for what is no rival."""
+    scores: NDArray[np.float32] = vectors[active] @ items.factors[block].T
     rows, places = not_rivals
     row_in_active = np.full(len(vectors), NOTHING, dtype=np.int64)
     row_in_active[active] = np.arange(len(active))
-    begin, end = np.searchsorted(places, (first, first + _ITEMS_PER_BLOCK))
+    begin, end = np.searchsorted(places, (block.start, block.stop))
     row = row_in_active[rows[begin:end]]
     still_active = row != NOTHING
-    scores[row[still_active], places[begin:end][still_active] - first] = -np.inf
+    scores[row[still_active], places[begin:end][still_active] - block.start] = -np.inf
     return scores
 
 
@@ -214,7 +214,8 @@ def _count_ahead(
         active = active[(reach[active] * items.norms[first] >= own[active]) & (ahead[active] < k)]
         if not len(active):
             break
-        scores = _scores_of_block(vectors, active, items, first, not_rivals)
+        block = slice(first, first + _ITEMS_PER_BLOCK)
+        scores = _scores_of_block(vectors, active, items, block, not_rivals)
         near = (rounding * np.maximum(own_norms, items.norms[first])).astype(np.float32)
         above, below = (own + near)[active, None], (own - near)[active, None]
         surely = np.count_nonzero(scores > above, axis=1)
@@ -313,15 +314,24 @@ def scored_by_factors(
         excluded = _not_rivals(exclusions, users[block], NO_ITEMS, longest_first.place)
         reach = np.linalg.norm(vectors, axis=1) * (1 + _ROUNDING)
         active = np.flatnonzero(reach)
-        for first in range(0, len(longest_first.items), _ITEMS_PER_BLOCK):
-            active = active[reach[active] * longest_first.norms[first] >= best[active, -1]]
+        for of_items in _growing_blocks(len(longest_first.items), len(vectors)):
+            active = active[reach[active] * longest_first.norms[of_items.start] >= best[active, -1]]
             if not len(active):
                 break
-            scores = _scores_of_block(vectors, active, longest_first, first, excluded)
-            items = longest_first.items[first : first + _ITEMS_PER_BLOCK]
-            select_more(scores, active, items, best, lists[block], *limit)
+            scores = _scores_of_block(vectors, active, longest_first, of_items, excluded)
+            select_more(scores, active, longest_first.items[of_items], best, lists[block], *limit)
     scores_of_lists[lists == NOTHING] = 0
     return lists, scores_of_lists
+
+
+def _growing_blocks(n_items: int, n_users: int) -> Iterator[slice]:
+    """Blocks of items, ever larger for few users: for one of them a block is worth little beside a call."""
+    first, size = 0, _ITEMS_PER_BLOCK
+    while first < n_items:
+        yield slice(first, first + size)
+        first += size
+        if 2 * size * n_users <= _USERS_PER_BLOCK * _ITEMS_PER_BLOCK:
+            size *= 2
 
 
 def lists_by(scorer: Scorer) -> Lister:

@@ -363,3 +363,8 @@ def _share(value: float | None, decimals: int = 1) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names)
+
+
+def with_decision(text: str, reasons: Sequence[str]) -> str:
+    """The card of a release: it says why it was released."""
+    return "\n".join([text.rstrip(), "", "## Released because", "", *_bullets(*reasons), ""])

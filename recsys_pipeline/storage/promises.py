@@ -4,8 +4,11 @@ Nothing here knows how the lists were made: the tables are read by DuckDB, which
 stream and keeps on the disk what does not fit into its memory.
 """
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2 * 10**9
 _CATALOGUE = "catalogue"
+_NO_SPACE = "No space left"
 
 # Text of an example from the values of some columns.
 _Tell = Callable[..., str]
@@ -75,7 +79,7 @@ _SIMILAR_ITEMS = _ListTable("similar_items", ITEM, "items", SIMILAR, sourced=Fal
 _POPULAR_ITEMS = _ListTable("popular_items", "", "", ITEM, sourced=False)
 
 
-def broken_promises(folder: Path, most_bytes: int = MOST_BYTES) -> list[str]:
+def broken_promises(folder: Path, most_bytes: int = MOST_BYTES, scratch: Path | None = None) -> list[str]:
     """What the tables of a release folder promise and do not keep, each with its number and an example.
 
     Recommendations, similar and popular items list only items of the model that the catalogue calls
@@ -88,19 +92,26 @@ def broken_promises(folder: Path, most_bytes: int = MOST_BYTES) -> list[str]:
         folder: with user_factors.arrow, item_factors.arrow, user_items.arrow, catalogue.parquet,
             recommendations.parquet, similar_items.parquet and popular_items.parquet.
         most_bytes: memory for DuckDB.
+        scratch: a folder for what does not fit into it; None makes one.
 
     Raises:
         InputError: that memory is too little.
+        OSError: there is no space left for what does not fit into it.
     """
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="recsys-promises-") as scratch:
-        options: dict[str, Any] = {"memory_limit": f"{most_bytes // 10**6}MB", "temp_directory": scratch}
+    with ExitStack() as stack:
+        if scratch is None:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        options: dict[str, Any] = {"memory_limit": f"{most_bytes // 10**6}MB", "temp_directory": str(scratch)}
         try:
             with duckdb.connect(config=options) as connection:
                 connection.execute("SET enable_progress_bar = false")
                 return list(_Reader(folder, connection).broken())
-        except duckdb.OutOfMemoryException as error:
+        except duckdb.Error as error:
+            # DuckDB counts a temporary folder on a full disk as memory.
+            if _NO_SPACE in str(error) or "max_temp_directory_size" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch)) from error
             raise InputError(
                 f"to check the tables of a release takes more than {most_bytes / 10**9:.3g} GB "
                 f"({_first_line(error)}). Raise the memory limit (RECSYS_MEMORY_LIMIT)."
@@ -130,14 +141,8 @@ class _Reader:
 
         try:
             yield from check()
-        except duckdb.OutOfMemoryException:
-            raise
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if (
-                isinstance(error, OSError)
-                and error.errno is not None
-                and not isinstance(error, FileNotFoundError)
-            ):
+            if _is_of_the_machine(error):
                 raise
             yield f"{name}: cannot be read: {_first_line(error)}"
 
@@ -382,6 +387,15 @@ def _unlike(schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> str:
     if dict(zip(schema.names, schema.types, strict=True)) == expected:
         return ""
     return f"its columns are not {', '.join(f'{name} ({kind})' for name, kind in expected.items())}"
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether an error says nothing of the file: memory or space is missing, or a disk fails."""
+    import duckdb
+
+    if isinstance(error, duckdb.Error):
+        return isinstance(error, duckdb.OutOfMemoryException) or _NO_SPACE in str(error)
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,11 +12,11 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 from upath import UPath
@@ -528,6 +528,30 @@ def read_release(release: ReleaseFolder) -> Model:
         return model_in([release.path / name for name in names], files, manifest)
 
 
+@contextmanager
+def open_tables(
+    release: ReleaseFolder, manifest: Mapping[str, Any], names: Iterable[str]
+) -> Iterator[dict[str, BinaryIO]]:
+    """The Parquet files of some tables of a release, verified, by name; they stay whatever becomes of it.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    with ExitStack() as opened:
+        files = {}
+        for name in names:
+            file = f"{name}.parquet"
+            if file not in manifest["files"]:
+                raise InputError(
+                    f"{release.path} has no {file}: an earlier version of recsys_pipeline made it. "
+                    "Materialize the asset `release`."
+                )
+            files[name] = opened.enter_context(
+                verified(release.path / file, manifest["files"][file], mapped=True)
+            )
+        yield files
+
+
 def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:
     """A text file of a release, verified.
 
@@ -540,17 +564,19 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
         return file.read().decode("utf-8")
 
 
-def read_released_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
+def has_table(manifest: Mapping[str, Any], name: str) -> bool:
+    """Whether a release has the table."""
+    return f"{name}.parquet" in manifest["files"]
+
+
+def read_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
     """A table of a release, such as `recommendations`, verified.
 
     Raises:
         InputError: the release has no such table, or it is not what was published.
     """
-    file = f"{name}.parquet"
-    if file not in manifest["files"]:
-        raise InputError(f"{release.path} has no {file}: an earlier version of recsys_pipeline made it.")
-    with verified(release.path / file, manifest["files"][file], mapped=False) as opened:
-        return parse_parquet(opened.read())
+    with open_tables(release, manifest, [name]) as files:
+        return parse_parquet(files[name].read())
 
 
 def problems_of(release: ReleaseFolder) -> Iterator[str]:

@@ -50,10 +50,10 @@ def test_the_card_is_a_file_and_is_shown(warehouse):
 def test_its_facts_lie_beside_it_and_give_the_same_card(warehouse):
     made(warehouse, grid_search_results=as_written(search_results(), "grid_search_results", "a" * 32))
     folder = warehouse.root / "model_card"
-    facts = json.loads((folder / "model_card.json").read_text())
+    written = json.loads((folder / "model_card.json").read_text())
 
-    assert card(facts) == (folder / "model_card.md").read_text()
-    assert facts["inputs"] == {"grid_search_results": "a" * 32}
+    assert card(written["facts"]) == (folder / "model_card.md").read_text()
+    assert written["ancestors"] == {"grid_search_results": "a" * 32}
 
 
 def test_the_same_inputs_give_the_same_files(warehouse):
@@ -65,12 +65,13 @@ def test_the_same_inputs_give_the_same_files(warehouse):
 
 
 def test_in_the_graph_it_tells_of_this_run(shared_warehouse, shared_result):
-    facts = json.loads((shared_warehouse.root / "model_card" / "model_card.json").read_text())
+    read = shared_warehouse.read_card("model_card")
+    facts = read.facts
     recommended = shared_warehouse.read_table("recommendations").to_pylist()
 
     assert metadata_of(shared_result, "model_card")["card"] == card(facts)
     for asset in ("raw_feedback", "grid_search_results", "evaluation", "best_model", "recommendations"):
-        assert facts["inputs"][asset] == shared_warehouse.write_id(asset)
+        assert read.lineage.ancestors[asset] == shared_warehouse.write_id(asset)
     assert facts["feed"]["rows"] == shared_warehouse.read_table("raw_feedback").num_rows
     assert facts["counts"] == {"users": N_USERS, "items": N_ITEMS, "interactions": 10 * N_USERS}
     assert facts["search"]["trials"] == 4

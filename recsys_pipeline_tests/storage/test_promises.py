@@ -2,6 +2,7 @@
 
 import re
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.storage import promises
 from recsys_pipeline.storage.mapped import write_mappable
 from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline.storage.tables import write_table
@@ -302,3 +304,18 @@ def test_a_model_that_cannot_be_read_is_all_there_is_to_say(release):
 def test_too_little_memory_is_no_broken_promise(release):
     with pytest.raises(InputError, match=r"takes more than .* Raise the memory limit"):
         broken_promises(release, most_bytes=10**6)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [duckdb.IOException("No space left on device"), duckdb.OutOfMemoryException("max_temp_directory_size")],
+)
+def test_nor_is_a_full_disk(release, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(promises._Reader, "_row_by_row", fail)
+    with pytest.raises(OSError, match="No space left") as raised:
+        broken_promises(release, scratch=tmp_path)
+    assert raised.value.filename == str(tmp_path)

@@ -109,7 +109,7 @@ def published(tmp_path_factory):
 @pytest.fixture
 def store(published, tmp_path):
     """A local release store with one version."""
-    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(published, tmp_path, symlinks=True, dirs_exist_ok=True)
     return tmp_path / "releases"
 
 
