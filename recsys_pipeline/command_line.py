@@ -201,12 +201,13 @@ def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) 
     Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
     """
     pointer = releases.roll_back(warehouse, version, reason)
+    # Before what may still fail: this is done.
+    click.echo(f"readers get {pointer.version} now", err=as_json)
     _follow(warehouse)
     if as_json:
         _print_json({"current": pointer.version, "hold": pointer.hold._asdict() if pointer.hold else None})
-        return
-    click.echo(f"readers get {pointer.version} now")
-    _tell_hold(pointer)
+    else:
+        _tell_hold(pointer)
 
 
 @of_releases.command(short_help="Make a release again and compare, file by file.")

@@ -182,12 +182,16 @@ def _evidence(
         popularity_high=popularity[columns.TO_TUNED_HIGH],
         events=best_model.manifest["counts"]["events"],
         events_of_last=events_of_last,
-        held=_held(warehouse) if last else "",
+        held=_held(warehouse),
     )
 
 
 def _held(warehouse: Warehouse) -> str:
-    hold = read_pointer(warehouse.root).hold
+    """Why somebody holds releases back, whatever became of the last one."""
+    try:
+        hold = read_pointer(warehouse.root).hold
+    except InputError:
+        return ""
     if not hold:
         return ""
     why = f" ({hold.reason})" if hold.reason else ""

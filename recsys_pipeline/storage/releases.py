@@ -101,9 +101,15 @@ class Pointer(NamedTuple):
     hold: Hold | None = None
 
     def to_bytes(self) -> bytes:
-        """As the file has it."""
-        hold = self.hold._asdict() if self.hold else None
-        return _json({**self._asdict(), "hold": hold})
+        """As the file has it: with its own SHA-256, so that no flipped bit loses a release or a hold."""
+        return _json({**self._told(), "sha256": self.digest()})
+
+    def digest(self) -> str:
+        """SHA-256 of what it says."""
+        return hashlib.sha256(_json(self._told())).hexdigest()
+
+    def _told(self) -> dict[str, Any]:
+        return {**self._asdict(), "hold": self.hold._asdict() if self.hold else None}
 
 
 class Retention(NamedTuple):
@@ -326,7 +332,8 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
 
     Args:
         warehouse: its root.
-        to: the release; None for the one before the current one.
+        to: the release; None for the one before the current one. To the one that was rolled back to already
+            changes nothing, so that who was interrupted may say the same again.
         reason: kept with the hold.
 
     Returns:
@@ -339,13 +346,15 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
     if is_local(store):
         adopt_former(warehouse)
     seen = see_pointer(warehouse)
-    pointer = read_pointer(warehouse)
+    pointer = _pointer_to_leave(warehouse, to)
     to = to or pointer.previous
     if to is None:
         raise InputError(
             f"{store} holds no release before {pointer.version}: there is nothing to roll back to."
         )
     if to == pointer.version:
+        if pointer.hold:
+            return pointer
         raise InputError(f"{to} is the current release already.")
     if to not in pointer.published:
         there = ", ".join(name for name in pointer.published if name != pointer.version)
@@ -355,10 +364,25 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
         raise InputError(f"{to} is not whole, so nothing was changed: {problem}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     digest = hashlib.sha256(read_small(folder.path / MANIFEST)).hexdigest()
-    told = Pointer(to, digest, pointer.published, pointer.version, Hold(now, pointer.version, reason))
+    previous = pointer.version if pointer.version in pointer.published else None
+    told = Pointer(to, digest, pointer.published, previous, Hold(now, pointer.version, reason))
     with exclusive(store):
         _point(store, told, seen)
     return told
+
+
+def _pointer_to_leave(warehouse: UPath, to: str | None) -> Pointer:
+    """What the pointer says; one that is lost or damaged is no obstacle to a release that is named."""
+    try:
+        return read_pointer(warehouse)
+    except InputError as error:
+        there = _versions(warehouse / FOLDER)
+        if not there:
+            raise
+        if to is None:
+            told = f"{error} These releases are there, and can be named: {', '.join(there)}."
+            raise InputError(told) from None
+        return Pointer("a damaged pointer", "", there)
 
 
 def resume(warehouse: UPath) -> Pointer:
@@ -444,7 +468,11 @@ def _pointer(path: UPath, content: bytes) -> Pointer:
         if not (isinstance(hold, dict) and all(isinstance(hold.get(each), str) for each in names)):
             raise damaged(path, "has no valid field 'hold'")
         hold = Hold(**{each: hold[each] for each in names})
-    return Pointer(name, digest, published, previous, hold)
+    pointer = Pointer(name, digest, published, previous, hold)
+    # Those of former versions state none.
+    if told.get("sha256") not in (None, pointer.digest()):
+        raise damaged(path, "is not what was written: its SHA-256 differs")
+    return pointer
 
 
 def _is_version(value: object) -> bool:
