@@ -333,7 +333,8 @@ def _follow(warehouse: UPath) -> None:
         return
     from recsys_pipeline.recommender import load_model
 
-    releases.write_pickle(warehouse, load_model(warehouse).model)
+    model = load_model(warehouse)
+    releases.write_pickle(warehouse, model.manifest["version"], model.model)
 
 
 def _tell_hold(pointer: releases.Pointer) -> None:

@@ -133,7 +133,7 @@ def release(
             allow_retries=False,
         )
     folder = _publish(config, warehouse, feedback, best_model, evaluation, inputs, decision, seen)
-    _keep_as_pickle(config, warehouse, best_model)
+    _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     metrics = best_model.manifest["metrics"]
     yield MaterializeResult(
@@ -266,9 +266,9 @@ def _publish(
     )
 
 
-def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, best_model: Model) -> None:
+def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, version: str, best_model: Model) -> None:
     model = None
     if config.write_pickle:
         hyperparameters = Hyperparameters.from_mapping(best_model.manifest["hyperparameters"])
         model = trained_model(hyperparameters, best_model.manifest["seed"], best_model.factors)
-    write_pickle(warehouse.root, model)
+    write_pickle(warehouse.root, version, model)

@@ -398,19 +398,23 @@ def resume(warehouse: UPath) -> Pointer:
     return pointer
 
 
-def write_pickle(warehouse: UPath, model: "AlternatingLeastSquares | None") -> None:
-    """Keep the current release as the notebook's file, for those who read that; None: there is no such file.
+def write_pickle(warehouse: UPath, version: str, model: "AlternatingLeastSquares | None") -> None:
+    """Keep a release as the notebook's file, for those who read that; None: there is no such file.
 
-    It lies beside the releases, always under the same name, and is written nowhere else.
+    It lies beside the releases, always under the same name, and is written nowhere else. If the release is
+    not the current one any more, nothing happens: whoever moved the pointer sees to the file.
     """
     store = warehouse / FOLDER
-    if model is None:
-        (store / PICKLE).unlink(missing_ok=True)
-        return
-    with atomic_file(store / PICKLE) as staged, staged.open("wb") as file:
-        # Read nowhere in this project. From protocol 5 on, arrays that cannot be written to stay so, and
-        # implicit needs to write.
-        pickle.dump(model, file, protocol=4)
+    with exclusive(store):
+        if current_release(warehouse).path.name != version:
+            return
+        if model is None:
+            (store / PICKLE).unlink(missing_ok=True)
+            return
+        with atomic_file(store / PICKLE) as staged, staged.open("wb") as file:
+            # Read nowhere in this project. From protocol 5 on, arrays that cannot be written to stay so, and
+            # implicit needs to write.
+            pickle.dump(model, file, protocol=4)
 
 
 def current_release(path: str | Path | UPath) -> ReleaseFolder:

@@ -387,12 +387,21 @@ def test_where_nothing_can_be_linked_it_is_copied(tmp_path, monkeypatch):
 
 
 def test_the_notebooks_file_is_that_of_the_current_release_alone(root):
-    publish_number(root, 1)
-    write_pickle(root, {"a": "model"})
+    version = publish_number(root, 1).name
+    write_pickle(root, version, {"a": "model"})
     assert "implicit_recommender_model.pkl" in listing(root)
-    write_pickle(root, None)
+    write_pickle(root, version, None)
 
     assert "implicit_recommender_model.pkl" not in listing(root)
+
+
+def test_who_comes_too_late_leaves_the_notebooks_file_to_whoever_moved_the_pointer(root):
+    first, second = [publish_number(root, number).name for number in range(2)]
+    write_pickle(root, second, "of the second")
+    before = (root / "releases" / "implicit_recommender_model.pkl").read_bytes()
+    write_pickle(root, first, "of the first")
+
+    assert (root / "releases" / "implicit_recommender_model.pkl").read_bytes() == before
 
 
 # --- Before there were releases ---
