@@ -324,7 +324,7 @@ def _folder(warehouse: UPath, version: str | None) -> releases.ReleaseFolder:
     if version not in pointer.published:
         there = ", ".join(pointer.published)
         raise InputError(f"{current.path.parent} holds no release {version!r}; there are: {there}.")
-    return releases.ReleaseFolder(current.path.parent / version, None)
+    return pointer.folder(current.path.parent, version)
 
 
 def _follow(warehouse: UPath) -> None:

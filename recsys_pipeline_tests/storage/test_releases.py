@@ -264,6 +264,18 @@ def test_a_rollback_to_what_is_no_other_release_changes_nothing(root, to, messag
     assert see_pointer(root) == before
 
 
+@pytest.mark.parametrize("kept", [2, 1])
+def test_a_flipped_bit_in_the_manifest_of_a_release_that_is_not_current_is_noticed_too(root, kept):
+    manifest = publish_number(root, 1) / "manifest.json"
+    for number in range(kept):
+        publish_number(root, number)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"seed": 1', b'"seed": 3'))
+    with pytest.raises(
+        InputError, match=r"is not whole.*manifest.json is not the manifest that was published"
+    ):
+        roll_back(root, manifest.parent.name, "")
+
+
 def test_the_first_release_has_none_to_roll_back_to(root):
     publish_number(root, 1)
     with pytest.raises(InputError, match="holds no release before"):
