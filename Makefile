@@ -1,6 +1,7 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
 # make check         linter, types, definitions
+# make postgres      the tests that need a PostgreSQL server, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
@@ -14,7 +15,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test check faults dev sample clean
+.PHONY: materialize test check postgres faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -31,6 +32,9 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/dg check defs
+
+postgres: $(VENV)/.installed-postgres
+	$(BIN)/pytest -m postgres
 
 EVERY ?= 1
 faults: $(VENV)/.installed-dev
@@ -56,6 +60,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-postgres: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[postgres-server]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

@@ -1,12 +1,23 @@
-"""The data that the benchmarks start from, prepared by the project's own steps."""
+"""What the benchmarks start from, prepared by the project's own steps."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from dagster import AssetSelection, DagsterInstance, materialize
+from upath import UPath
 
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.definitions import defs
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
+from recsys_pipeline.storage.models import DESCRIPTION
+from recsys_pipeline.storage.releases import Retention, publish, see_pointer
+from recsys_pipeline.storage.states import States
 from recsys_pipeline.storage.warehouse import Warehouse
 
 # The events of the public logs that the benchmarks are run on, besides the notebook's.
@@ -28,3 +39,30 @@ def held_out_interactions(feedback: str, warehouse: str) -> tuple[Interactions, 
     strengths = interaction_strengths(store.open_table("raw_feedback"), source.strengths)
     interactions = Interactions.from_strengths(strengths.read_all())
     return interactions, leave_one_out(interactions.pattern, seed=42, min_interactions=3)
+
+
+def materialize_quietly(
+    selection: AssetSelection, warehouse: Warehouse, feedback: Feedback, ops: Mapping[str, Any]
+) -> None:
+    """Materialize assets, without their checks."""
+    materialize(
+        [*defs.assets],
+        selection=selection,
+        resources={
+            "feedback": feedback,
+            "warehouse": warehouse,
+            "io_manager": WarehouseIOManager(warehouse=warehouse),
+        },
+        run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+        instance=DagsterInstance.ephemeral(),
+    )
+
+
+def publish_made(root: UPath) -> UPath:
+    """Release what `best_model` made, whatever it is worth; the folder of the release."""
+    seen, states = see_pointer(root), States(root, "best_model")
+    write_id = states.current()
+    assert write_id
+    files = states.files(write_id)
+    manifest = json.loads(files.pop(DESCRIPTION).read_text())
+    return publish(root, files, {}, manifest, seen=seen, retention=Retention())

@@ -30,13 +30,16 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     import pyarrow as pa
     from upath import UPath
 
+    from benchmarks.data import publish_made
     from recsys_pipeline.core.factors import FactorTables, factor_table
     from recsys_pipeline.core.hyperparameters import Hyperparameters
     from recsys_pipeline.core.model import Contents
     from recsys_pipeline.core.pattern import Pattern
     from recsys_pipeline.core.ranking import Factors
     from recsys_pipeline.engines.local.implicit_als import trained_model
-    from recsys_pipeline.storage.releases import publish as publish_release
+    from recsys_pipeline.storage.models import write_model
+    from recsys_pipeline.storage.releases import write_pickle
+    from recsys_pipeline.storage.states import States
 
     rng = np.random.default_rng(0)
     factors = Factors(*(rng.random((n, n_factors), dtype=np.float32) - 0.5 for n in (n_users, n_items)))
@@ -68,7 +71,10 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     )
     model = trained_model(hyperparameters, 1, factors) if with_pickle else None
     begin = time.perf_counter()
-    publish_release(UPath(folder), tables, contents, manifest, model, keep_versions=1)
+    with States(UPath(folder), "best_model").replacing() as made:
+        write_model(made, tables, contents, manifest)
+    publish_made(UPath(folder))
+    write_pickle(UPath(folder), model)
     return time.perf_counter() - begin
 
 
@@ -92,13 +98,13 @@ def recommend(folder: Path) -> float:
 
 
 def check(folder: Path) -> float:
-    """The asset check of the published model; wall seconds."""
-    from recsys_pipeline.checks import the_published_model_recommends
+    """The asset check of the model, opening it included; wall seconds."""
+    from recsys_pipeline.checks import the_model_recommends
     from recsys_pipeline.storage.warehouse import Warehouse
 
     warehouse = Warehouse(path=str(folder))
     begin = time.perf_counter()
-    result: Any = the_published_model_recommends(warehouse)
+    result: Any = the_model_recommends(warehouse.open_model("best_model"))
     if not result.passed:
         raise RuntimeError(f"the check failed: {result.description}")
     return time.perf_counter() - begin
@@ -128,7 +134,7 @@ _STEPS: dict[str, Callable[[Path], float]] = {
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in (folder / "best_model").rglob("*") if path.is_file()]
+    return [path for path in (folder / "releases").rglob("*") if path.is_file()]
 
 
 class _Memory:

@@ -20,19 +20,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from dagster import AssetSelection, DagsterInstance, materialize
+from dagster import AssetSelection
 
+from benchmarks.data import materialize_quietly, publish_made
 from recsys_pipeline.core.columns import CHOSEN, MAP_AT_10, MAP_AT_10_STANDARD_ERROR
 from recsys_pipeline.core.comparison import compare_with_best
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.splitting import hash_long
-from recsys_pipeline.definitions import defs
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse
 
 SHARES = (0.8, 0.9, 1.0)
@@ -136,33 +135,20 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _materialize(
-    selection: AssetSelection, warehouse: Warehouse, feedback: Feedback, ops: dict[str, Any]
-) -> None:
-    materialize(
-        [*defs.assets],
-        selection=selection,
-        resources={
-            "feedback": feedback,
-            "warehouse": warehouse,
-            "io_manager": WarehouseIOManager(warehouse=warehouse),
-        },
-        run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-        instance=DagsterInstance.ephemeral(),
-    )
-
-
 def night(data_set: DataSet, feed: Path, warehouse: Warehouse, strategy: str) -> Night:
     """A run up to the published model; the cost is that of the search."""
     feedback = Feedback(path=str(feed), **data_set.feedback)
     split = AssetSelection.assets("leave_one_out_split")
-    _materialize(split.upstream(), warehouse, feedback, {"leave_one_out_split": {"config": data_set.split}})
+    materialize_quietly(
+        split.upstream(), warehouse, feedback, {"leave_one_out_split": {"config": data_set.split}}
+    )
     search = {"strategy": strategy, "solver": "batched", **data_set.lists}
     wall, cpu = time.perf_counter(), _cpu_seconds()
     ops = {"grid_search_results": {"config": search}}
-    _materialize(AssetSelection.assets("grid_search_results"), warehouse, feedback, ops)
+    materialize_quietly(AssetSelection.assets("grid_search_results"), warehouse, feedback, ops)
     wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
-    _materialize(AssetSelection.assets("best_model"), warehouse, feedback, {})
+    materialize_quietly(AssetSelection.assets("best_model"), warehouse, feedback, {})
+    publish_made(warehouse.root)
     return Night(warehouse.read_table("grid_search_results"), wall, cpu)
 
 
@@ -174,7 +160,7 @@ def on_the_test_interactions(
     keep = data_set.split.get("keep_other_events", False)
     config = {"strategy": "file", "file": str(test), "keep_other_events": keep}
     split = AssetSelection.assets("leave_one_out_split")
-    _materialize(split, warehouse, feedback, {"leave_one_out_split": {"config": config}})
+    materialize_quietly(split, warehouse, feedback, {"leave_one_out_split": {"config": config}})
     matrix = warehouse.read_tables("bm25_matrix")
     held_out = warehouse.read_table("leave_one_out_split")
     trials = [each.hyperparameters for each in nights]

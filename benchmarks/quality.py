@@ -17,12 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import yaml
-from dagster import AssetSelection, DagsterInstance, materialize
+from dagster import AssetSelection
 
+from benchmarks.data import materialize_quietly
 from recsys_pipeline.core.splitting import hash_long
-from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse
 
 CONFIGURATIONS = Path(__file__).parent / "published"
@@ -94,18 +93,7 @@ def run(name: str, datasets: Path, folder: Path) -> None:
     feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
     begin = time.perf_counter()
     # The model itself is not asked for.
-    selection = AssetSelection.assets("evaluation").upstream()
-    materialize(
-        [*defs.assets],
-        selection=selection,
-        resources={
-            "feedback": feedback,
-            "warehouse": warehouse,
-            "io_manager": WarehouseIOManager(warehouse=warehouse),
-        },
-        run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-        instance=DagsterInstance.ephemeral(),
-    )
+    materialize_quietly(AssetSelection.assets("evaluation").upstream(), warehouse, feedback, ops)
     seconds = time.perf_counter() - begin
     results = warehouse.read_table("grid_search_results").to_pylist()
     best = next(row for row in results if row["chosen"])

@@ -21,6 +21,7 @@ from recsys_pipeline.reporting.tables import text_table
 from recsys_pipeline.storage import releases
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import opened_location
+from recsys_pipeline.storage.models import CARD
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON document.")
 _VERSION = click.argument("version", required=False)
@@ -139,7 +140,7 @@ def show(warehouse: UPath, version: str | None, card: bool, as_json: bool) -> No
     folder = _folder(warehouse, version)
     manifest = releases.read_manifest(folder)
     if card:
-        click.echo(releases.read_text(folder, manifest, "model_card.md"))
+        click.echo(releases.read_text(folder, manifest, CARD))
         return
     if as_json:
         _print_json(manifest)

@@ -9,22 +9,30 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.catalogue import offer_in
+from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.exports import BLEND, popular_items_of
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.ids import IdType
 from recsys_pipeline.core.interactions import EventRules, Interactions
-from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.model import contents_of
+from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.reporting.card import card, with_decision
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
-from recsys_pipeline.storage.models import table_files, write_model
-from recsys_pipeline.storage.releases import ReleaseFolder, read_manifest, read_release
+from recsys_pipeline.storage.models import CARD, DESCRIBED, read_model, table_files, write_model
+from recsys_pipeline.storage.releases import ReleaseFolder, has_table, read_manifest, read_release, read_table
 from recsys_pipeline.storage.warehouse import Warehouse
+
+_LISTS = ("recommendations", "similar_items", "popular_items")
 
 
 class Rebuilt(NamedTuple):
@@ -88,9 +96,17 @@ def rebuild(
     log(f"training on {interactions.pattern.n_interactions:,} interactions")
     fitted = LocalEngine().refit(interactions.to_tables(weights), winner)
     (folder / "model").mkdir()
-    write_model(folder / "model", fitted, contents_of(interactions, winner), {})
-
-    made = {name: folder / "model" / name for name in table_files()}
+    description = {name: manifest[name] for name in (*DESCRIBED, "blend", "rules")}
+    write_model(folder / "model", fitted, contents_of(interactions, winner), description)
+    made = {name: UPath(folder / "model" / name) for name in table_files()}
+    if has_table(manifest, "catalogue"):
+        log("making the lists")
+        made |= _lists(release, manifest, read_model(UPath(folder / "model")), warehouse)
+    if "card" in manifest:
+        # Rendered again from its facts: what the evaluation found is not measured again.
+        made[CARD] = UPath(folder / CARD)
+        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"])
+        made[CARD].write_text(text, encoding="utf-8")
     versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
     return Rebuilt(
         same_input,
@@ -101,6 +117,27 @@ def rebuild(
             if versions.get(library, was) != was
         },
     )
+
+
+def _lists(
+    release: ReleaseFolder, manifest: Mapping[str, Any], model: Model, warehouse: Warehouse
+) -> dict[str, UPath]:
+    """The tables of the release, made again by its own catalogue; by name of the file."""
+    released = {name: read_table(release, manifest, name) for name in ("catalogue", *_LISTS)}
+    offer = offer_in(released["catalogue"])
+    engine = LocalEngine()
+    said = {name: stored_metadata(released[name]) for name in _LISTS}
+    plan = ExportPlan(said["recommendations"]["n"], said["recommendations"]["scorer"] == BLEND)
+    streams = {
+        "recommendations": engine.recommendations(model, offer, plan),
+        "similar_items": engine.similar_items(model, offer, ExportPlan(said["similar_items"]["n"])),
+    }
+    for name, rows in streams.items():
+        warehouse.write_batches(name, with_metadata(rows, said[name]))
+    popularity = Popularity.of(model.target_users, len(model.users), offer)
+    table = popular_items_of(popularity, offer, model.items, said["popular_items"]["n"])
+    warehouse.write_tables("popular_items", {"popular_items": with_metadata(table, said["popular_items"])})
+    return {f"{name}.parquet": warehouse.path_of(name) for name in _LISTS}
 
 
 def _feedback(release: ReleaseFolder, manifest: Mapping[str, Any], path: str | None) -> Feedback:

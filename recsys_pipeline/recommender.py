@@ -1,27 +1,46 @@
 """The released model, ready to recommend."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from upath import UPath
 
-from recsys_pipeline.core.blending import Blend, History, by_blend
+from recsys_pipeline.core.blending import Blend, Blended
+from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.exports import ALS, BLEND, POPULAR
+from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.model import Contents, Model
+from recsys_pipeline.core.offer import ByFactors, Lists, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import NOTHING, Scorer, best_lists
+from recsys_pipeline.core.ranking import NOTHING, LongestFirst, Scorer
 from recsys_pipeline.engines.local.implicit_als import trained_model
-from recsys_pipeline.storage.releases import current_release, read_release
+from recsys_pipeline.storage.releases import (
+    ReleaseFolder,
+    current_release,
+    has_table,
+    read_release,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
+
+RawId: TypeAlias = int | str
+# A product and what happened to it.
+Event: TypeAlias = tuple[RawId, str]
+
+_OF_ONE = ("item", "score", "already_liked", "source")
+_USERS_AT_ONCE = 1024
+_SHOWN_IDS = 5
 
 
 def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
@@ -39,7 +58,8 @@ def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
     release = current_release(path_or_warehouse)
     while True:
         try:
-            return Recommender(read_release(release))
+            model = read_release(release)
+            return Recommender(model, _offer_of(release, model))
         except InputError:
             # Replaced and removed while it was read? Then there is a newer one.
             newer = current_release(path_or_warehouse)
@@ -48,19 +68,31 @@ def load_model(path_or_warehouse: str | Path | UPath) -> "Recommender":
             release = newer
 
 
+def _offer_of(release: ReleaseFolder, model: Model) -> Offer | None:
+    """What the shop let be listed when it was released; releases from before catalogues say nothing."""
+    if not has_table(model.manifest, "catalogue"):
+        return None
+    return offer_in(read_table(release, model.manifest, "catalogue"))
+
+
 class Recommender:
-    """Recommends by raw ids.
+    """Recommends by raw ids, under the shop's rules.
+
+    Tables of recommendations have the columns `item` (raw id), `score`, `already_liked` (the user touched it)
+    and `source`: who put the item there, `als`, `blend`, or `popular` where a list was filled up. The score
+    of a popular item is the share of users with a target event; scores of different sources do not compare.
 
     Attributes:
         model: the `implicit` model itself; row i of its factors is `users[i]` and `items[i]`. It may be
-            fitted further; the files stay as they are.
+            fitted further; the files and the recommendations stay as they are.
         manifest: how the model was made and how good it is.
     """
 
     model: "AlternatingLeastSquares"
     manifest: Mapping[str, Any]
 
-    def __init__(self, release: Model) -> None:
+    def __init__(self, release: Model, offer: Offer | None = None) -> None:
+        """`offer` says what the shop lets be listed: everything by default."""
         self.model = trained_model(
             Hyperparameters.from_mapping(release.manifest["hyperparameters"]),
             release.manifest["seed"],
@@ -68,6 +100,7 @@ class Recommender:
         )
         self.manifest = release.manifest
         self._release = release
+        self._offer = offer or Offer.everything(len(release.items))
 
     @cached_property
     def users(self) -> pd.Index:
@@ -95,77 +128,160 @@ class Recommender:
 
     def recommend(
         self,
-        user_id: int | str,
+        user_id: RawId,
         n: int = 10,
         *,
         filter_already_liked_items: bool = True,
         blend: bool = False,
+        fill_up: bool = False,
     ) -> pd.DataFrame:
         """The best items for a user, best first; among equal scores in the order of `items`.
 
         Args:
             user_id: raw id.
-            n: at most so many; fewer come back when the user has not that many items left, and none when
-                the model was trained on nothing of this user.
+            n: at most so many. Fewer come back when the user has not that many items left, or the shop's
+                rules leave fewer, and none when the model was trained on nothing of this user.
             filter_already_liked_items: leave out what the user's seen events exclude (`seen_events` in
                 the manifest; by default all that the user touched).
             blend: score by the blend of ALS score, own history and popularity that the search has fitted.
+            fill_up: continue a list that is shorter than `n` with popular items, under the same rules.
 
         Returns:
-            Columns `item` (raw id), `score`, `already_liked` (the user touched it in training).
+            Columns `item`, `score`, `already_liked`, `source`: see the class.
 
         Raises:
             KeyError: the model does not know the user.
             ValueError: `n` is below 1, or there is no blend.
         """
-        position = _position(self.users, user_id, "user")
-        scorer = self._blended if blend else self._by_factors
-        scores = scorer(np.array([position], dtype=np.int32))
-        pattern, contents = self._release.contents.pattern, self._release.contents
-        own = slice(pattern.indptr[position], pattern.indptr[position + 1])
-        touched = pattern.indices[own]
-        excluded = touched[contents.excluded[own]] if filter_already_liked_items else touched[:0]
-        # Of this user alone: the one row of a matrix.
-        exclusions = Pattern(np.array([0, len(excluded)]), excluded, len(self.items))
-        first = np.zeros(1, dtype=np.int32)
-        (listed,) = best_lists(lambda _: scores, first, exclusions, _at_most(n, len(self.items)))
-        ids = listed[listed != NOTHING]
-        already_liked = np.isin(ids, touched[contents.weights[own] > 0])
-        return pd.DataFrame(
-            {"item": self.items[ids], "score": scores[0, ids], "already_liked": already_liked}
-        )
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
+        return self._list_of_one(self._known([user_id]), wanted)
 
-    def was_trained_on(self, user_id: int | str) -> bool:
-        """Whether the model was trained on any interaction of the user.
+    def recommend_many(
+        self,
+        user_ids: Iterable[RawId],
+        n: int = 10,
+        *,
+        filter_already_liked_items: bool = True,
+        blend: bool = False,
+        fill_up: bool = False,
+    ) -> pd.DataFrame:
+        """What `recommend` gives each of these users, in one table, and in much less time.
+
+        Args:
+            user_ids: raw ids; in this order their rows come back.
+            n: see `recommend`, as all others.
+            filter_already_liked_items: see there.
+            blend: see there.
+            fill_up: see there.
+
+        Returns:
+            Columns `user` (raw id), `rank` (from 1), `item`, `score`, `already_liked`, `source`; no row for a
+            user with nothing to recommend.
 
         Raises:
-            KeyError: the model does not know the user.
+            KeyError: the model does not know one of the users.
+            ValueError: `n` is below 1, or there is no blend.
         """
-        indptr = self._release.contents.pattern.indptr
-        position = _position(self.users, user_id, "user")
-        return bool((self._release.contents.weights[indptr[position] : indptr[position + 1]] > 0).any())
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
+        users = _positions(self.users, user_ids, "user")
+        blocks = (users[first : first + _USERS_AT_ONCE] for first in range(0, len(users), _USERS_AT_ONCE))
+        return self._table((self._people(block) for block in blocks), self.users[users], wanted)
 
-    @cached_property
-    def _by_factors(self) -> Scorer:
-        return self._release.factors.scorer()
+    def recommend_for(
+        self,
+        events: Iterable[Event],
+        n: int = 10,
+        *,
+        user_id: RawId | None = None,
+        filter_already_liked_items: bool = True,
+        blend: bool = False,
+        fill_up: bool = True,
+        skip_unknown: bool = True,
+    ) -> pd.DataFrame:
+        """The best items for somebody whom the model has not seen, or who came back since: no training.
 
-    @cached_property
-    def _blended(self) -> Scorer:
-        release = self._release
-        if not release.manifest.get("blend"):
-            raise ValueError(
-                "this model has no blend: set `blend` of grid_search_results to true and materialize it and "
-                "best_model again"
-            )
-        events = {event: counts > 0 for event, counts in release.contents.counts.items()}
-        return by_blend(
-            Blend.from_mapping(release.manifest["blend"]),
-            release.factors,
-            History(release.contents.pattern, events, release.manifest["target_events"]),
-        )
+        The factors are those that are best for these events with all items as they are. The events count as
+        in training: their strengths, BM25 weights and which of them exclude an item.
 
-    def similar_items(self, product_code: int | str, n: int = 10) -> pd.DataFrame:
+        Args:
+            events: pairs of a product (raw id) and the name of an event, in any order; one a repetition.
+            n: at most so many.
+            user_id: the user whom the model knows already and whose events since the training these are; None
+                for somebody new.
+            filter_already_liked_items: leave out what the seen events exclude.
+            blend: score by the blend, with these events as the own history.
+            fill_up: continue a short list with popular items. By default, because a page for somebody new has
+                to show something: without an event of a product that the model knows, all items are popular.
+            skip_unknown: do as if events of products that the model does not know were not there, such as of
+                those that are newer than it; else they are an error.
+
+        Returns:
+            Columns `item`, `score`, `already_liked`, `source`: see the class. Its `attrs["unknown_products"]`
+            lists the products that were skipped.
+
+        Raises:
+            KeyError: the model does not know the user, or a product and `skip_unknown` is false.
+            ValueError: the model knows no event of that name, something is no pair, `n` is below 1, or there
+                is no blend.
+        """
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
+        people, unknown = self._folded_in([events], [user_id], skip_unknown)
+        table = self._list_of_one(people, wanted)
+        table.attrs["unknown_products"] = unknown
+        return table
+
+    def recommend_for_many(
+        self,
+        histories: Iterable[Iterable[Event]],
+        n: int = 10,
+        *,
+        user_ids: Iterable[RawId | None] | None = None,
+        filter_already_liked_items: bool = True,
+        blend: bool = False,
+        fill_up: bool = True,
+        skip_unknown: bool = True,
+    ) -> pd.DataFrame:
+        """What `recommend_for` gives each of these people, in one table, and in much less time.
+
+        Args:
+            histories: the events of each; in this order their rows come back.
+            n: see `recommend_for`, as all others.
+            user_ids: `user_id` of each.
+            filter_already_liked_items: see there.
+            blend: see there.
+            fill_up: see there.
+            skip_unknown: see there.
+
+        Returns:
+            Columns `user` (the place among `histories`, from 0), `rank` (from 1), `item`, `score`,
+            `already_liked`, `source`; `attrs` as there.
+
+        Raises:
+            KeyError: see `recommend_for`.
+            ValueError: see `recommend_for`; or there are not as many user ids as histories.
+        """
+        wanted = self._wanted(n, filter_already_liked_items, blend, fill_up)
+        histories = list(histories)
+        known = [None] * len(histories) if user_ids is None else list(user_ids)
+        if len(known) != len(histories):
+            raise ValueError(f"{len(histories)} histories and {len(known)} user ids; one belongs to each")
+        unknown: dict[RawId, None] = {}
+
+        def people() -> Iterator[_People]:
+            for first in range(0, len(histories), _USERS_AT_ONCE):
+                block = slice(first, first + _USERS_AT_ONCE)
+                found, not_found = self._folded_in(histories[block], known[block], skip_unknown)
+                unknown.update(dict.fromkeys(not_found))
+                yield found
+
+        table = self._table(people(), pd.RangeIndex(len(histories)), wanted)
+        table.attrs["unknown_products"] = list(unknown)
+        return table
+
+    def similar_items(self, product_code: RawId, n: int = 10) -> pd.DataFrame:
         """The items whose factors point most nearly the same way, best first, without the item itself.
+
+        Fewer than `n` where the shop's rules leave fewer, and none for an item that nobody was trained on.
 
         Returns:
             Columns `item` (raw id) and `score`, the cosine.
@@ -174,10 +290,203 @@ class Recommender:
             KeyError: the model does not know the item.
             ValueError: `n` is below 1.
         """
-        item = _position(self.items, product_code, "item")
-        ids, scores = self.model.similar_items(item, N=_at_most(n, len(self.items) - 1) + 1)
-        others = np.flatnonzero(ids != item)[:n]
-        return pd.DataFrame({"item": self.items[ids[others]], "score": scores[others]})
+        item = _positions(self.items, [product_code], "item")
+        itself = Pattern(np.array([0, 1]), item, len(self.items))
+        by_cosine = self._by_cosine._replace(users=self._by_cosine.users[item])
+        k = _at_most(n, len(self.items))
+        lists = make_lists(by_cosine, np.zeros(1, dtype=np.int32), itself, k, self._offer)
+        listed = lists.items[0] != NOTHING
+        # A product of two vectors of length 1 may exceed 1 by rounding.
+        cosines = np.clip(lists.scores[0, listed], -1, 1)
+        return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": cosines})
+
+    def was_trained_on(self, user_id: RawId) -> bool:
+        """Whether the model was trained on any interaction of the user.
+
+        Raises:
+            KeyError: the model does not know the user.
+        """
+        return bool((self._known([user_id]).contents.weights > 0).any())
+
+    # --- Who is recommended to ---
+
+    def _known(self, user_ids: Iterable[RawId]) -> "_People":
+        return self._people(_positions(self.users, user_ids, "user"))
+
+    def _people(self, users: NDArray[np.int32]) -> "_People":
+        return _People(self._release.factors.users[users], self._release.contents.of(users))
+
+    def _folded_in(
+        self, histories: Sequence[Iterable[Event]], user_ids: Sequence[RawId | None], skip_unknown: bool
+    ) -> "tuple[_People, list[RawId]]":
+        """The people, and the products that were skipped."""
+        names = {name: number for number, name in enumerate(self._fold_in.events)}
+        rows, products, events = [], [], []
+        for row, history in enumerate(histories):
+            for pair in history:
+                product, event = _pair(pair)
+                if event not in names:
+                    raise InputError(
+                        f"the model knows no event {event!r} (of product {product!r}). It knows "
+                        f"{', '.join(names)}; leave out what is none of them, or give it a strength in "
+                        "`feedback` and train again."
+                    )
+                rows.append(row)
+                products.append(product)
+                events.append(names[event])
+        position = {product: _place(self.items, product) for product in dict.fromkeys(products)}
+        unknown = [product for product, place in position.items() if place == NOTHING]
+        if unknown and not skip_unknown:
+            raise _unknown(self.items, unknown, "item")
+        items = np.array([position[product] for product in products], dtype=np.int64)
+        known = items != NOTHING
+        given = Events(
+            np.array(rows, dtype=np.int64)[known], items[known], np.array(events, dtype=np.int64)[known]
+        )
+        contents = self._fold_in.contents(given, self._before(user_ids))
+        return _People(self._fold_in.factors(contents), contents), unknown
+
+    def _before(self, user_ids: Sequence[RawId | None]) -> Contents:
+        """What the model knows of people; nothing where the id is None."""
+        known = [user_id for user_id in user_ids if user_id is not None]
+        contents = self._release.contents.of(_positions(self.users, known, "user"))
+        indptr = np.zeros(len(user_ids) + 1, dtype=np.int64)
+        is_known = np.array([user_id is not None for user_id in user_ids], dtype=bool)
+        indptr[1:][is_known] = contents.pattern.interactions_per_user
+        np.cumsum(indptr, out=indptr)
+        return contents._replace(pattern=Pattern(indptr, contents.pattern.indices, len(self.items)))
+
+    @cached_property
+    def _fold_in(self) -> FoldIn:
+        return FoldIn(self._release)
+
+    # --- The lists ---
+
+    def _wanted(self, n: int, filter_already_liked_items: bool, blend: bool, fill_up: bool) -> "_Wanted":
+        """What is asked for; refused before anything is computed."""
+        return _Wanted(
+            _at_most(n, len(self.items)),
+            filter_already_liked_items,
+            self._blended if blend else None,
+            self._popularity if fill_up else None,
+        )
+
+    def _table(self, people: "Iterable[_People]", labels: pd.Index, wanted: "_Wanted") -> pd.DataFrame:
+        """The lists of all these people, one below the other; `labels` are theirs."""
+        tables, n_before = [], 0
+        for some in people:
+            columns = self._columns(some, wanted)
+            first = {"user": labels[n_before + columns.pop("row")], "rank": columns.pop("rank")}
+            tables.append(pd.DataFrame(first | columns))
+            n_before += len(some.factors)
+        if not tables:
+            return self._table([self._people(np.empty(0, dtype=np.int32))], labels, wanted)
+        return pd.concat(tables, ignore_index=True)
+
+    def _list_of_one(self, person: "_People", wanted: "_Wanted") -> pd.DataFrame:
+        columns = self._columns(person, wanted)
+        return pd.DataFrame({name: columns[name] for name in _OF_ONE})
+
+    def _columns(self, people: "_People", wanted: "_Wanted") -> dict[str, Any]:
+        """The entries of all lists, list after list."""
+        lists, contents = self._lists(people, wanted), people.contents
+        rows, places = np.nonzero(lists.items != NOTHING)
+        items = lists.items[rows, places]
+        found = contents.pattern.positions_of(rows.astype(np.int32), items)
+        liked = found >= 0
+        liked[liked] = contents.weights[found[liked]] > 0
+        of_model = places < lists.n_of_model[rows]
+        return {
+            "row": rows,
+            "rank": (places + 1).astype(np.int32),
+            "item": self.items[items],
+            "score": lists.scores[rows, places],
+            "already_liked": liked,
+            "source": np.where(of_model, BLEND if wanted.blend else ALS, POPULAR),
+        }
+
+    def _lists(self, people: "_People", wanted: "_Wanted") -> Lists:
+        pattern = people.contents.pattern
+        if wanted.without_excluded:
+            exclusions = pattern.select(people.contents.excluded)
+        else:
+            exclusions = Pattern.empty(*pattern.shape)
+        source: ByFactors | Scorer
+        if wanted.blend:
+            history = people.contents.history(self.manifest["target_events"])
+            source = wanted.blend.scorer(people.factors, history)
+        else:
+            source = self._by_factors._replace(users=people.factors)
+        users = np.arange(pattern.n_users, dtype=np.int32)
+        return make_lists(source, users, exclusions, wanted.n, self._offer, wanted.popularity)
+
+    @cached_property
+    def _by_factors(self) -> ByFactors:
+        # `ByFactors.of` would read the factors of all users.
+        factors = self._release.factors
+        return ByFactors(factors.users, LongestFirst.of(factors.items, self._offer.allowed))
+
+    @cached_property
+    def _by_cosine(self) -> ByFactors:
+        return ByFactors.of_cosines(self._release.factors.items, self._offer)
+
+    @cached_property
+    def _blended(self) -> Blended:
+        if not self.manifest.get("blend"):
+            raise ValueError(
+                "this model has no blend: set `blend` of grid_search_results to true and materialize it and "
+                "best_model again"
+            )
+        blend = Blend.from_mapping(self.manifest["blend"])
+        return Blended.of(blend, self._release.factors.items, self._release.history)
+
+    @cached_property
+    def _popularity(self) -> Popularity:
+        contents = self._release.contents
+        target = np.logical_or.reduce(
+            [contents.counts[event] > 0 for event in self.manifest["target_events"]]
+        )
+        n_users, n_items = contents.pattern.shape
+        users = np.bincount(contents.pattern.indices[target], minlength=n_items)
+        return Popularity.of(users, n_users, self._offer)
+
+
+class _People(NamedTuple):
+    """Some people to recommend to.
+
+    Attributes:
+        factors: (n, width) float32.
+        contents: their interactions alone, a row each.
+    """
+
+    factors: NDArray[np.float32]
+    contents: Contents
+
+
+class _Wanted(NamedTuple):
+    """What lists are asked for.
+
+    Attributes:
+        n: length.
+        without_excluded: whether the own items that seen events exclude are left out.
+        blend: who scores; None for the factors alone.
+        popularity: what to fill up with; None for nothing.
+    """
+
+    n: int
+    without_excluded: bool
+    blend: Blended | None
+    popularity: Popularity | None
+
+
+def _pair(event: Event) -> Event:
+    # A string of two letters would do as a pair.
+    if isinstance(event, (str, bytes)) or not isinstance(event, Sequence) or len(event) != 2:
+        raise InputError(
+            f"{event!r} is no event: give pairs of a product and an event, such as ('A1', 'view')"
+        )
+    product, name = event
+    return product, name
 
 
 def _index(ids: pa.Array) -> pd.Index:
@@ -185,14 +494,26 @@ def _index(ids: pa.Array) -> pd.Index:
     return index
 
 
-def _position(index: pd.Index, raw_id: int | str, kind: str) -> int:
+def _place(index: pd.Index, raw_id: RawId) -> int:
+    """Of an id; NOTHING for one that is not there."""
     try:
         return int(index.get_loc(raw_id))  # type: ignore[arg-type]  # ids are distinct
     except KeyError:
-        ids = "integers" if pd.api.types.is_integer_dtype(index.dtype) else "strings"
-        raise KeyError(
-            f"the model knows no {kind} {raw_id!r}; its {len(index):,} {kind} ids are {ids}"
-        ) from None
+        return NOTHING
+
+
+def _positions(index: pd.Index, raw_ids: Iterable[RawId], kind: str) -> NDArray[np.int32]:
+    raw_ids = list(raw_ids)
+    places = np.array([_place(index, raw_id) for raw_id in raw_ids], dtype=np.int32)
+    if (places == NOTHING).any():
+        raise _unknown(index, [raw_ids[place] for place in np.flatnonzero(places == NOTHING)], kind)
+    return places
+
+
+def _unknown(index: pd.Index, raw_ids: Sequence[RawId], kind: str) -> KeyError:
+    shown = ", ".join(map(repr, raw_ids[:_SHOWN_IDS])) + (", ..." if len(raw_ids) > _SHOWN_IDS else "")
+    ids = "integers" if pd.api.types.is_integer_dtype(index.dtype) else "strings"
+    return KeyError(f"the model knows no {kind} {shown}; its {len(index):,} {kind} ids are {ids}")
 
 
 def _at_most(n: int, available: int) -> int:

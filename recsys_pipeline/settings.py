@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from recsys_pipeline.core.locations import checked_location
+from recsys_pipeline.core.locations import checked_database, checked_location
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -35,6 +35,15 @@ def _location(name: str, default: str) -> str:
 
 def _optional_location(name: str) -> str:
     return _location(name, "") if _setting(name, "") else ""
+
+
+def _database(name: str) -> str:
+    """The URL of a database, or nothing; one that carries a secret is refused and not shown."""
+    text = _setting(name, "")
+    try:
+        return checked_database(text) if text else ""
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -77,7 +86,7 @@ def _names(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in _setting(name, default).split(",") if part.strip()]
 
 
-def _number(name: str, default: float, low: float, high: float) -> float:
+def _number(name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
     text = _setting(name, "")
     if not text:
         return default
@@ -85,8 +94,9 @@ def _number(name: str, default: float, low: float, high: float) -> float:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not low <= number <= high:
-        raise ValueError(f"{name}: {text!r} is no number from {low:g} to {high:g}; write it as {default:g}")
+    if not low <= number <= high or (whole and number != int(number)):
+        kind = "whole number" if whole else "number"
+        raise ValueError(f"{name}: {text!r} is no {kind} from {low:g} to {high:g}; write it as {default:g}")
     return number
 
 
@@ -112,7 +122,16 @@ TARGET_EVENTS = _events("RECSYS_TARGET_EVENTS", among=True)
 SEEN_EVENTS = _events("RECSYS_SEEN_EVENTS", among=True)
 MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
+# What the shop allows to be recommended; without a catalogue everything.
+CATALOGUE = _optional_location("RECSYS_CATALOGUE")
+MAX_PER_CATEGORY = int(_number("RECSYS_MAX_PER_CATEGORY", 0, 0, 1e6, whole=True))
+ALLOW_LIST = _optional_location("RECSYS_ALLOW_LIST")
+DENY_LIST = _optional_location("RECSYS_DENY_LIST")
+
 WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
+
+# Where shops read, if not in the warehouse.
+DELIVERY = _database("RECSYS_DELIVERY")
 
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)

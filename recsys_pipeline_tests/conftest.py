@@ -1,6 +1,7 @@
 """Small worlds in which the right answer is known."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from dagster import ExecuteInProcessResult
 from hypothesis import settings
 
 from recsys_pipeline.storage.warehouse import Warehouse
+from recsys_pipeline_tests.storage.postgres import PostgresServer, missing_packages
 from recsys_pipeline_tests.worlds import run_graph, write_parity_feedback
 
 # The same examples in every run, and no test depends on time.
@@ -74,3 +76,28 @@ def own_warehouse(shared_warehouse: Warehouse, warehouse: Warehouse) -> Warehous
 @pytest.fixture(scope="session")
 def sample_csv() -> Path:
     return PROJECT / "data" / "feedback_implicit.csv"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make postgres` is to run: whatever needs the server."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, where the packages for it are installed."""
+    if missing := missing_packages():
+        pytest.skip(f"make postgres installs {' and '.join(missing)}")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database."""
+    name = server.new_database()
+    yield server.url(name)
+    server.drop_database(name)

@@ -48,9 +48,14 @@ LAUNCH = "dg launch --assets '*'"
 MAKE_CONFIGURED = "make materialize CONFIG=examples/retailrocket.yaml"
 MAKE_DEV = "make dev"
 DEV = "dagster dev -w workspace.yaml"
+ACTIVATE_ALONE = ". .venv/bin/activate"
+RECSYS = tuple(
+    f"recsys releases {name}" for name in ("list", "show", "verify", "rollback", "resume", "rebuild")
+)
 COMMANDS = {
     *(MATERIALIZE, MATERIALIZE_CONFIGURED, WHAT_FOLLOWS, ACTIVATE),
     *(LAUNCH, MAKE_CONFIGURED, MAKE_DEV, DEV),
+    *(ACTIVATE_ALONE, *RECSYS),
 }
 
 N_USERS_OF_SHOP = 200
@@ -140,6 +145,7 @@ def test_an_asset_and_what_follows_it_can_be_materialized(shop):
 
 @pytest.mark.skipif(not (PROJECT / ".venv").exists(), reason="make sets the virtual environment up")
 def test_the_virtual_environment_is_activated_as_shown():
+    assert run(dict(os.environ), f"{ACTIVATE_ALONE}; command -v recsys").stdout
     found = run(dict(os.environ), f"{ACTIVATE}; command -v dagster; echo $DAGSTER_HOME").stdout.split()
 
     assert found == [str(PROJECT / ".venv" / "bin" / "dagster"), str(PROJECT / ".dagster_home")]
@@ -151,6 +157,18 @@ def test_dg_launches_it_too(shop):
 
     pointer = Path(shop["RECSYS_WAREHOUSE"]) / "releases" / "current.json"
     assert pointer.stat().st_mtime >= before
+
+
+@pytest.mark.usefixtures("first_run")
+def test_releases_are_looked_at_and_rolled_back_as_shown(shop):
+    """After the runs above there are several."""
+    pointer = Path(shop["RECSYS_WAREHOUSE"]) / "releases" / "current.json"
+    run(shop, "dagster asset materialize --select release -m recsys_pipeline.definitions")
+    before = json.loads(pointer.read_text())
+    for line in RECSYS:
+        run(shop, line)
+
+    assert json.loads(pointer.read_text())["version"] == before["previous"]
 
 
 def test_or_by_a_file_and_with_a_process_a_step_the_graph_is_the_same(

@@ -17,6 +17,7 @@ from recsys_pipeline_tests.worlds import (
     N_ITEMS,
     N_USERS,
     SMALL_GRID,
+    alone,
     failed_checks_of,
     failure_of,
     item_code,
@@ -56,6 +57,7 @@ COLUMNS = [
     "difference_high",
     "distinguishable",
     "chosen",
+    "incumbent",
     "iterations_done",
     "fit_seconds",
     "failure",
@@ -71,10 +73,6 @@ def splitting(**config):
     return {"leave_one_out_split": {"config": config}}
 
 
-def alone(*assets):
-    return AssetSelection.assets(*assets)
-
-
 # --- What it makes ---
 
 
@@ -84,9 +82,14 @@ def test_makes_every_artefact(shared_warehouse):
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
+            *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
+            "popular_items.parquet",
             "bm25_matrix",
             "best_model",
+            "catalogue.parquet",
             "evaluation",
+            "model_card",
+            *(f"{name}.parquet" for name in ("recommendations", "similar_items", "popular_items")),
             "releases",
             "search_journal",
         ]
@@ -223,7 +226,8 @@ def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity
     assert load_model(own_warehouse.root).manifest["version"] != first
     assert load_model(own_warehouse.root / "releases" / first)
     # Even the seconds are those of the first search.
-    assert own_warehouse.read_table("grid_search_results").equals(before)
+    after = own_warehouse.read_table("grid_search_results")
+    assert after.drop_columns("incumbent").equals(before.drop_columns("incumbent"))
 
 
 def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
@@ -280,7 +284,8 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
     if strategy == "halving":
         assert any(row["iterations_done"] < row["iterations"] for row in rows)
     else:
-        assert len(rows) == 5
+        assert len(rows) == 5 + 1  # the configuration of the release before
+    assert [row["incumbent"] for row in rows].count(True) == 1
     model = made_model(own_warehouse)
     assert model.manifest["solver"] == solver
     assert model.manifest["hyperparameters"]["nu"] == rows[0]["nu"]
@@ -288,9 +293,77 @@ def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, st
     assert len(model.similar_items(model.items[0], 3)) == len(model.recommend(model.users[0], 3)) == 3
 
 
+def about_search(warehouse):
+    """What the results say of the search."""
+    return stored_metadata(warehouse.read_table("grid_search_results"))
+
+
+def test_the_first_search_has_nothing_to_keep_and_says_so(shared_warehouse, shared_result):
+    assert about_search(shared_warehouse)["incumbent"] == {
+        "version": None,
+        "hyperparameters": None,
+        "why_none": "no model is released yet",
+    }
+    assert metadata_of(shared_result, "grid_search_results")["decision"] == (
+        "nothing to keep: no model is released yet; the best trial is chosen"
+    )
+    assert not any(shared_warehouse.read_table("grid_search_results")["incumbent"].to_pylist())
+
+
+@pytest.mark.parametrize("switch", ["always", "significant"])
+def test_the_released_configuration_is_a_trial_and_stays_where_nothing_is_surely_better(
+    parity_csv, own_warehouse, switch
+):
+    released = load_model(own_warehouse.root).manifest
+    # Better on these few users, but not by more than chance.
+    ops = searching(factors=[5], iterations=[5, 7], switch=switch)
+    result = run_graph(parity_csv, own_warehouse, ops=ops)
+
+    assert result.success
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    assert len(rows) == 4 + 1
+    (incumbent,) = [row for row in rows if row["incumbent"]]
+    assert {name: incumbent[name] for name in SMALL_GRID} == {
+        name: released["hyperparameters"][name] for name in SMALL_GRID
+    }
+    assert not incumbent["distinguishable"]
+    assert not rows[0]["incumbent"]
+    chosen = made_model(own_warehouse).manifest["hyperparameters"]
+    decision = metadata_of(result, "grid_search_results")["decision"]
+    assert about_search(own_warehouse)["decision"] == decision
+    if switch == "significant":
+        assert chosen == released["hyperparameters"]
+        assert incumbent["chosen"]
+        assert decision.startswith(f"the configuration of release {released['version']} stays: the best")
+    else:
+        assert chosen["iterations"] == rows[0]["iterations"]
+        assert rows[0]["chosen"]
+        assert decision.startswith(f"the configuration of release {released['version']} is replaced: ")
+
+
+def test_a_released_configuration_that_the_data_does_not_allow_does_not_stop_the_search(
+    parity_csv, own_warehouse
+):
+    crawler = "".join(f"7,{item_code(item)},view\n" for item in range(N_ITEMS))
+    parity_csv.write_text(parity_csv.read_text() + crawler)
+    result = run_graph(parity_csv, own_warehouse, ops=searching(weighting=["none"]))
+
+    assert result.success
+    assert "BM25 weights are at or below zero" in about_search(own_warehouse)["incumbent"]["why_none"]
+    assert made_model(own_warehouse).manifest["hyperparameters"]["weighting"] == "none"
+
+
+def test_but_what_is_wrong_with_the_trials_themselves_does(parity_csv, own_warehouse):
+    search = alone("grid_search_results")
+    ops = searching(strength_mappings={"other": {"purchase": 1.0}})
+
+    failure = failure_of(run_graph(parity_csv, own_warehouse, ops=ops, selection=search))
+    assert "the feedback has no purchase" in failure
+
+
 def searched_around(warehouse):
     """Of the results, where the search started."""
-    return stored_metadata(warehouse.read_table("grid_search_results"))["around"]
+    return about_search(warehouse)["around"]
 
 
 def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a_model(
@@ -341,7 +414,8 @@ def test_the_former_name_of_ensemble_size_still_works(parity_csv, own_warehouse)
     ops = searching(starts=[2], regularization=[0.1], iterations=[3])
     assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
 
-    assert own_warehouse.read_table("grid_search_results")["ensemble_size"].to_pylist() == [2]
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    assert [row["ensemble_size"] for row in rows if not row["incumbent"]] == [2]
 
 
 # --- What does not belong together ---
@@ -549,6 +623,8 @@ def test_the_chosen_trial_is_trained_by_implicit_too_and_scores_the_same(shared_
 
 @pytest.mark.parametrize("options", [{"nu": [0.5]}, {"solver": "implicit"}, {"compare_with_implicit": False}])
 def test_where_there_is_nothing_to_compare_the_check_says_so(options, parity_csv, own_warehouse):
+    # The released configuration is one that `implicit` can train, and might win.
+    shutil.rmtree(own_warehouse.root / "releases")
     selection = alone("grid_search_results") | AssetSelection.checks_for_assets("grid_search_results")
     result = run_graph(parity_csv, own_warehouse, ops=searching(**options), selection=selection)
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from dagster import validate_run_config
 
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.storage.releases import current_release
 from recsys_pipeline_tests import test_command_line
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, run_graph
@@ -29,12 +31,48 @@ def typed(text):
     return [re.sub(r"\s+# .*", "", line[2:]) for line in lines if line.startswith("$ ")]
 
 
-def test_the_python_example_runs(shared_warehouse):
-    (example,) = blocks("python")
-
+def run_example(text, warehouse):
+    """The table that each call of the one Python example gives, by the name of the method."""
+    (example,) = blocks("python", text)
     names: dict[str, object] = {}
-    exec(example.replace('"data/warehouse"', repr(shared_warehouse.path)), names)
-    assert len(names["model"].recommend(names["user"], n=10)) == 10
+    exec(example.replace('"data/warehouse"', repr(warehouse.path)), names)
+    asked = [line for line in example.splitlines() if line.startswith("model.")]
+    return {line.split("(")[0].removeprefix("model."): eval(line, names) for line in asked}
+
+
+def test_the_python_example_runs(shared_warehouse):
+    tables = run_example(README, shared_warehouse)
+
+    assert {name: len(table) for name, table in tables.items()} == {
+        "recommend": 10,
+        "recommend_many": 200,
+        "recommend_for": 10,
+        "similar_items": 10,
+    }
+    # As the comments say.
+    for line in blocks("python")[0].splitlines():
+        if found := re.fullmatch(r"model\.(\w+)\(.*# a table: (.*)", line):
+            assert list(tables[found[1]].columns) == found[2].split(", ")
+
+
+def test_so_does_that_of_recommending(shared_warehouse):
+    document = (PROJECT / "docs" / "recommending.md").read_text()
+    tables = run_example(document, shared_warehouse)
+
+    assert {"recommend", "recommend_many", "recommend_for", "recommend_for_many"} == set(tables)
+    assert len(tables["recommend_for_many"]) == 20
+
+
+def test_the_vector_index_of_the_docs_finds_what_exact_search_finds(shared_warehouse):
+    page = (PROJECT / "docs" / "releases.md").read_text()
+    (example,) = (block for block in blocks("python", page) if "usearch" in block)
+    release = str(current_release(shared_warehouse.root).path)
+
+    names: dict[str, Any] = {}
+    exec(example.replace('"data/warehouse/releases/<version>"', repr(release)), names)
+    scores = names["vectors"] @ names["users"]["factors"][names["user"]]
+    best = names["items"]["ProductCode"].iloc[np.argsort(-scores)[:10]]
+    assert names["recommended"].tolist() == best.tolist()
 
 
 # --- What people type ---

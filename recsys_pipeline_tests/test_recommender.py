@@ -47,7 +47,7 @@ def test_recommends_what_the_user_has_not_touched_best_first(model):
     table = model.recommend(10, n=2)
 
     expected = sorted([1, 2, 3], key=lambda item: -scores[item])[:2]
-    assert list(table.columns) == ["item", "score", "already_liked"]
+    assert list(table.columns) == ["item", "score", "already_liked", "source"]
     assert table["item"].tolist() == [ITEMS[item] for item in expected]
     assert table["score"].to_numpy() == pytest.approx(scores[expected])
     assert not table["already_liked"].any()

@@ -50,10 +50,26 @@ def test_the_memory_limit_is_that_of_every_asset_that_has_one():
         "from recsys_pipeline.assets.evaluation import EvaluationConfig\n"
         "from recsys_pipeline.assets.feedback import StrengthsConfig\n"
         "from recsys_pipeline.assets.grid_config import GridConfig\n"
-        "made = [config() for config in (StrengthsConfig, GridConfig, EvaluationConfig)]\n"
-        "print([config.memory_limit for config in made], GridConfig().plan().memory_limit)"
+        "from recsys_pipeline.assets.lists import RecommendationsConfig, SimilarItemsConfig\n"
+        "classes = StrengthsConfig, GridConfig, EvaluationConfig, RecommendationsConfig, SimilarItemsConfig\n"
+        "print({config().memory_limit for config in classes}, GridConfig().plan().memory_limit)"
     )
-    assert defined({"RECSYS_MEMORY_LIMIT": "2.5"}, code).stdout.strip() == "[2.5, 2.5, 2.5] 2.5"
+    assert defined({"RECSYS_MEMORY_LIMIT": "2.5"}, code).stdout.strip() == "{2.5} 2.5"
+
+
+def test_the_shops_own_rules_are_the_defaults_of_the_catalogue():
+    code = (
+        "from recsys_pipeline.assets.catalogue import CatalogueConfig\n"
+        "made = CatalogueConfig()\n"
+        "print(made.path, made.max_per_category, made.allow_list, made.deny_list)"
+    )
+    settings = {
+        "RECSYS_CATALOGUE": "s3://bucket/shop.parquet",
+        "RECSYS_MAX_PER_CATEGORY": "3",
+        "RECSYS_ALLOW_LIST": "allow.csv",
+        "RECSYS_DENY_LIST": "deny/*.csv",
+    }
+    assert defined(settings, code).stdout.strip() == "s3://bucket/shop.parquet 3 allow.csv deny/*.csv"
 
 
 @pytest.mark.parametrize(
@@ -75,11 +91,16 @@ def test_the_memory_limit_is_that_of_every_asset_that_has_one():
         ("RECSYS_MAX_REJECTED_SHARE", "7", "'7' is no number from 0 to 1; write it as 0.01"),
         ("RECSYS_MEMORY_LIMIT", "8 GB", "'8 GB' is no number from 0 to"),
         ("RECSYS_MEMORY_LIMIT", "-1", "'-1' is no number from 0 to"),
+        ("RECSYS_MAX_PER_CATEGORY", "2.5", "'2.5' is no whole number from 0 to"),
+        ("RECSYS_CATALOGUE", "s3://u:hunter2@b/shop.csv", "the URL holds a password or key"),
+        ("RECSYS_DENY_LIST", "s3://u:hunter2@b/deny.csv", "the URL holds a password or key"),
         ("RECSYS_MAX_RUN_HOURS", "0", "'0' is no number from 0.1 to 1000; write it as 12"),
         ("RECSYS_EXECUTOR", "celery", "is none of in_process, multiprocess; write it as in_process"),
         ("RECSYS_USER_ID_TYPE", "int", "is none of auto, integer, string; write it as auto"),
         ("RECSYS_SCHEDULE", "every night", "is no cron expression; write it as 0 3 * * *"),
         ("RECSYS_WAREHOUSE", "memory://u:hunter2@h/w", "the URL holds a password or key"),
+        ("RECSYS_DELIVERY", "postgresql://u:hunter2@h/shop", "the URL holds a password or key"),
+        ("RECSYS_DELIVERY", "hunter2", "it is no URL of a PostgreSQL database. Write it as postgresql://"),
         ("RECSYS_FEEDBACK", "simplecache::s3://u:hunter2@b/x", "the URL holds a password or key"),
     ],
 )

@@ -19,7 +19,7 @@ from upath import UPath
 
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.model import Contents
+from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.definitions import defs
@@ -171,6 +171,11 @@ def publish_written(
     return publish(warehouse, files, {}, manifest, **{"seen": seen, "retention": Retention(), **options})
 
 
+def alone(*assets: str) -> AssetSelection:
+    """These assets and nothing else."""
+    return AssetSelection.assets(*assets)
+
+
 def made_model(warehouse: Warehouse) -> Recommender:
     """What `best_model` made, released or not."""
     return Recommender(warehouse.open_model("best_model"))
@@ -195,3 +200,31 @@ def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
         event for event in result.get_asset_materialization_events() if event.asset_key == AssetKey(asset)
     ]
     return {key: value.value for key, value in event.materialization.metadata.items()}
+
+
+def model_of(
+    rows: list[list[int]],
+    factors: Factors,
+    users: Sequence[Any],
+    items: Sequence[Any],
+    *,
+    bought: Sequence[Sequence[int]] | None = None,
+    blend: dict[str, Any] | None = None,
+) -> Model:
+    """A model in memory, of users who viewed the given items and bought some of them.
+
+    Each view excludes its item; the target event is `buy`, or `view` where nothing is bought.
+    """
+    pattern = pattern_of(rows, len(items))
+    everywhere = np.ones(pattern.n_interactions)
+    counts = {"view": everywhere.astype(np.int32)}
+    if bought is not None:
+        touched = zip(pattern.user_of_interaction.tolist(), pattern.indices.tolist(), strict=True)
+        counts["buy"] = np.array([int(item in bought[user]) for user, item in touched], np.int32)
+    return Model(
+        pa.array(users),
+        pa.array(items),
+        factors,
+        Contents(pattern, everywhere.astype(np.float32), everywhere.astype(bool), counts),
+        {"target_events": ["view" if bought is None else "buy"], "blend": blend},
+    )

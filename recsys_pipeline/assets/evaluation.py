@@ -21,6 +21,7 @@ from recsys_pipeline.core.evaluation import (
     TUNED,
     HeldOutRanks,
     qualities,
+    share_out_of_reach,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
@@ -30,7 +31,7 @@ from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
-from recsys_pipeline.reporting.metadata import told_unknown
+from recsys_pipeline.reporting.metadata import rounded, told_unknown
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
@@ -188,16 +189,21 @@ def evaluation(
     by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
     told = verdict(quality)
     context.log.info(f"MAP@{config.k}: {told}")
+    protocol_told = _TOLD[protocol]
+    if protocol is EvaluationProtocol.random and interactions.timestamps is None:
+        protocol_told += "; the feedback has no timestamps"
+    out_of_reach = share_out_of_reach(ranks)
+    left_out = _left_out(config, ranks, interactions, failures)
     stored = {
         "strategy": protocol.value,
+        "protocol": protocol_told,
         "k": config.k,
         "seed": config.seed,
         "seeds": config.seeds,
         "verdict": told,
+        "out_of_reach": out_of_reach,
+        "left_out": left_out,
     }
-    protocol_told = _TOLD[protocol]
-    if protocol is EvaluationProtocol.random and interactions.timestamps is None:
-        protocol_told += "; the feedback has no timestamps"
     return MaterializeResult(
         value={
             "models": with_metadata(models, stored),
@@ -208,7 +214,8 @@ def evaluation(
             **evaluation_metadata(
                 quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told
             ),
-            "left_out": _left_out(config, ranks, interactions, failures),
+            "out_of_reach": rounded(out_of_reach),
+            "left_out": left_out,
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
     )

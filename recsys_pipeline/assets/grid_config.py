@@ -7,7 +7,7 @@ from dagster import Config
 from pydantic import Field, create_model, model_validator
 
 from recsys_pipeline import settings
-from recsys_pipeline.core.comparison import Prefer
+from recsys_pipeline.core.comparison import Prefer, Switch
 from recsys_pipeline.core.hyperparameters import (
     DEFAULT_STRENGTHS,
     DIMENSIONS,
@@ -46,6 +46,11 @@ class SearchConfig(Config):
         description="`best`: the highest MAP@10; `simplest`: the cheapest trial, by factors, then "
         "iterations, that is not significantly worse than the best.",
     )
+    switch: Switch = Field(
+        default=Switch.always,
+        description="When the configuration of the released model, which is always a trial, gives way: "
+        "`always` to what `prefer` takes, or only where the best trial is `significant`ly better.",
+    )
     blend: bool = Field(
         default=False,
         description="Also fit a blend of ALS score, own history and popularity to the held-out "
@@ -57,7 +62,7 @@ class SearchConfig(Config):
         default=SearchMethod.grid,
         description="`grid`: train every trial to its end; `halving`: all fits advance together, and the "
         "better half goes on; `random`: n_trials drawn between the least and the greatest value of each "
-        "list; `around`: the configuration of the published model and its neighbours on each list.",
+        "list; `around`: the configuration of the released model and its neighbours on each list.",
     )
     n_trials: int = Field(default=32, ge=1, description="Number of trials of the strategy `random`.")
     most_steps: int = Field(
@@ -132,26 +137,26 @@ class SearchConfig(Config):
             lists[_ENSEMBLE_SIZE] = self.starts
         return lists
 
-    def trials(self) -> list[Hyperparameters]:
-        """What a search that knows its trials beforehand is to try."""
+    def trials(self, incumbent: Hyperparameters | None = None) -> list[Hyperparameters]:
+        """What a search that knows its trials beforehand is to try, the incumbent too."""
         lists = self.lists()
-        if self.strategy is SearchMethod.random:
-            return draw(self.n_trials, self.seed, lists)
-        return grid(lists)
+        random = self.strategy is SearchMethod.random
+        asked = draw(self.n_trials, self.seed, lists) if random else grid(lists)
+        return list(dict.fromkeys([*asked, *([incumbent] if incumbent else [])]))
 
-    def plan(self, start: Hyperparameters | None = None) -> SearchPlan:
-        """What the engine is asked to do; without a start `around` begins at the first value of each list."""
+    def plan(self, incumbent: Hyperparameters | None = None) -> SearchPlan:
+        """What the engine is asked to do; without an incumbent `around` begins at the first of each list."""
         around = None
         if self.strategy is SearchMethod.around:
             lists = self.lists()
             around = Neighbourhood.around(
-                start or first_values(lists),
+                incumbent or first_values(lists),
                 lists,
                 self.steps_beyond,
                 lambda trial: nearest_solvable(self.solver, trial) == trial,
             )
         return SearchPlan(
-            trials=around.first_round() if around else self.trials(),
+            trials=around.first_round() if around else self.trials(incumbent),
             mappings=self.mappings(),
             solver=self.solver.value,
             seed=self.seed,
@@ -162,6 +167,7 @@ class SearchConfig(Config):
             workers=self.workers,
             most_silent_seconds=3600 * self.patience_hours,
             memory_limit=self.memory_limit,
+            incumbent=incumbent,
         )
 
 

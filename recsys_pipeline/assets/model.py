@@ -5,11 +5,12 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.core import columns
+from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
-from recsys_pipeline.core.model import Contents, contents_of
+from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner

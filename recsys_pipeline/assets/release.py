@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -18,10 +20,12 @@ from dagster import (
     asset,
 )
 from pydantic import Field
+from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.decision import Decision, Evidence, decide
+from recsys_pipeline.core.card import Card
+from recsys_pipeline.core.decision import Evidence, decide
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import POPULARITY, TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -30,14 +34,18 @@ from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.engines.local.implicit_als import trained_model
+from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.reporting.metadata import bullets, rounded
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.conditional import Seen
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.models import DESCRIPTION
+from recsys_pipeline.storage.models import CARD, DESCRIPTION
+from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline.storage.releases import (
     Retention,
     current_release,
+    gathered,
     has_release,
     publish,
     read_manifest,
@@ -47,6 +55,8 @@ from recsys_pipeline.storage.releases import (
 )
 from recsys_pipeline.storage.warehouse import Warehouse
 
+# Whose files a release has.
+_MEMBERS = ("best_model", "catalogue", "recommendations", "similar_items", "popular_items")
 DESERVED = "the_release_is_deserved"
 _POLL_SECONDS = 1.0
 # How long checks that run beside this step, in processes of their own, may take to come to an end.
@@ -74,6 +84,12 @@ class ReleaseConfig(Config):
     )
     keep_days: float = Field(
         default=0, ge=0, description="Releases that are older, in days, go; 0 for no such limit."
+    )
+    memory_limit: float = Field(
+        default=settings.MEMORY_LIMIT,
+        ge=0,
+        description="GB for counting whether the tables keep their promises; what does not fit is kept on "
+        "the disk (RECSYS_MEMORY_LIMIT).",
     )
     write_pickle: bool = Field(
         default=True,
@@ -104,17 +120,26 @@ def release(
     feedback: Feedback,
     best_model: Model,
     evaluation: Tables,
+    catalogue: pa.Table,
+    recommendations: ds.Dataset,
+    similar_items: ds.Dataset,
+    popular_items: pa.Table,
+    model_card: Card,
 ) -> Iterator[AssetCheckResult | MaterializeResult[None]]:
     """What readers get, replaced as a whole if tonight's deserves it; else the last release stays.
 
     A release is one folder: the model, the tables, the card and a manifest with the SHA-256 of every file.
     `releases/current.json` is replaced last. A refusal fails the run and says why.
     """
-    inputs = ancestors_of([best_model, evaluation])
+    lists = [catalogue, recommendations, similar_items, popular_items]
+    inputs = ancestors_of([best_model, evaluation, *lists, model_card])
+    files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
+    with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
+        broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     decision = decide(
-        _evidence(context, warehouse, best_model, evaluation, last),
+        _evidence(context, warehouse, best_model, evaluation, last)._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
         max_feed_shrink=config.max_feed_shrink,
     )
@@ -132,7 +157,20 @@ def release(
             metadata={"reasons": told, "current release": str(last["version"]) if last else "none"},
             allow_retries=False,
         )
-    folder = _publish(config, warehouse, feedback, best_model, evaluation, inputs, decision, seen)
+    manifest = {
+        **best_model.manifest,
+        "inputs": inputs,
+        "evaluation": {
+            "verdict": stored_metadata(evaluation["models"])["verdict"],
+            "models": evaluation["models"].to_pylist(),
+        },
+        "decision": decision._asdict(),
+        "card": model_card.facts,
+        "feedback": feedback.model_dump(mode="json"),
+    }
+    retention = Retention(config.keep_releases, config.keep_days)
+    card = with_decision(model_card.text, decision.reasons_for)
+    folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     metrics = best_model.manifest["metrics"]
@@ -160,6 +198,17 @@ def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, 
         return None
 
 
+def _files(warehouse: Warehouse, inputs: Mapping[str, str]) -> dict[str, UPath]:
+    """By name in the release, the files of the assets that it is made of."""
+    files = {
+        name: path
+        for asset_name in _MEMBERS
+        for name, path in warehouse.files_of(asset_name, inputs[asset_name]).items()
+    }
+    del files[DESCRIPTION]  # the manifest says all that it says
+    return files
+
+
 def _evidence(
     context: AssetExecutionContext,
     warehouse: Warehouse,
@@ -168,12 +217,16 @@ def _evidence(
     last: Mapping[str, Any] | None,
 ) -> Evidence:
     models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
-    tuned, popularity = models[TUNED], models[POPULARITY]
+    failed = _failed_checks(context)
+    tuned, popularity = models[TUNED], models.get(POPULARITY)
+    if popularity is None:
+        failed.append("evaluation: popularity could not be measured")
+        popularity = tuned
     # Releases of former versions of this package count no events.
     events_of_last = (last["counts"].get("events") if last else None) or None
     return Evidence(
-        failed_checks=_failed_checks(context),
-        broken_promises=[],
+        failed_checks=failed,
+        broken_promises=(),
         factors_are_finite=all(bool(np.isfinite(factors).all()) for factors in best_model.factors),
         k=stored_metadata(evaluation["models"])["k"],
         tuned_map=tuned[columns.MAP],
@@ -232,38 +285,6 @@ def _checks_so_far(context: AssetExecutionContext) -> tuple[list[str], list[str]
             told = {key: value.value for key, value in evaluation.metadata.items()}
             failed.append(f"{name} ({evaluation.description or told})")
     return failed, [name for name, evaluated in planned.items() if not evaluated]
-
-
-def _publish(
-    config: ReleaseConfig,
-    warehouse: Warehouse,
-    feedback: Feedback,
-    best_model: Model,
-    evaluation: Tables,
-    inputs: Mapping[str, str],
-    decision: Decision,
-    seen: Seen,
-) -> Any:
-    manifest = {
-        **best_model.manifest,
-        "inputs": dict(inputs),
-        "evaluation": {
-            "verdict": stored_metadata(evaluation["models"])["verdict"],
-            "models": evaluation["models"].to_pylist(),
-        },
-        "decision": decision._asdict(),
-        "feedback": feedback.model_dump(mode="json"),
-    }
-    files = warehouse.files_of("best_model", inputs["best_model"])
-    del files[DESCRIPTION]  # the manifest says all that it says
-    return publish(
-        warehouse.root,
-        files,
-        {},
-        manifest,
-        seen=seen,
-        retention=Retention(config.keep_releases, config.keep_days),
-    )
 
 
 def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, version: str, best_model: Model) -> None:

@@ -1,8 +1,8 @@
 """The search."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +10,10 @@ from dagster import AssetExecutionContext, MaterializeResult, asset
 from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
-from recsys_pipeline.assets.start import start_of
+from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
-from recsys_pipeline.core.comparison import choose, compare_with_best
+from recsys_pipeline.core.comparison import choose_or_keep, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
@@ -25,7 +25,12 @@ from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
-from recsys_pipeline.reporting.trials import agreement_metadata, search_metadata, told_agreement
+from recsys_pipeline.reporting.trials import (
+    agreement_metadata,
+    search_metadata,
+    told_agreement,
+    told_choice,
+)
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -44,15 +49,16 @@ def grid_search_results(
 ) -> MaterializeResult[Tables]:
     """One row a trial: its hyperparameters and how it ranks the held-out interactions, best MAP@10 first.
 
-    Weights are those of all interactions, as in the notebook; training leaves the held-out ones out. A trial
-    that failed is a row with its reason. Finished trials are journalled: a search that was killed goes on
-    where it stopped. `trial_ranks.parquet`, replaced together with it, has the rank of each held-out
-    interaction by each trial.
+    Weights are those of all interactions, as in the notebook; training leaves the held-out ones out. The
+    configuration of the released model is a trial too. A trial that failed is a row with its reason. Finished
+    trials are journalled: a search that was killed goes on where it stopped. `trial_ranks.parquet`, replaced
+    together with it, has the rank of each held-out interaction by each trial.
     """
     search_config: SearchConfig = config
-    start = start_of(search_config, warehouse, context.log.info)
-    plan = search_config.plan(start.hyperparameters if start else None)
-    search = LocalEngine().search(bm25_matrix, leave_one_out_split, plan)
+    incumbent = incumbent_of(search_config, warehouse, context.log.info)
+    prepared = _prepare(search_config, incumbent, bm25_matrix, leave_one_out_split, context.log.info)
+    plan, search, incumbent = prepared
+    around = told_start(plan, incumbent, context.log.info)
     begin = time.perf_counter()
     results = list(_run(context, search_config, plan, search, warehouse, len(leave_one_out_split)))
     search_seconds = time.perf_counter() - begin
@@ -62,7 +68,13 @@ def grid_search_results(
         raise InputError(f"all {len(results)} trials failed; the first: {ranking[0].failure}")
     split, users = (leave_one_out_split[name].to_numpy() for name in (columns.SPLIT, columns.USER_INDEX))
     differences = compare_with_best(ranking, *group_by_user(split, users), seed=search_config.seed)
-    chosen = choose(ranking, differences, search_config.prefer)
+    tried = [result.hyperparameters for result in ranking]
+    place = tried.index(incumbent.hyperparameters) if incumbent.hyperparameters else None
+    choice = choose_or_keep(ranking, differences, place, search_config.prefer, search_config.switch)
+    chosen = choice.chosen
+    why_none = incumbent.why_none if place is None else ranking[place].failure
+    decided = told_choice(choice, incumbent.version, why_none)
+    context.log.info(decided)
     blend = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and blend is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
@@ -79,9 +91,14 @@ def grid_search_results(
         },
         "blend": blend._asdict() if blend else None,
         "agreement": agreed._asdict() if agreed else None,
-        "around": start.as_dict() if start else None,
+        "around": around,
+        "incumbent": incumbent.as_dict(),
+        "strategy": search_config.strategy.value,
+        "prefer": search_config.prefer.value,
+        "switch": search_config.switch.value,
+        "decision": decided,
     }
-    table = results_table(ranking, differences, chosen)
+    table = results_table(ranking, differences, chosen, place)
     if at_the_ends := told_ends(table):
         context.log.info(f"{at_the_ends}: the lists may be too short")
     return MaterializeResult(
@@ -99,10 +116,39 @@ def grid_search_results(
             "solver": search_config.solver.value,
             "strategy": search_config.strategy.value,
             "prefer": search_config.prefer.value,
+            "switch": search_config.switch.value,
+            "decision": decided,
+            "incumbent": incumbent.version or incumbent.why_none,
             "seed": search_config.seed,
-            **({"around": start.version or "the first values of the lists"} if start else {}),
+            **({"around": around["version"] or "the first values of the lists"} if around else {}),
         },
     )
+
+
+class _Prepared(NamedTuple):
+    plan: SearchPlan
+    search: PreparedSearch
+    incumbent: Incumbent
+
+
+def _prepare(
+    config: SearchConfig,
+    incumbent: Incumbent,
+    bm25_matrix: Datasets,
+    leave_one_out_split: pa.Table,
+    log: Callable[[str], None],
+) -> _Prepared:
+    """The search with the incumbent as one of its trials, or without where that is all that is wrong."""
+    plan = config.plan(incumbent.hyperparameters)
+    try:
+        return _Prepared(plan, LocalEngine().search(bm25_matrix, leave_one_out_split, plan), incumbent)
+    except InputError as error:
+        without = config.plan()
+        if without.trials == plan.trials:
+            raise
+        search = LocalEngine().search(bm25_matrix, leave_one_out_split, without)
+        log(f"the released configuration is not tried: {error}")
+        return _Prepared(without, search, incumbent.without(str(error).rstrip(".")))
 
 
 def _agreement(

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import NOTHING, Lister
+from recsys_pipeline.core.ranking import NO_LIMIT, NOTHING, Lister
 
 
 def by_popularity(popularity: NDArray[np.integer]) -> Lister:
     """The most popular items, the same to everybody; (n_items,) counts, 0 is never recommended."""
-    order = _popular_first(popularity)
+    order = popular_first(popularity)
 
     def lister(users: NDArray[np.int32], exclusions: Pattern, k: int) -> NDArray[np.int32]:
         return _filled_up(np.full((len(users), k), NOTHING, dtype=np.int32), order, users, exclusions)
@@ -26,7 +26,7 @@ def by_repeat_consumption(
     share = (popularity / (popularity.max() + 1.0)).astype(np.float32)
     scores = (level.reshape(-1) + 1.0).astype(np.float32) + share[training.indices]
     history = training.user_items(scores)
-    order = _popular_first(popularity)
+    order = popular_first(popularity)
 
     def lister(users: NDArray[np.int32], exclusions: Pattern, k: int) -> NDArray[np.int32]:
         return _filled_up(sparse_lists(history[users], users, exclusions, k), order, users, exclusions)
@@ -57,7 +57,8 @@ def sparse_lists(
     return lists
 
 
-def _popular_first(popularity: NDArray[np.integer]) -> NDArray[np.int32]:
+def popular_first(popularity: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Items by (n_items,) counts, among equals the lower index first; those at 0 are left out."""
     order = np.argsort(-popularity.astype(np.int64), kind="stable")
     return order[: np.count_nonzero(popularity)].astype(np.int32)
 
@@ -67,5 +68,5 @@ def _filled_up(
 ) -> NDArray[np.int32]:
     from recsys_pipeline.core.selection import fill_up
 
-    fill_up(order, users, exclusions.indptr, exclusions.indices, exclusions.n_items, lists)
+    fill_up(order, users, exclusions.indptr, exclusions.indices, exclusions.n_items, lists, *NO_LIMIT)
     return lists

@@ -85,22 +85,44 @@ class History(NamedTuple):
         return np.log1p(users).astype(np.float32)
 
 
+class Blended(NamedTuple):
+    """What a blend knows of the items, for any users.
+
+    Attributes:
+        blend: the weights.
+        items: (factors, n_items) float32 factors times the weight of ALS.
+        of_item: (n_items,) float32 what the popularity adds; minus infinity for an item that nobody touched.
+    """
+
+    blend: Blend
+    items: NDArray[np.float32]
+    of_item: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, blend: Blend, items: NDArray[np.float32], history: History) -> Self:
+        """Of (n_items, factors), with the popularity that they have in a history."""
+        target, anything = history.popularities()
+        of_item = np.float32(blend.target) * target + np.float32(blend.any) * anything
+        of_item = np.where(anything > 0, of_item, -np.inf).astype(np.float32)
+        return cls(blend, np.float32(blend.als) * items.T, of_item)
+
+    def scorer(self, user_factors: NDArray[np.float32], history: History) -> Scorer:
+        """The blended score of users with these (n_users, factors) and this history of their own."""
+        own = history.matrix(self.blend.events)
+
+        def scores_of(users: NDArray[np.int32]) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = user_factors[users] @ self.items
+            scores += self.of_item
+            rows, positions = history.pattern.interactions_of(users)
+            scores[rows, own.indices[positions]] += own.data[positions]
+            return scores
+
+        return scores_of
+
+
 def by_blend(blend: Blend, factors: Factors, history: History) -> Scorer:
     """The blended score; an item that nobody touched is not recommended."""
-    own = history.matrix(blend.events)
-    target, anything = history.popularities()
-    of_item = np.float32(blend.target) * target + np.float32(blend.any) * anything
-    of_item = np.where(anything > 0, of_item, -np.inf).astype(np.float32)
-    scaled = np.float32(blend.als) * factors.items.T
-
-    def scorer(users: NDArray[np.int32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = factors.users[users] @ scaled
-        scores += of_item
-        rows, positions = history.pattern.interactions_of(users)
-        scores[rows, own.indices[positions]] += own.data[positions]
-        return scores
-
-    return scorer
+    return Blended.of(blend, factors.items, history).scorer(factors.users, history)
 
 
 def fit_blend(

@@ -39,6 +39,7 @@ FIT_SECONDS = "fit_seconds"
 ITERATIONS_DONE = "iterations_done"
 FAILURE = "failure"
 CHOSEN = "chosen"
+INCUMBENT = "incumbent"
 DISTINGUISHABLE = "distinguishable"
 DIFFERENCE_LOW = "difference_low"
 DIFFERENCE_HIGH = "difference_high"
@@ -63,6 +64,16 @@ USERS_REACHED = "users_reached"
 SEGMENT_KIND = "kind"
 SEGMENT = "segment"
 HELD_OUT = "held_out_interactions"
+
+# Of what shops read.
+RANK = "rank"
+SCORE = "score"
+SOURCE = "source"
+SIMILAR = "SimilarProductCode"
+RECOMMENDABLE = "recommendable"
+REASON = "reason"
+AVAILABLE = "available"
+CATEGORY = "category"
 
 
 def count_column(event: str) -> str:
@@ -97,6 +108,7 @@ DESCRIPTIONS = {
     NOTEBOOK_MAP_AT_10: "The notebook's own formula; can exceed 1.",
     ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
     CHOSEN: "Whether the model is made of this trial.",
+    INCUMBENT: "Whether it is the configuration of the release before, as far as the search could try it.",
     DISTINGUISHABLE: "Whether MAP@10 is significantly below the best, on the same held-out interactions.",
     DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
     DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",
@@ -119,6 +131,14 @@ DESCRIPTIONS = {
     SEGMENT_KIND: "Segmented by user or by item.",
     SEGMENT: "Which segment.",
     HELD_OUT: "Held-out interactions of the segment, all seeds.",
+    RANK: "Place in the list, from 1.",
+    SCORE: "The higher the better; compares within one source only. Of a popular item the share of users who "
+    "had a target event with it, of a similar item the cosine.",
+    SOURCE: "Who recommends: als, blend, or popular for what fills a list up.",
+    SIMILAR: "Raw id of the similar item.",
+    RECOMMENDABLE: "Whether anybody may be recommended the item.",
+    REASON: "Why it is not recommendable; empty for an item that is.",
+    CATEGORY: "Category of the item in the catalogue; null for none.",
     FAILURE: "Why the trial failed; empty for one that did not.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

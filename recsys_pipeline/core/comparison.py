@@ -88,6 +88,72 @@ class Prefer(Enum):
     simplest = "simplest"
 
 
+class Switch(Enum):
+    """When the incumbent's configuration gives way: to a better trial, or only to a significantly better."""
+
+    always = "always"
+    significant = "significant"
+
+
+class Choice(NamedTuple):
+    """Which trial the model is made of, and what that means for the incumbent.
+
+    Attributes:
+        chosen: its place in the ranking.
+        incumbent: place of the incumbent; None where there is none.
+        lead: of the best trial over the incumbent, MAP@10; None where the incumbent has no score.
+        interval: of `lead`, a paired bootstrap over users.
+        prefer: what was preferred among the trials.
+        switch: when the incumbent gives way.
+    """
+
+    chosen: int
+    incumbent: int | None
+    lead: float | None
+    interval: Interval | None
+    prefer: Prefer
+    switch: Switch
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the best trial is better than the incumbent by more than chance."""
+        return self.interval is not None and self.interval.low > 0
+
+
+def choose_or_keep(
+    ranking: Sequence[TrialResult],
+    differences: Sequence[Interval | None],
+    incumbent: int | None,
+    prefer: Prefer,
+    switch: Switch,
+) -> Choice:
+    """Choose among the trials, and weigh what is chosen against the incumbent.
+
+    `prefer` comes first. With `switch` significant the incumbent gives way to what that takes only where the
+    best trial is better than the incumbent by more than chance: that another is cheaper is no reason.
+
+    Args:
+        ranking: best first, the first with scores.
+        differences: of each trial to the best, see `compare_with_best`.
+        incumbent: its place, None where there is none.
+        prefer: which trial is preferred.
+        switch: when the incumbent gives way.
+    """
+    choice = Choice(choose(ranking, differences, prefer), incumbent, None, None, prefer, switch)
+    difference = None if incumbent is None else differences[incumbent]
+    if incumbent is None or difference is None:
+        return choice
+    best, own = ranking[0].scores, ranking[incumbent].scores
+    assert best is not None
+    assert own is not None
+    # Subtracted, not negated: nobody wants to read of -0.0.
+    lead = Interval(0.0 - difference.high, 0.0 - difference.low)
+    choice = choice._replace(lead=best.map - own.map, interval=lead)
+    if switch is Switch.significant and not choice.is_significant:
+        return choice._replace(chosen=incumbent)
+    return choice
+
+
 def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:
     """Place of the chosen trial: the first, or of those not distinguishable from it the cheapest.
 

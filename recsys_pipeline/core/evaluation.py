@@ -79,6 +79,15 @@ class HeldOutRanks(NamedTuple):
         )
 
 
+def share_out_of_reach(held_out: HeldOutRanks) -> float:
+    """Share of the held-out interactions that no model can rank by what it has learned.
+
+    Nobody has the item in training, or the user has nothing in training.
+    """
+    out_of_reach = (held_out.popularity_of_item == 0) | (held_out.interactions_of_user == 0)
+    return float(np.mean(out_of_reach))
+
+
 class Quality(NamedTuple):
     """How good a model is.
 

@@ -1,11 +1,15 @@
 """Paths and URLs that people configure: they are shown in the UI, in logs and in metadata."""
 
 import re
+from urllib.parse import unquote
 
 _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # Where what stands before the @ is no user: abfs://container@account, github://org:repo@branch.
 _CONTAINERS = {"abfs", "abfss", "wasb", "wasbs"}
 _REPOSITORIES = {"github"}
+_DATABASES = {"postgresql", "postgres"}
+# A parameter of a database whose name has such a word, and whose value is no secret.
+_NO_SECRETS = {"require_auth", "channel_binding"}
 _PARAMETER = re.compile(r"[?&;#]([\w.-]+)=([^&;#]+)")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRETS = {
@@ -30,6 +34,36 @@ def checked_location(text: str) -> str:
             "give the credentials by the environment variables of the object store"
         )
     return text
+
+
+def checked_database(text: str) -> str:
+    """`text`, if it is the URL of a PostgreSQL database without secrets; it may name a user.
+
+    Raises:
+        ValueError: it is not, or carries a secret; the message does not show it.
+    """
+    url = _LINK.fullmatch(text.strip())
+    if not url or url[1].lower() not in _DATABASES:
+        raise ValueError("it is no URL of a PostgreSQL database")
+    rest = url[2]
+    hosts = re.split("[/?#]", rest)[0]
+    user, at, servers = hosts.rpartition("@")
+    ports = re.findall(r":([^:,\]]*)(?=,|$)", servers)
+    # A password with a slash in it ends the hosts too early: what looks like a port is none then.
+    has_password = ":" in user or (not at and "@" in rest and not all(port.isdecimal() for port in ports))
+    # libpq decodes the names of parameters too.
+    names = [unquote(parameter.partition("=")[0]) for parameter in rest.partition("?")[2].split("&")]
+    if has_password or any(_names_a_database_secret(name) for name in names):
+        raise ValueError(
+            "the URL holds a password or key, which would show in the UI and in logs; leave it out and give "
+            "it by PGPASSWORD or a passfile (PGPASSFILE)"
+        )
+    return text.strip()
+
+
+def _names_a_database_secret(parameter: str) -> bool:
+    """Whether it is a password or a key; what sslkey and passfile name are files."""
+    return parameter not in _NO_SECRETS and (_names_a_secret(parameter) or "password" in parameter.lower())
 
 
 def _holds_a_secret(link: str) -> bool:

@@ -1,19 +1,18 @@
 """A trained model with all that recommending takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
-from recsys_pipeline.core.results import Winner
-from recsys_pipeline.core.weighting import weigh
 
 
 class Contents(NamedTuple):
@@ -30,6 +29,23 @@ class Contents(NamedTuple):
     weights: NDArray[np.float32]
     excluded: NDArray[np.bool_]
     counts: Mapping[str, NDArray[np.int32]]
+
+    def of(self, users: NDArray[np.integer]) -> Self:
+        """The interactions of these users alone; row i is that of `users[i]`."""
+        rows, positions = self.pattern.interactions_of(users)
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
+        return type(self)(
+            Pattern(indptr, self.pattern.indices[positions], self.pattern.n_items),
+            self.weights[positions],
+            self.excluded[positions],
+            {event: counts[positions] for event, counts in self.counts.items()},
+        )
+
+    def history(self, target_events: Sequence[str]) -> History:
+        """What a blend knows beside the factors."""
+        events = {event: counts > 0 for event, counts in self.counts.items()}
+        return History(self.pattern, events, target_events)
 
 
 @dataclass(frozen=True)
@@ -52,15 +68,21 @@ class Model:
     manifest: Mapping[str, Any]
     lineage: Lineage | None = None
 
+    @cached_property
+    def exclusions(self) -> Pattern:
+        """The interactions that exclude their item from recommendation."""
+        return self.contents.pattern.select(self.contents.excluded)
 
-def contents_of(interactions: Interactions, winner: Winner) -> Contents:
-    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
-    strengths = interactions.strengths_by(winner.strengths)
-    trained = strengths > 0
-    pattern = interactions.pattern.select(trained)
-    if trained.all():
-        weights = weigh(pattern, strengths, winner.hyperparameters)
-    else:
-        weights = np.zeros(interactions.pattern.n_interactions, dtype=np.float32)
-        weights[trained] = weigh(pattern, strengths[trained], winner.hyperparameters)
-    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
+    @property
+    def history(self) -> History:
+        """What a blend knows beside the factors."""
+        return self.contents.history(self.manifest["target_events"])
+
+    @cached_property
+    def target_users(self) -> NDArray[np.int64]:
+        """(n_items,) how many users had a target event with the item."""
+        pattern, counts = self.contents.pattern, self.contents.counts
+        had_one = np.zeros(pattern.n_interactions, dtype=bool)
+        for event in self.manifest["target_events"]:
+            had_one |= counts[event] > 0
+        return np.bincount(pattern.indices[had_one], minlength=pattern.n_items)

@@ -5,7 +5,7 @@ first, among equal scores the lower item index. Excluded items, and items whose 
 not in the order at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -22,11 +22,27 @@ Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 Lister = Callable[[NDArray[np.int32], Pattern, int], NDArray[np.int32]]
 
 NOTHING = -1
+
+
+class CategoryLimit(NamedTuple):
+    """How many items of a category a list may have.
+
+    Attributes:
+        categories: (n_items,) int32, -1 for an item of none; not read without a limit.
+        most: at most so many; 0 is no limit.
+    """
+
+    categories: NDArray[np.int32]
+    most: int
+
+
+NO_ITEMS = np.empty(0, dtype=np.int32)
+NO_LIMIT = CategoryLimit(NO_ITEMS, 0)
 _USERS_PER_BLOCK = 1024
 _ITEMS_PER_BLOCK = 512
 # By how much a float32 score may exceed the product of the norms; generous.
 _ROUNDING = 1e-4
-_SCORES_AT_ONCE = 1 << 24
+SCORES_AT_ONCE = 1 << 24
 
 
 class Factors(NamedTuple):
@@ -103,7 +119,7 @@ def held_out_ranks(
         ranks = np.full(len(users), k + 1, dtype=np.int64)
         ranks[known] = held_out_ranks(factors, exclusions, users[known], items[known], k=k)
         return ranks
-    longest_first = _LongestFirst.of(factors)
+    longest_first = LongestFirst.of(factors.items)
     ranks = np.empty(len(users), dtype=np.int64)
     for start in range(0, len(users), _USERS_PER_BLOCK):
         block = slice(start, start + _USERS_PER_BLOCK)
@@ -119,14 +135,14 @@ def held_out_ranks(
     return ranks
 
 
-class _LongestFirst(NamedTuple):
+class LongestFirst(NamedTuple):
     """The items by the length of their factors, descending.
 
     Attributes:
         factors: those of items without any, which are not recommended, are left out.
         norms: lengths of the factors.
         items: item indexes.
-        place: of each item index, NOTHING for an item without factors.
+        place: of each item index, NOTHING for an item that is left out.
     """
 
     factors: NDArray[np.float32]
@@ -135,13 +151,15 @@ class _LongestFirst(NamedTuple):
     place: NDArray[np.int64]
 
     @classmethod
-    def of(cls, factors: Factors) -> Self:
-        norms = np.linalg.norm(factors.items, axis=1)
+    def of(cls, items: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> Self:
+        """Of (n_items, factors); where `allowed` (n_items,) is given and false, an item is left out."""
+        norms = np.linalg.norm(items, axis=1)
+        kept = norms > 0 if allowed is None else (norms > 0) & allowed
         order = np.argsort(-norms, kind="stable")
-        order = order[: np.count_nonzero(norms > 0)]
+        order = order[kept[order]]
         place = np.full(len(norms), NOTHING, dtype=np.int64)
         place[order] = np.arange(len(order))
-        return cls(factors.items[order], norms[order], order.astype(np.int32), place)
+        return cls(items[order], norms[order], order.astype(np.int32), place)
 
 
 def _not_rivals(
@@ -159,19 +177,19 @@ def _not_rivals(
 def _scores_of_block(
     vectors: NDArray[np.float32],
     active: NDArray[np.int64],
-    items: _LongestFirst,
-    first: int,
+    items: LongestFirst,
+    block: slice,
     not_rivals: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """(n_active, block) scores of the items from place `first` on; minus infinity for what is no rival."""
-    scores: NDArray[np.float32] = vectors[active] @ items.factors[first : first + _ITEMS_PER_BLOCK].T
+    """(n_active, block) scores of the items at these places; minus infinity for what is no rival."""
+    scores: NDArray[np.float32] = vectors[active] @ items.factors[block].T
     rows, places = not_rivals
     row_in_active = np.full(len(vectors), NOTHING, dtype=np.int64)
     row_in_active[active] = np.arange(len(active))
-    begin, end = np.searchsorted(places, (first, first + _ITEMS_PER_BLOCK))
+    begin, end = np.searchsorted(places, (block.start, block.stop))
     row = row_in_active[rows[begin:end]]
     still_active = row != NOTHING
-    scores[row[still_active], places[begin:end][still_active] - first] = -np.inf
+    scores[row[still_active], places[begin:end][still_active] - block.start] = -np.inf
     return scores
 
 
@@ -179,7 +197,7 @@ def _count_ahead(
     vectors: NDArray[np.float32],
     own_factors: NDArray[np.float32],
     own_items: NDArray[np.int32],
-    items: _LongestFirst,
+    items: LongestFirst,
     not_rivals: tuple[NDArray[np.int64], NDArray[np.int64]],
     k: int,
 ) -> NDArray[np.int64]:
@@ -196,7 +214,8 @@ def _count_ahead(
         active = active[(reach[active] * items.norms[first] >= own[active]) & (ahead[active] < k)]
         if not len(active):
             break
-        scores = _scores_of_block(vectors, active, items, first, not_rivals)
+        block = slice(first, first + _ITEMS_PER_BLOCK)
+        scores = _scores_of_block(vectors, active, items, block, not_rivals)
         near = (rounding * np.maximum(own_norms, items.norms[first])).astype(np.float32)
         above, below = (own + near)[active, None], (own - near)[active, None]
         surely = np.count_nonzero(scores > above, axis=1)
@@ -231,21 +250,55 @@ def best_lists(scorer: Scorer, users: NDArray[np.int32], exclusions: Pattern, k:
     Returns:
         (n, k) item indexes; NOTHING where a list ends early.
     """
+    return scored_lists(scorer, users, exclusions, k)[0]
+
+
+def scored_lists(
+    scorer: Scorer,
+    users: NDArray[np.int32],
+    exclusions: Pattern,
+    k: int,
+    *,
+    barred: NDArray[np.int32] = NO_ITEMS,
+    limit: CategoryLimit = NO_LIMIT,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """As `best_lists`, without the items that are `barred`, within the limit, and with the scores.
+
+    Returns:
+        (n, k) item indexes and their scores; NOTHING and 0 where a list ends early.
+    """
     from recsys_pipeline.core.selection import select_dense  # numba: half a second that not everybody needs
 
     lists = np.full((len(users), k), NOTHING, dtype=np.int32)
-    at_once = max(1, _SCORES_AT_ONCE // exclusions.n_items)
+    of_lists = np.zeros((len(users), k), dtype=np.float32)
+    at_once = max(1, SCORES_AT_ONCE // exclusions.n_items)
+    excluded = exclusions.indptr, exclusions.indices
     for first in range(0, len(users), at_once):
         block = slice(first, first + at_once)
         scores = np.ascontiguousarray(scorer(users[block]), dtype=np.float32)
-        select_dense(scores, users[block], exclusions.indptr, exclusions.indices, lists[block])
-    return lists
+        select_dense(scores, users[block], *excluded, barred, lists[block], *limit)
+        listed = lists[block] != NOTHING
+        of_lists[block][listed] = scores[np.nonzero(listed)[0], lists[block][listed]]
+    return lists, of_lists
 
 
 def best_by_factors(
     factors: Factors, users: NDArray[np.int32], exclusions: Pattern, k: int
 ) -> NDArray[np.int32]:
-    """As `best_lists` by the products of the factors, up to rounding, without scoring every item.
+    """As `best_lists` by the products of the factors, up to rounding, without scoring every item."""
+    return scored_by_factors(factors.users, LongestFirst.of(factors.items), users, exclusions, k)[0]
+
+
+def scored_by_factors(
+    user_factors: NDArray[np.float32],
+    longest_first: LongestFirst,
+    users: NDArray[np.int32],
+    exclusions: Pattern,
+    k: int,
+    *,
+    limit: CategoryLimit = NO_LIMIT,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """As `scored_lists` by the products of the factors, up to rounding, without scoring every item.
 
     Long factors first: by Cauchy-Schwarz no later item can enter a list once the product of the norms is
     below its last score.
@@ -253,23 +306,32 @@ def best_by_factors(
     from recsys_pipeline.core.selection import select_more
 
     lists = np.full((len(users), k), NOTHING, dtype=np.int32)
-    longest_first = _LongestFirst.of(factors)
-    nobody = np.empty(0, dtype=np.int32)
+    scores_of_lists = np.full((len(users), k), -np.inf, dtype=np.float32)
     for start in range(0, len(users), _USERS_PER_BLOCK):
         block = slice(start, start + _USERS_PER_BLOCK)
-        vectors = factors.users[users[block]]
-        best = np.full((len(vectors), k), -np.inf, dtype=np.float32)
-        excluded = _not_rivals(exclusions, users[block], nobody, longest_first.place)
+        vectors = user_factors[users[block]]
+        best = scores_of_lists[block]
+        excluded = _not_rivals(exclusions, users[block], NO_ITEMS, longest_first.place)
         reach = np.linalg.norm(vectors, axis=1) * (1 + _ROUNDING)
         active = np.flatnonzero(reach)
-        for first in range(0, len(longest_first.items), _ITEMS_PER_BLOCK):
-            active = active[reach[active] * longest_first.norms[first] >= best[active, -1]]
+        for of_items in _growing_blocks(len(longest_first.items), len(vectors)):
+            active = active[reach[active] * longest_first.norms[of_items.start] >= best[active, -1]]
             if not len(active):
                 break
-            scores = _scores_of_block(vectors, active, longest_first, first, excluded)
-            items = longest_first.items[first : first + _ITEMS_PER_BLOCK]
-            select_more(scores, active, items, best, lists[block])
-    return lists
+            scores = _scores_of_block(vectors, active, longest_first, of_items, excluded)
+            select_more(scores, active, longest_first.items[of_items], best, lists[block], *limit)
+    scores_of_lists[lists == NOTHING] = 0
+    return lists, scores_of_lists
+
+
+def _growing_blocks(n_items: int, n_users: int) -> Iterator[slice]:
+    """Blocks of items, ever larger for few users: for one of them a block is worth little beside a call."""
+    first, size = 0, _ITEMS_PER_BLOCK
+    while first < n_items:
+        yield slice(first, first + size)
+        first += size
+        if 2 * size * n_users <= _USERS_PER_BLOCK * _ITEMS_PER_BLOCK:
+            size *= 2
 
 
 def lists_by(scorer: Scorer) -> Lister:

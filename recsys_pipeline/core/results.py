@@ -25,9 +25,19 @@ _SCORES = {
 
 
 def results_table(
-    ranking: Sequence[TrialResult], differences: Sequence[Interval | None], chosen: int
+    ranking: Sequence[TrialResult],
+    differences: Sequence[Interval | None],
+    chosen: int,
+    incumbent: int | None = None,
 ) -> pa.Table:
-    """A row a trial, in the given order; scores of a failed one are null."""
+    """A row a trial, in the given order; scores of a failed one are null.
+
+    Args:
+        ranking: the trials.
+        differences: of each to the best.
+        chosen: place of the chosen one.
+        incumbent: place of the incumbent, None where there is none.
+    """
     scores = {
         name: pa.array([getattr(r.scores, score) if r.scores else None for r in ranking], pa.float64())
         for name, score in _SCORES.items()
@@ -49,6 +59,7 @@ def results_table(
             **ends,
             columns.DISTINGUISHABLE: pa.array(distinguishable, pa.bool_()),
             columns.CHOSEN: [place == chosen for place in range(len(ranking))],
+            columns.INCUMBENT: [place == incumbent for place in range(len(ranking))],
             columns.ITERATIONS_DONE: pa.array(iterations_done, pa.int64()),
             columns.FIT_SECONDS: pa.array(seconds, pa.float64()),
             columns.FAILURE: pa.array([result.failure or None for result in ranking], pa.string()),

@@ -2,6 +2,9 @@
 
 The order is that of `ranking`: the higher score first, among equal scores the lower item index. Minus
 infinity and NaN are never selected. Lists are (n, k) int32 and hold -1 where they end early.
+
+At most `most` items of a category are listed, the best of them; 0 is no limit. `categories` are (n_items,)
+int32, -1 for an item of none, and are not read where there is no limit.
 """
 
 import numpy as np
@@ -29,7 +32,31 @@ def _insert(score, item, n, scores, items):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def select_more(scores, rows, items, best, lists):  # type: ignore[no-untyped-def]
+def _take(score, item, n, scores, items, categories, most):  # type: ignore[no-untyped-def]
+    """Put an item where it belongs among the n that are listed, if its category has room for it.
+
+    Of a category that is full the worst item makes way for a better one. So the lists are those of taking one
+    item after the other, the best first, while its category has room, in whatever order the items come.
+
+    Returns:
+        How many are listed now.
+    """
+    if most > 0 and categories[item] >= 0:
+        count, worst = 0, 0
+        for place in range(n):
+            if categories[items[place]] == categories[item]:
+                count += 1
+                worst = place
+        if count == most:
+            if score > scores[worst] or (score == scores[worst] and item < items[worst]):
+                _insert(score, item, worst, scores, items)
+            return n
+    _insert(score, item, n, scores, items)
+    return min(n + 1, len(items))
+
+
+@compiled()
+def select_more(scores, rows, items, best, lists, categories, most):  # type: ignore[no-untyped-def]
     """Take what is better than the lists have it from the scores of some more items.
 
     Args:
@@ -38,6 +65,8 @@ def select_more(scores, rows, items, best, lists):  # type: ignore[no-untyped-de
         items: (n_more,) item indexes, in any order; none is listed yet.
         best: (n, k) float32, the scores of the lists, minus infinity where they end early; changed.
         lists: (n, k), changed.
+        categories: see above.
+        most: see above.
     """
     k = lists.shape[1]
     for number in range(len(rows)):
@@ -58,20 +87,22 @@ def select_more(scores, rows, items, best, lists):  # type: ignore[no-untyped-de
                 score, item = some[place], items[first + place]
                 last = listed[k - 1]
                 if score > of_listed[k - 1] or (score == of_listed[k - 1] and item < last):
-                    _insert(score, item, n, of_listed, listed)
-                    n = min(n + 1, k)
+                    n = _take(score, item, n, of_listed, listed, categories, most)
 
 
 @compiled()
-def select_dense(scores, users, excluded_indptr, excluded_items, lists):  # type: ignore[no-untyped-def]
-    """The best of (n, n_items) scores, where what is excluded becomes minus infinity.
+def select_dense(scores, users, excluded_indptr, excluded_items, barred, lists, categories, most):  # type: ignore[no-untyped-def]
+    """The best of (n, n_items) scores, where what is excluded or barred becomes minus infinity.
 
     Args:
         scores: float32; changed.
         users: (n,) the row of the exclusions that belongs to each row of scores.
         excluded_indptr: with `excluded_items`, the items that are excluded for each user (CSR).
         excluded_items: item indexes.
+        barred: indexes of items that nobody is shown.
         lists: the result.
+        categories: see above.
+        most: see above.
     """
     n_rows, n_items = scores.shape
     k = lists.shape[1]
@@ -80,6 +111,8 @@ def select_dense(scores, users, excluded_indptr, excluded_items, lists):  # type
         own, items = scores[row], lists[row]
         for position in range(excluded_indptr[users[row]], excluded_indptr[users[row] + 1]):
             own[excluded_items[position]] = -np.inf
+        for item in barred:
+            own[item] = -np.inf
         items[:] = -1
         n = 0
         least = np.float32(-np.inf)
@@ -92,8 +125,7 @@ def select_dense(scores, users, excluded_indptr, excluded_items, lists):  # type
                 continue
             for place in range(len(some)):
                 if some[place] > least:
-                    _insert(some[place], first + place, n, best, items)
-                    n = min(n + 1, k)
+                    n = _take(some[place], first + place, n, best, items, categories, most)
                     if n == k:
                         least = best[k - 1]
 
@@ -131,8 +163,21 @@ def select_sparse(indptr, indices, scores, users, excluded_indptr, excluded_item
 
 
 @compiled()
-def fill_up(order, users, excluded_indptr, excluded_items, n_items, lists):  # type: ignore[no-untyped-def]
+def _has_room(item, n, items, categories, most):  # type: ignore[no-untyped-def]
+    """Whether the category of an item has room among the n that are listed."""
+    if most <= 0 or categories[item] < 0:
+        return True
+    count = 0
+    for place in range(n):
+        count += categories[items[place]] == categories[item]
+    return count < most
+
+
+@compiled()
+def fill_up(order, users, excluded_indptr, excluded_items, n_items, lists, categories, most):  # type: ignore[no-untyped-def]
     """Continue the lists that end early with the first items of `order` that are neither listed nor excluded.
+
+    An item whose category is full is passed over.
 
     Args:
         order: item indexes.
@@ -141,6 +186,8 @@ def fill_up(order, users, excluded_indptr, excluded_items, n_items, lists):  # t
         excluded_items: item indexes.
         n_items: number of items.
         lists: completed in place.
+        categories: see above.
+        most: see above.
     """
     k = lists.shape[1]
     taken_for = np.full(n_items, -1, np.int64)
@@ -157,7 +204,7 @@ def fill_up(order, users, excluded_indptr, excluded_items, n_items, lists):  # t
         for item in order:
             if n == k:
                 break
-            if taken_for[item] != row:
+            if taken_for[item] != row and _has_room(item, n, items, categories, most):
                 items[n] = item
                 n += 1
 
@@ -168,7 +215,8 @@ def compile_all() -> None:
     excluded = np.zeros(2, np.int32), np.zeros(0, np.int32)
     none_stored = np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
     none_yet = np.full((1, 1), -np.inf, np.float32)
-    select_more(none_yet, np.zeros(1, np.int64), users, none_yet.copy(), lists)
-    select_dense(np.zeros((1, 1), np.float32), users, *excluded, lists)
+    no_limit = np.zeros(0, np.int32), 0
+    select_more(none_yet, np.zeros(1, np.int64), users, none_yet.copy(), lists, *no_limit)
+    select_dense(np.zeros((1, 1), np.float32), users, *excluded, np.zeros(0, np.int32), lists, *no_limit)
     select_sparse(*none_stored, users, *excluded, 1, lists)
-    fill_up(np.zeros(1, np.int32), users, *excluded, 1, lists)
+    fill_up(np.zeros(1, np.int32), users, *excluded, 1, lists, *no_limit)

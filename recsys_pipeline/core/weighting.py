@@ -8,14 +8,41 @@ from recsys_pipeline.core.pattern import Pattern
 
 
 def weigh(
-    pattern: Pattern, strengths: NDArray[np.float64], hyperparameters: Hyperparameters
+    pattern: Pattern,
+    strengths: NDArray[np.float64],
+    hyperparameters: Hyperparameters,
+    lengths: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """(n_interactions,) the weights that the hyperparameters give these interactions."""
+    """(n_interactions,) the weights that the hyperparameters give these interactions; `lengths` as below."""
     if hyperparameters.weighting == NO_WEIGHTING:
         return strengths.astype(np.float32)
     k1, b = hyperparameters.bm25_K1, hyperparameters.bm25_B
-    weights: NDArray[np.float32] = bm25_weights(pattern, strengths, k1=k1, b=b, dtype=np.float32)
+    weights: NDArray[np.float32] = bm25_weights(
+        pattern, strengths, k1=k1, b=b, lengths=lengths, dtype=np.float32
+    )
     return weights
+
+
+def weigh_trained(
+    pattern: Pattern,
+    strengths: NDArray[np.float64],
+    hyperparameters: Hyperparameters,
+    lengths: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """(n_interactions,) the same; what has no strength is not trained on, weighs 0 and counts for nobody."""
+    trained = strengths > 0
+    if trained.all():
+        return weigh(pattern, strengths, hyperparameters, lengths)
+    weights = np.zeros(pattern.n_interactions, dtype=np.float32)
+    weights[trained] = weigh(pattern.select(trained), strengths[trained], hyperparameters, lengths)
+    return weights
+
+
+def item_lengths(
+    items: NDArray[np.int32], strengths: NDArray[np.float64], n_items: int
+) -> NDArray[np.float64]:
+    """(n_items,) the summed strengths of each item, of interactions with these items."""
+    return np.bincount(items, weights=strengths, minlength=n_items).astype(np.float64)
 
 
 def bm25_weights(
@@ -25,6 +52,7 @@ def bm25_weights(
     k1: float,
     b: float,
     weighed: NDArray[np.float64] | None = None,
+    lengths: NDArray[np.float64] | None = None,
     dtype: type[np.floating] = np.float64,
 ) -> NDArray[np.floating]:
     """BM25 weight of each interaction: items are the documents, users the terms.
@@ -41,6 +69,7 @@ def bm25_weights(
         k1: in the unit of the strengths; the larger, the longer repeats keep counting.
         b: in [0, 1]; 0 ignores the length of an item, 1 discounts it in full.
         weighed: (n_interactions,) strengths to weigh, where idf and lengths come from others.
+        lengths: (n_items,) of the items, where they come from other users than these.
         dtype: of the result, which is computed with 64 bits in any case.
 
     Returns:
@@ -49,7 +78,8 @@ def bm25_weights(
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with
     the idf of `implicit`.
     """
-    lengths = np.bincount(pattern.indices, weights=strengths, minlength=pattern.n_items)
+    if lengths is None:
+        lengths = item_lengths(pattern.indices, strengths, pattern.n_items)
     length_norm = (1.0 - b) + b * lengths / lengths.mean()
     idf = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
     if weighed is None:

@@ -16,7 +16,9 @@ from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.neighbourhood import Neighbourhood
+from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 
@@ -48,6 +50,7 @@ class SearchPlan(NamedTuple):
         workers: fits side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing before its first answer.
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
+        incumbent: one of the trials, which halving never stops; None for no such trial.
     """
 
     trials: Sequence[Hyperparameters]
@@ -61,6 +64,7 @@ class SearchPlan(NamedTuple):
     workers: int
     most_silent_seconds: float
     memory_limit: float = 0.0
+    incumbent: Hyperparameters | None = None
 
 
 class Memory(NamedTuple):
@@ -116,6 +120,20 @@ class Evaluated(NamedTuple):
     ranks: HeldOutRanks
     lists: Mapping[str, BeyondAccuracy]
     failures: Mapping[str, str]
+
+
+class ExportPlan(NamedTuple):
+    """How lists are to be made for everybody.
+
+    Attributes:
+        n: length of the lists.
+        blend: score by the blend that the search has fitted.
+        memory_limit: in GB; 0 for the default.
+    """
+
+    n: int
+    blend: bool = False
+    memory_limit: float = 0.0
 
 
 class PreparedSearch(Protocol):
@@ -198,5 +216,22 @@ class Engine(Protocol):
 
         Raises:
             RuntimeError: the winner itself could not be measured.
+        """
+        ...
+
+    def recommendations(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """The rows of `recommendations`: the best items of every user, filled up with popular ones.
+
+        Raises:
+            InputError: the plan asks for a blend that the model does not have.
+            FloatingPointError: a factor is NaN or infinite.
+        """
+        ...
+
+    def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """The rows of `similar_items`: of every item that has factors, those that point most nearly its way.
+
+        Raises:
+            FloatingPointError: a factor is NaN or infinite.
         """
         ...

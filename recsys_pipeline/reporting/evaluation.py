@@ -1,10 +1,10 @@
 """What the UI shows of an evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from dagster import MarkdownMetadataValue
+from dagster import MarkdownMetadataValue, MetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
@@ -16,6 +16,7 @@ from recsys_pipeline.reporting.metadata import (
     interval,
     markdown_table,
     rounded,
+    table_lines,
     with_error,
 )
 
@@ -64,16 +65,15 @@ def _told_lists(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def segments_markdown(table: pa.Table) -> MarkdownMetadataValue:
-    """A row a segment, a column a model."""
-    rows = table.to_pylist()
+def segments_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of the rows of the table: a row a segment, a column a model."""
     models = list(dict.fromkeys(row[columns.MODEL] for row in rows))
     lines: dict[str, list[Any]] = {}
     for row in rows:
         head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT]]
         line = lines.setdefault(row[columns.SEGMENT], head)
         line.append(with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]))
-    return markdown_table(["of", "segment", "held-out interactions", *models], list(lines.values()))
+    return table_lines(["of", "segment", "held-out interactions", *models], list(lines.values()))
 
 
 def evaluation_metadata(
@@ -110,7 +110,7 @@ def evaluation_metadata(
             f"MAP{at_k}, 95 % interval",
             {name: (each.map, *each.interval) for name, each in quality.items()},
         ),
-        "segments": segments_markdown(segments),
+        "segments": MetadataValue.md(segments_markdown(segments.to_pylist())),
         **_leak(quality),
     }
 

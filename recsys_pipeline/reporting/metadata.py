@@ -50,14 +50,19 @@ def shape_metadata(n_users: int, n_items: int, n_interactions: int) -> Metadata:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> MarkdownMetadataValue:
     """A table that the UI shows."""
+    return MetadataValue.md(table_lines(header, rows))
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown, all cells as data."""
     lines = [[_cell(cell) for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
-    return MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def bullets(sentences: Sequence[str]) -> MarkdownMetadataValue:
     """Sentences below each other."""
-    return MetadataValue.md("\n".join(f"- {_escaped(sentence)}" for sentence in sentences))
+    return MetadataValue.md("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
 
 
 def _cell(cell: Any) -> str:
@@ -72,10 +77,11 @@ def shown(text: str) -> str:
     Names of events come from the feed, and the UI's browser would follow an image link in one of them.
     """
     cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
-    return _escaped(cut)
+    return escaped(cut)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A sentence that may have names in it: on one line, nothing of it Markdown or HTML."""
     on_one_line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return _MEANINGFUL.sub(r"\\\1", on_one_line).replace("&", "&amp;").replace("<", "&lt;")
 

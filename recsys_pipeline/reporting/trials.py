@@ -9,6 +9,7 @@ from dagster import MarkdownMetadataValue
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.comparison import Choice, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import varying
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -18,7 +19,7 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     with_error,
 )
-from recsys_pipeline.reporting.model import told_ends
+from recsys_pipeline.reporting.model import told_ends, told_values
 
 _SHOWN = 10
 
@@ -68,6 +69,32 @@ def told_agreement(agreement: Agreement) -> str:
     )
 
 
+def told_choice(choice: Choice, version: str | None, why_none: str) -> str:
+    """What became of the released configuration, and why, as a sentence.
+
+    Args:
+        choice: of the search.
+        version: of the release; None where there is none.
+        why_none: why the released configuration was not compared; empty where it was.
+    """
+    best = choice.prefer is Prefer.best
+    taken = "the best trial" if best else "the simplest trial that equals the best but for chance"
+    if choice.lead is None or choice.interval is None:
+        release = f"the configuration of release {version} was not compared" if version else "nothing to keep"
+        return f"{release}: {why_none}; {taken} is chosen"
+    release = f"the configuration of release {version}"
+    low, high = choice.interval
+    lead = f"the best trial is better by {fixed(choice.lead)}, 95 % {fixed(low)} to {fixed(high)}"
+    if choice.chosen != choice.incumbent:
+        perhaps = "" if choice.is_significant else f", which may be chance (switch {choice.switch.value})"
+        return f"{release} is replaced: {lead}{perhaps}{'' if best else f'; {taken} is chosen'}"
+    if choice.incumbent == 0:
+        return f"{release} stays: it is the best trial"
+    if choice.switch is Switch.significant and not choice.is_significant:
+        return f"{release} stays: {lead}"
+    return f"{release} stays: it is {taken}"
+
+
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()
@@ -83,7 +110,7 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     ]
     lines = [
         [
-            "chosen" if row[columns.CHOSEN] else "",
+            ", ".join(name for name in (columns.CHOSEN, columns.INCUMBENT) if row[name]),
             *(row[name] for name in names),
             with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
             interval(row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]),
@@ -98,15 +125,21 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
 
 def blend_table(blend: Blend) -> MarkdownMetadataValue:
     """The weights of the blend."""
-    return markdown_table(
-        ["weight of", ""],
-        [
-            ["ALS score", rounded(blend.als)],
-            *([f"own {event}", rounded(weight)] for event, weight in blend.events.items()),
-            ["log popularity, target events", rounded(blend.target)],
-            ["log popularity, any event", rounded(blend.any)],
-        ],
-    )
+    return markdown_table(["weight of", ""], list(_weights(blend).items()))
+
+
+def told_blend(blend: Blend) -> str:
+    """The same on one line."""
+    return told_values(_weights(blend))
+
+
+def _weights(blend: Blend) -> dict[str, float]:
+    return {
+        "ALS score": rounded(blend.als),
+        **{f"own {event}": rounded(weight) for event, weight in blend.events.items()},
+        "log popularity, target events": rounded(blend.target),
+        "log popularity, any event": rounded(blend.any),
+    }
 
 
 def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, MarkdownMetadataValue]:

@@ -25,7 +25,7 @@ def read_held_out(path: str, feedback: Feedback, users: pa.DataType, items: pa.D
         InputError: the file cannot be read, or an id is blank or not of its type.
     """
     feedback = feedback.model_copy(update={"path": path, "format": FileFormat.auto})
-    columns = Columns(feedback, ids_alone=True)
+    columns = Columns.of_feedback(feedback, ids_alone=True)
     batches: list[pa.RecordBatch] = []
     for file in files_behind(path)[0]:
         for batch in read_rows(file, columns, feedback):

@@ -1,13 +1,16 @@
 """Raw feedback into the warehouse, as a stream: events into one table, rejected rows into another."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -24,6 +27,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import TIMESTAMP_TYPE, Criteria, Judgement, judge
 from recsys_pipeline.core.ids import IdColumn, IdType
+from recsys_pipeline.core.metadata import KEY
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.feeds.files import files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
@@ -40,6 +44,8 @@ _REJECTED_SCHEMA = pa.schema(
         (REJECTED_CONTENT, pa.string()),
     ]
 )
+# Under this name the metadata of the events say what was read.
+FEED = "feed"
 # Distinct reasons that are counted one by one: every unknown event is one.
 _MOST_REASONS = 1000
 _OTHER_REASONS = "other reasons"
@@ -58,6 +64,8 @@ class IngestReport:
     events: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     first_rejected: str = ""
+    first_event: datetime | None = None
+    last_event: datetime | None = None
     skipped: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -68,6 +76,10 @@ class IngestReport:
         self.n_empty += batch.n_empty
         counted = judged.accepted[EVENT].value_counts()
         self.events.update(dict(zip(*(part.to_pylist() for part in counted.flatten()), strict=True)))
+        if TIMESTAMP in judged.accepted.schema.names:
+            ends = pc.min_max(judged.accepted[TIMESTAMP]).as_py()
+            known = [when for when in (self.first_event, self.last_event, *ends.values()) if when]
+            self.first_event, self.last_event = min(known, default=None), max(known, default=None)
 
     def count_rejected(self, reasons: list[str]) -> None:
         """Add rejected rows by their reasons."""
@@ -75,6 +87,25 @@ class IngestReport:
         for reason, count in Counter(reasons).items():
             is_one_too_many = reason not in self.reasons and len(self.reasons) >= _MOST_REASONS
             self.reasons[_OTHER_REASONS if is_one_too_many else reason] += count
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the events say of where they come from, as JSON.
+
+        Names of files without their folders: the same files elsewhere are the same feed.
+        """
+        names = [Path(file).name for file in self.files]
+        first, last = (when.isoformat() if when else None for when in (self.first_event, self.last_event))
+        return {
+            "files": len(names),
+            "first_file": names[0],
+            "last_file": names[-1],
+            "rows": self.n_accepted,
+            "rejected": self.n_rejected,
+            "ignored": self.n_ignored,
+            "events": dict(self.events),
+            "first_event": first,
+            "last_event": last,
+        }
 
     @property
     def rejected_share(self) -> float:
@@ -93,7 +124,7 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
     """
     report = IngestReport()
     criteria = _criteria(feedback)
-    columns = Columns(feedback)
+    columns = Columns.of_feedback(feedback)
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
     ids = _id_columns(feedback, last)
@@ -114,6 +145,7 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
                     _quarantine(quarantine, str(file), batch, judged, report)
                     events.write(judged, batch, str(file))
                     report.count(judged, batch)
+            events.describe({FEED: report.as_dict()})
         _require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
         report.remarks = [column.remark for column in ids.values() if column.remark]
@@ -215,6 +247,11 @@ class _EventWriter:
             self._rewrite(schema)
         assert self._writer is not None
         self._writer.write_table(table.select(schema.names).cast(schema))
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """Say something of the events, after the last of them."""
+        if self._writer:
+            self._writer.add_key_value_metadata({KEY: json.dumps(metadata, sort_keys=True).encode()})
 
     def _schema_for(self, names: list[str]) -> pa.Schema:
         fields = [pa.field(name, column.type, nullable=False) for name, column in self._ids.items()]

@@ -15,6 +15,7 @@ from dagster import (
     TableSchema,
 )
 
+from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.columns import DESCRIPTIONS
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
@@ -54,7 +55,7 @@ class WarehouseIOManager(ConfigurableIOManager):
         context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
 
     @classify_errors()
-    def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Model | Tables | Datasets:
+    def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Model | Card | Tables | Datasets:
         """Read what the asset asks for by the type of its argument."""
         asset = context.asset_key.path[-1]
         wanted = context.dagster_type.typing_type
@@ -62,6 +63,8 @@ class WarehouseIOManager(ConfigurableIOManager):
             return self.warehouse.open_table(asset)
         if wanted is pa.Table:
             return self.warehouse.read_table(asset)
+        if wanted is Card:
+            return self.warehouse.read_card(asset)
         if wanted is Model:
             return self.warehouse.open_model(asset)
         if get_args(wanted)[-1] is ds.Dataset:

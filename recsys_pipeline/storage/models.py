@@ -30,6 +30,8 @@ from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
 
 DESCRIPTION = "model.json"
+CARD = "model_card.md"
+CARD_FACTS = "model_card.json"
 _NAMES = ("user_factors", "item_factors", "user_items")
 _FIELDS = {
     "hyperparameters": dict,
@@ -44,6 +46,10 @@ _FIELDS = {
     "versions": dict,
 }
 _LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba", "pyarrow", "dagster")
+
+
+# What the description of a model has to say, and with it the manifest of a release.
+DESCRIBED = tuple(_FIELDS)
 
 
 def table_files(suffix: str = ".arrow") -> list[str]:

@@ -12,13 +12,15 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeGuard
 
+import pyarrow as pa
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
@@ -37,6 +39,7 @@ from recsys_pipeline.storage.conditional import Seen, replace_if_as_seen, see
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.models import model_in, require_description, table_files
+from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
 if TYPE_CHECKING:
@@ -149,7 +152,6 @@ def publish(
     *,
     seen: Seen,
     retention: Retention,
-    verify: Callable[[Path | UPath], None] | None = None,
 ) -> UPath:
     """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
@@ -160,7 +162,6 @@ def publish(
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
         retention: which releases stay.
-        verify: looks through the folder as it was written, and raises if something is wrong.
 
     Returns:
         The folder of the release.
@@ -182,8 +183,6 @@ def publish(
             **{name: _sha256(path) for name, path in files.items()},
             **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
-        if is_local(store) and verify:
-            verify(folder)
         with exclusive(store):
             pointer = _pointer_in(store, seen)
             there = _versions(store)
@@ -209,8 +208,6 @@ def publish(
                 for member, path in files.items():
                     release.fs.copy(path.path, (release / member).path)
             try:
-                if not is_local(store) and verify:
-                    verify(release)
                 _read_back(release, stated)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
@@ -226,6 +223,24 @@ def publish(
                 raise
             _remove_all_but(store, kept)
     return release
+
+
+@contextmanager
+def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
+    """A local folder with these files, as a release would have them, for the length of the block.
+
+    Links to them where they lie on this machine, else copies.
+    """
+    if not is_local(warehouse):
+        with tempfile.TemporaryDirectory(prefix="recsys-release-") as folder:
+            for name, path in files.items():
+                path.fs.get_file(path.path, str(Path(folder) / name))
+            yield Path(folder)
+        return
+    with staging_folder(warehouse / FOLDER / "candidate") as staged:
+        for name, path in files.items():
+            _link(local_path(path), staged / name)
+        yield staged
 
 
 def _link(source: Path, target: Path) -> None:
@@ -557,6 +572,30 @@ def read_release(release: ReleaseFolder) -> Model:
         return model_in([release.path / name for name in names], files, manifest)
 
 
+@contextmanager
+def open_tables(
+    release: ReleaseFolder, manifest: Mapping[str, Any], names: Iterable[str]
+) -> Iterator[dict[str, BinaryIO]]:
+    """The Parquet files of some tables of a release, verified, by name; they stay whatever becomes of it.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    with ExitStack() as opened:
+        files = {}
+        for name in names:
+            file = f"{name}.parquet"
+            if file not in manifest["files"]:
+                raise InputError(
+                    f"{release.path} has no {file}: an earlier version of recsys_pipeline made it. "
+                    "Materialize the asset `release`."
+                )
+            files[name] = opened.enter_context(
+                verified(release.path / file, manifest["files"][file], mapped=True)
+            )
+        yield files
+
+
 def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:
     """A text file of a release, verified.
 
@@ -567,6 +606,21 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
         raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
     with verified(release.path / name, manifest["files"][name], mapped=False) as file:
         return file.read().decode("utf-8")
+
+
+def has_table(manifest: Mapping[str, Any], name: str) -> bool:
+    """Whether a release has the table."""
+    return f"{name}.parquet" in manifest["files"]
+
+
+def read_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> pa.Table:
+    """A table of a release, such as `recommendations`, verified.
+
+    Raises:
+        InputError: the release has no such table, or it is not what was published.
+    """
+    with open_tables(release, manifest, [name]) as files:
+        return parse_parquet(files[name].read())
 
 
 def problems_of(release: ReleaseFolder) -> Iterator[str]:

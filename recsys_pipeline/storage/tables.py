@@ -53,8 +53,14 @@ def open_table(path: UPath) -> "ds.Dataset":
 
     source, filesystem = (str(local_path(path)), None) if is_local(path) else (path.path, path.fs)
     dataset = ds.dataset(source, format="parquet", filesystem=filesystem)
+    told: bytes | None
     if path.is_dir():
-        metadata = {**(dataset.schema.metadata or {}), KEY: (path / FOLDER_METADATA).read_bytes()}
+        told = (path / FOLDER_METADATA).read_bytes()
+    else:
+        # The schema of a dataset lacks what was added when the last row had been written.
+        told = (pq.read_metadata(source, filesystem=filesystem).metadata or {}).get(KEY)
+    if told is not None:
+        metadata = {**(dataset.schema.metadata or {}), KEY: told}
         dataset = dataset.replace_schema(dataset.schema.with_metadata(metadata))
     return dataset
 
@@ -67,4 +73,6 @@ def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
     """
     copy = pa.BufferOutputStream()
     copy.write(content)
-    return pq.read_table(pa.BufferReader(copy.getvalue()), columns=columns)
+    # Not `pq.read_table`, which goes through datasets and forgets what was added after the last row.
+    with pq.ParquetFile(pa.BufferReader(copy.getvalue())) as file:
+        return file.read(columns=columns)

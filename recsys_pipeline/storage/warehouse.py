@@ -1,9 +1,11 @@
 """The warehouse: one folder, or one URL of an object store, that holds every artefact, tables as Parquet."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -12,6 +14,7 @@ from pydantic import Field
 from upath import UPath
 
 from recsys_pipeline import settings
+from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import Lineage, as_written
@@ -19,7 +22,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
-from recsys_pipeline.storage.models import read_model
+from recsys_pipeline.storage.models import CARD, CARD_FACTS, read_model
 from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.states import States
 
@@ -120,6 +123,29 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         """
         model, write_id = States(self.root, asset).read(lambda folder, _: read_model(folder))
         return replace(model, lineage=Lineage(asset, write_id, model.manifest["inputs"]))
+
+    def write_card(
+        self, asset: str, text: str, facts: Mapping[str, Any], ancestors: Mapping[str, str]
+    ) -> None:
+        """Replace the text and the facts of a model card at once."""
+        with self.replacing(asset) as folder:
+            (folder / CARD).write_text(text, encoding="utf-8")
+            content = json.dumps({"facts": facts, "ancestors": ancestors}, indent=2, sort_keys=True)
+            (folder / CARD_FACTS).write_text(content + "\n", encoding="utf-8")
+
+    def read_card(self, asset: str) -> Card:
+        """The model card that an asset wrote, verified.
+
+        Raises:
+            InputError: as `read_tables`.
+        """
+        (text, content), write_id = States(self.root, asset).read(
+            lambda folder, _: (
+                (folder / CARD).read_text(encoding="utf-8"),
+                json.loads((folder / CARD_FACTS).read_text(encoding="utf-8")),
+            )
+        )
+        return Card(text, content["facts"], Lineage(asset, write_id, content["ancestors"]))
 
     def files_of(self, asset: str, write_id: str) -> dict[str, UPath]:
         """By name, the files of a state; they never change, and stay for as long as the state does.

@@ -4,8 +4,9 @@ import hashlib
 import json
 import pickle
 
+import pyarrow as pa
 import pytest
-from dagster import AssetCheckResult, AssetSelection, asset_check, materialize
+from dagster import AssetCheckResult, asset_check, materialize
 
 from recsys_pipeline import load_model
 from recsys_pipeline.assets.release import DESERVED
@@ -19,9 +20,9 @@ from recsys_pipeline.storage.releases import (
     resume,
     roll_back,
 )
-from recsys_pipeline_tests.worlds import failed_checks_of, failure_of, metadata_of, run_graph
+from recsys_pipeline_tests.worlds import alone, failed_checks_of, failure_of, metadata_of, run_graph
 
-RELEASE = AssetSelection.assets("release")
+RELEASE = alone("release")
 
 
 def released(warehouse):
@@ -78,7 +79,7 @@ def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehou
     before = released(own_warehouse)
     result = materialize(
         [*defs.assets, *defs.asset_checks, never_holds],
-        selection=AssetSelection.assets("best_model", "release"),
+        selection=alone("best_model", "release"),
         resources={
             "feedback": Feedback(path=str(parity_csv)),
             "warehouse": own_warehouse,
@@ -89,6 +90,17 @@ def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehou
 
     assert failure_of(result).startswith("not released: check failed: best_model.never_holds (it never does)")
     assert released(own_warehouse) == before
+
+
+def test_a_list_that_breaks_a_promise_stops_the_release(parity_csv, own_warehouse):
+    before = released(own_warehouse)
+    table = own_warehouse.read_table("recommendations")
+    own_warehouse.write_tables("recommendations", {"recommendations": pa.concat_tables([table, table[:1]])})
+    result = run_graph(parity_csv, own_warehouse, selection=alone("model_card", "release"))
+
+    assert failure_of(result).startswith("not released: promise broken: recommendations: ")
+    assert released(own_warehouse) == before
+    assert not list((own_warehouse.root / "releases").glob(".*"))
 
 
 def test_a_damaged_last_release_is_replaced(parity_csv, own_warehouse):
@@ -155,7 +167,7 @@ def test_it_is_not_written_where_nobody_wants_it(parity_csv, own_warehouse):
 def test_what_does_not_belong_together_is_not_released(parity_csv, own_warehouse, asset):
     before = released(own_warehouse)
     search = {"grid_search_results": {"config": {"factors": [3], "iterations": [2], "alpha": [1.0]}}}
-    again = AssetSelection.assets("grid_search_results", *({"evaluation"} & {asset}))
+    again = alone("grid_search_results", *({"evaluation"} & {asset}))
     assert run_graph(parity_csv, own_warehouse, selection=again, ops=search).success
     result = run_graph(parity_csv, own_warehouse, selection=RELEASE)
 

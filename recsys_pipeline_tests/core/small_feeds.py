@@ -6,12 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, EventRules, Interactions, Tables
 from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.strengths import Aggregate
-from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.core.weighting import bm25_weights, weigh_trained
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.training import train_to_the_end
 
 SHOP = {"view": 1.0, "buy": 3.0}
 
@@ -22,15 +27,14 @@ def interactions_of(
     *,
     target_events: Collection[str] = (),
     seen_events: Collection[str] = (),
+    aggregate: Aggregate = Aggregate.sum,
 ) -> Interactions:
     """Of events (user, item, name) or (user, item, name, microseconds since 1970)."""
     columns = list(zip(*events, strict=True))
     table = {USER: columns[0], ITEM: columns[1], EVENT: columns[2]}
     if len(columns) > 3:
         table[TIMESTAMP] = pa.array(columns[3], pa.timestamp("us", tz="UTC"))
-    rules = EventRules(
-        strengths, Aggregate.sum, list(target_events or strengths), list(seen_events or strengths)
-    )
+    rules = EventRules(strengths, aggregate, list(target_events or strengths), list(seen_events or strengths))
     aggregated = interaction_strengths(ds.InMemoryDataset(pa.table(table)), *rules).read_all()
     return Interactions.from_strengths(with_metadata(aggregated, rules.to_metadata()))
 
@@ -70,6 +74,35 @@ def given_split(interactions: Interactions, given: Sequence[tuple]) -> pa.Table:
 def as_split(table: pa.Table, *, keep_other_events: bool = False, strategy: str = "random") -> pa.Table:
     """The table with what the asset says of it."""
     return with_metadata(table, {"keep_other_events": keep_other_events, "strategy": strategy})
+
+
+def model_of(
+    interactions: Interactions,
+    hyperparameters: Hyperparameters,
+    *,
+    solver: Solver = Solver.batched,
+    strengths: Mapping[str, float] | None = None,
+    blend: Blend | None = None,
+    seed: int = 1,
+) -> Model:
+    """The model that the interactions make, as `best_model` makes it, in memory."""
+    pattern, rules = interactions.pattern, interactions.rules
+    weights = weigh_trained(pattern, interactions.strengths_by(strengths), hyperparameters)
+    trained = weights > 0
+    user_items = pattern.select(trained).user_items(weights[trained])
+    state = train_to_the_end(trainer_for(solver, num_threads=1), user_items, hyperparameters, seed)
+    contents = Contents(pattern, weights, interactions.excluded, dict(interactions.counts))
+    manifest = {
+        "hyperparameters": hyperparameters.as_dict(),
+        "seed": seed,
+        "solver": solver.value,
+        "strengths": dict(strengths or rules.strengths),
+        "aggregate": rules.aggregate.value,
+        "target_events": list(rules.target_events),
+        "seen_events": list(rules.seen_events),
+        "blend": blend._asdict() if blend else None,
+    }
+    return Model(interactions.users, interactions.items, state.factors, contents, manifest)
 
 
 def shop_events(n_users: int = 30, n_items: int = 50) -> list[tuple[str, int, str]]:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from recsys_pipeline.core import comparison
-from recsys_pipeline.core.comparison import Prefer, bootstrap_means, choose, compare_with_best, intervals
+from recsys_pipeline.core.comparison import (
+    Prefer,
+    Switch,
+    bootstrap_means,
+    choose,
+    choose_or_keep,
+    compare_with_best,
+    intervals,
+)
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import TrialResult
@@ -14,7 +22,8 @@ N = 400
 
 
 def trial(ranks, **changes):
-    scores = Scores(float(np.mean(1 / np.array(ranks))), 0.0, 0.0, 0.0, 0.0, 0.0)
+    ranks = np.array(ranks)
+    scores = Scores(float(np.mean((ranks <= 10) / ranks)), 0.0, 0.0, 0.0, 0.0, 0.0)
     return TrialResult(TRIAL.replace(**changes), scores, 1.0, ranks=np.array(ranks, np.uint8))
 
 
@@ -75,3 +84,82 @@ def test_the_simplest_of_those_that_are_not_distinguishable_is_chosen(rng):
 
     assert choose(ranking, differences, Prefer.best) == 0
     assert choose(ranking, differences, Prefer.simplest) == 2
+
+
+# --- Against the incumbent ---
+
+
+def some_ranking(rng):
+    """The best, one that equals it but for chance and is cheaper, one that is surely worse."""
+    ranks = rng.integers(1, 12, N)
+    near = np.where(np.arange(N) % 2, rng.permutation(ranks), ranks)
+    ranking = [
+        trial(ranks, factors=64),
+        trial(near, factors=32),
+        trial(np.minimum(ranks + 3, 11), factors=16),
+    ]
+    ranking[:2] = sorted(ranking[:2], key=lambda each: -each.scores.map)
+    return ranking
+
+
+@pytest.mark.parametrize("incumbent", [None, 0, 1, 2])
+def test_always_the_preferred_trial_wins_whatever_the_incumbent(rng, incumbent):
+    ranking = some_ranking(rng)
+    differences = compared(*ranking)
+
+    for prefer in Prefer:
+        choice = choose_or_keep(ranking, differences, incumbent, prefer, Switch.always)
+        assert choice.chosen == choose(ranking, differences, prefer)
+
+
+@pytest.mark.parametrize(
+    ("incumbent", "chosen"),
+    [
+        pytest.param(None, 0, id="none to keep"),
+        pytest.param(0, 0, id="the best itself"),
+        pytest.param(1, 1, id="equals the best but for chance, so it stays"),
+        pytest.param(2, 0, id="surely worse, so it gives way"),
+    ],
+)
+def test_a_significant_switch_needs_a_surely_better_trial(rng, incumbent, chosen):
+    ranking = some_ranking(rng)
+
+    assert (
+        choose_or_keep(ranking, compared(*ranking), incumbent, Prefer.best, Switch.significant).chosen
+        == chosen
+    )
+
+
+def test_that_another_is_cheaper_is_no_reason_to_switch(rng):
+    ranks = rng.integers(1, 12, N)
+    ranking = [
+        trial(ranks, factors=64),
+        trial(ranks, factors=32),
+        trial(np.minimum(ranks + 3, 11), factors=16),
+    ]
+    differences = compared(*ranking)
+
+    def chosen(incumbent):
+        return choose_or_keep(ranking, differences, incumbent, Prefer.simplest, Switch.significant).chosen
+
+    assert chosen(0) == 0
+    # Where the best is reason enough, what is preferred takes the place.
+    assert chosen(2) == 1
+
+
+def test_the_lead_of_the_best_is_told_with_its_interval(rng):
+    ranking = some_ranking(rng)
+    differences = compared(*ranking)
+    choice = choose_or_keep(ranking, differences, 2, Prefer.best, Switch.always)
+
+    assert choice.lead == pytest.approx(ranking[0].scores.map - ranking[2].scores.map)
+    assert choice.interval == (-differences[2].high, -differences[2].low)
+    assert choice.interval.low < choice.lead < choice.interval.high
+    assert choice.is_significant
+
+
+def test_an_incumbent_that_failed_cannot_stay(rng):
+    ranking = [*some_ranking(rng), TrialResult(TRIAL, None, float("nan"), "diverged")]
+    choice = choose_or_keep(ranking, compared(*ranking), 3, Prefer.best, Switch.significant)
+
+    assert (choice.chosen, choice.lead, choice.is_significant) == (0, None, False)

@@ -10,6 +10,7 @@ from recsys_pipeline.core.evaluation import (
     qualities,
     segment_quality,
     segments,
+    share_out_of_reach,
 )
 
 
@@ -124,3 +125,11 @@ def test_a_segments_figure_is_the_mean_over_its_users_and_what_is_held_out_of_th
 
     assert mean == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
     assert hit_rate == 1
+
+
+def test_what_nobody_else_has_and_who_has_nothing_is_out_of_reach():
+    ranks = held_out({"model": [1] * 4}, users=range(4), seed=[0] * 4)._replace(
+        popularity_of_item=np.array([0, 2, 3, 0]), interactions_of_user=np.array([5, 0, 2, 0])
+    )
+
+    assert share_out_of_reach(ranks) == 3 / 4

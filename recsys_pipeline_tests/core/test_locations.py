@@ -3,9 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from recsys_pipeline.assets.delivery import DeliveryConfig
 from recsys_pipeline.assets.evaluation import EvaluationConfig
 from recsys_pipeline.assets.splitting import SplitConfig
-from recsys_pipeline.core.locations import checked_location
+from recsys_pipeline.core.locations import checked_database, checked_location
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -71,6 +72,60 @@ def test_every_field_that_holds_a_location_refuses_it(made, location):
 )
 def test_a_location_without_secrets_stays_as_it_is(location):
     assert checked_location(location) == location
+
+
+# --- Databases ---
+
+DATABASES_WITH_SECRETS = [
+    f"postgresql://user:{SECRET}@host/shop",
+    f"postgres://user:{SECRET}@host:5432/shop",
+    f"postgresql://user:{SECRET}/x@host/shop",
+    f"postgresql://user:{SECRET}?x@host/shop",
+    f"postgresql://a,b:{SECRET}@host/shop",
+    f"postgresql://host/shop?password={SECRET}",
+    f"postgresql://host/shop?sslmode=require&password={SECRET}",
+    f"postgresql://host/shop?p%61ssword={SECRET}",
+    f"postgresql://host/shop?sslpassword={SECRET}",
+    f"postgresql://host/shop?scram_client_key={SECRET}",
+    f"postgresql://host/shop?oauth_client_secret={SECRET}",
+]
+
+
+@pytest.mark.parametrize("url", DATABASES_WITH_SECRETS)
+def test_a_secret_of_a_database_is_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match=r"holds a password or key.*PGPASSWORD") as refusal:
+        checked_database(url)
+    assert SECRET not in str(refusal.value)
+    with pytest.raises(ValidationError) as refusal_by_field:
+        DeliveryConfig(database=url)
+    assert SECRET not in str(refusal_by_field.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://host/shop",
+        "postgresql:///shop",
+        "postgres://host:5432/shop?sslmode=require",
+        "postgresql://clerk@host/shop",
+        "postgresql://clerk@[::1]:5432/shop",
+        "postgresql://one:5432,two:5433/shop?target_session_attrs=read-write",
+        "postgresql://host:5432/shop?application_name=a@b",
+        "postgresql://host/shop?passfile=/run/passfile&sslkey=/run/client.key&require_auth=scram-sha-256",
+        "postgresql:///shop?host=/run/postgresql&options=-csearch_path%3Drecsys",
+    ],
+)
+def test_a_database_without_secrets_stays_as_it_is(url):
+    assert checked_database(url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://host/shop", f"host=h password={SECRET}", "shop", f"u:{SECRET}@h/db"]
+)
+def test_what_is_no_database_is_not_shown_either(url):
+    with pytest.raises(ValueError, match="no URL of a PostgreSQL database") as refusal:
+        checked_database(url)
+    assert SECRET not in str(refusal.value)
 
 
 def test_an_empty_path_says_so():

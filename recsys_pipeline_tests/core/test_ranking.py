@@ -173,7 +173,7 @@ def test_equal_a_full_sort(world):
     scores, excluded, k = world
     users = np.arange(len(scores), dtype=np.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_SCORES_AT_ONCE", 40)
+        patch.setattr(ranking, "SCORES_AT_ONCE", 40)
         lists = best_lists(lambda block: scores[block].copy(), users, excluded, k)
 
     for user, listed in enumerate(lists.tolist()):

@@ -18,9 +18,9 @@ FAILED = TrialResult(TRIAL.replace(alpha=6.0), None, float("nan"), "diverged")
 STORED = {"seed": 7, "solver": "batched", "strengths": {"default": {"view": 1.0}, "equal": {"view": 2.0}}}
 
 
-def table(ranking=(BEST, STOPPED, FAILED), chosen=0):
+def table(ranking=(BEST, STOPPED, FAILED), chosen=0, incumbent=None):
     differences = [Interval(0.0, 0.0), Interval(-0.2, -0.1), None]
-    return results_table(ranking, differences[: len(ranking)], chosen)
+    return results_table(ranking, differences[: len(ranking)], chosen, incumbent)
 
 
 def test_a_trial_is_a_row_with_its_scores():
@@ -49,7 +49,12 @@ def test_a_trial_that_failed_is_a_row_with_its_reason_and_without_figures():
     told = {name for name, value in failed.items() if value is not None}
 
     assert failed["failure"] == "diverged"
-    assert told == {*TRIAL.as_dict(), "chosen", "failure"}
+    assert told == {*TRIAL.as_dict(), "chosen", "incumbent", "failure"}
+
+
+@pytest.mark.parametrize(("incumbent", "expected"), [(None, [0, 0, 0]), (1, [0, 1, 0]), (2, [0, 0, 1])])
+def test_the_configuration_of_the_release_before_is_marked(incumbent, expected):
+    assert table(incumbent=incumbent)["incumbent"].to_pylist() == list(map(bool, expected))
 
 
 def test_the_ranks_are_those_of_the_trials_that_were_scored():

@@ -12,8 +12,6 @@ from upath import UPath
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage import releases
 from recsys_pipeline.storage.conditional import Seen
-from recsys_pipeline.storage.models import DESCRIPTION
-from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.faults.injection import READ_ONLY, STOPPED, Fork, Kind, in_fork, must
 from recsys_pipeline_tests.faults.shop import NOTEBOOKS_FILE, Shop
 
@@ -273,16 +271,15 @@ def _rollback_meanwhile(shop: Shop, at: int) -> None:
 def _publish(
     shop: Shop, seen: Seen, retention: releases.Retention = _DEFAULT_RETENTION
 ) -> Callable[[], dict[str, str]]:
-    """What was made last, released as if the pointer still said what was seen."""
+    """What was released last, released again as if the pointer still said what was seen."""
 
     def work() -> dict[str, str]:
-        warehouse = Warehouse(path=str(shop.warehouse))
-        files = warehouse.files_of("best_model", warehouse.write_id("best_model"))
-        del files[DESCRIPTION]
-        manifest = releases.read_manifest(releases.current_release(shop.warehouse))
+        release = releases.current_release(shop.warehouse)
+        manifest = releases.read_manifest(release)
+        files = {name: release.path / name for name in manifest["files"]}
         told = {name: manifest[name] for name in set(manifest) - {"format", "version", "created", "files"}}
         try:
-            folder = releases.publish(warehouse.root, files, {}, told, seen=seen, retention=retention)
+            folder = releases.publish(UPath(shop.warehouse), files, {}, told, seen=seen, retention=retention)
         except InputError as error:
             return {"failed": str(error)}
         return {"version": folder.name}

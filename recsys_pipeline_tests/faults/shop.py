@@ -39,9 +39,15 @@ ASSETS: dict[str, list[str]] = {
     "leave_one_out_split": ["leave_one_out_split"],
     "grid_search_results": ["grid_search_results", "trial_ranks"],
     "evaluation": ["models", "segments", "held_out"],
-    # A model, which is no table.
+    # What has no tables is none, or lies in none.
     "best_model": [],
+    "catalogue": ["catalogue"],
+    "recommendations": ["recommendations"],
+    "similar_items": ["similar_items"],
+    "popular_items": ["popular_items"],
+    "model_card": [],
     "release": [],
+    "delivery": [],
 }
 NOTEBOOKS_FILE = "the notebook's file"
 _CONFIGURATION = {

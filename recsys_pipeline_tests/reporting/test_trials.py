@@ -1,14 +1,15 @@
 """What a search says of its trials."""
 
 import numpy as np
+import pytest
 
-from recsys_pipeline.core.comparison import Interval
+from recsys_pipeline.core.comparison import Choice, Interval, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
-from recsys_pipeline.reporting.trials import search_metadata
+from recsys_pipeline.reporting.trials import search_metadata, told_choice
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
 
@@ -26,7 +27,7 @@ def shown():
         TrialResult(TRIAL.replace(alpha=7.0), None, float("nan"), "diverged"),
     ]
     differences = [Interval(0.0, 0.0), Interval(-0.2, 0.1), Interval(-0.3, -0.1), None]
-    return search_metadata(results_table(ranking, differences, chosen=0), blend=None)
+    return search_metadata(results_table(ranking, differences, chosen=0, incumbent=1), blend=None)
 
 
 def test_trials_are_told_by_what_they_differ_in_and_how_sure_their_order_is():
@@ -34,7 +35,7 @@ def test_trials_are_told_by_what_they_differ_in_and_how_sure_their_order_is():
 
     assert header.startswith(r"|  | alpha | bm25\_K1 | bm25\_B | weighting | MAP@10 |")
     assert rows[0].startswith("| chosen | 5 | 100 | 0.8 | bm25 | 0.4000 +- 0.0100 |")
-    assert rows[1].startswith("|  | 5 |  |  | none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 | no |")
+    assert rows[1].startswith("| incumbent | 5 |  |  | none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 | no |")
     assert "| -0.3000 to -0.1000 | yes |" in rows[2]
     assert rows[3].startswith("|  | 7 | 100 | 0.8 | bm25 |  |  | failed |")
 
@@ -86,3 +87,55 @@ def test_a_model_is_told_without_what_it_does_not_use_or_has_as_usual():
     assert told_hyperparameters(TRIAL.replace(weighting="none")) == (
         "factors 4, regularization 0.1, alpha 5, iterations 6, weighting none"
     )
+
+
+# --- What became of the released configuration ---
+
+BETTER = {"lead": 0.02, "interval": Interval(0.01, 0.03)}
+PERHAPS_BETTER = {"lead": 0.0004, "interval": Interval(-0.0002, 0.001)}
+RELEASE = "the configuration of release 7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"incumbent": 2, "chosen": 2, "switch": Switch.significant, **PERHAPS_BETTER},
+            f"{RELEASE} stays: the best trial is better by 0.0004, 95 % -0.0002 to 0.0010",
+        ),
+        (
+            {"incumbent": 2, "switch": Switch.significant, **BETTER},
+            f"{RELEASE} is replaced: the best trial is better by 0.0200, 95 % 0.0100 to 0.0300",
+        ),
+        (
+            {"incumbent": 2, **PERHAPS_BETTER},
+            f"{RELEASE} is replaced: the best trial is better by 0.0004, 95 % -0.0002 to 0.0010, "
+            "which may be chance (switch always)",
+        ),
+        (
+            {"incumbent": 0, "lead": 0.0, "interval": Interval(0.0, 0.0)},
+            f"{RELEASE} stays: it is the best trial",
+        ),
+        (
+            {"incumbent": 2, "chosen": 2, "prefer": Prefer.simplest, **PERHAPS_BETTER},
+            f"{RELEASE} stays: it is the simplest trial that equals the best but for chance",
+        ),
+        (
+            {"incumbent": 2, "chosen": 1, "prefer": Prefer.simplest, **BETTER},
+            f"{RELEASE} is replaced: the best trial is better by 0.0200, 95 % 0.0100 to 0.0300; "
+            "the simplest trial that equals the best but for chance is chosen",
+        ),
+        ({"incumbent": 3}, f"{RELEASE} was not compared: diverged; the best trial is chosen"),
+    ],
+)
+def test_what_became_of_the_released_configuration_is_a_sentence_with_its_reason(changes, sentence):
+    choice = Choice(0, None, None, None, Prefer.best, Switch.always)._replace(**changes)
+
+    assert told_choice(choice, "7", "diverged") == sentence
+
+
+def test_as_is_that_there_was_none():
+    choice = Choice(0, None, None, None, Prefer.best, Switch.always)
+    told = told_choice(choice, None, "no model is released yet")
+
+    assert told == "nothing to keep: no model is released yet; the best trial is chosen"

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.feeds import csv_rows, parquet_rows
 from recsys_pipeline.storage.ingest import ingest
@@ -141,6 +142,37 @@ def test_ignored_events_are_left_out_and_counted(load):
     report, events, rejects = load(HEADER + GOOD + "1,1,heartbeat\n", ignored_events=["heartbeat"])
 
     assert (events.num_rows, report.n_ignored, rejects) == (200, 1, [])
+
+
+def test_the_events_say_where_they_come_from(load, tmp_path):
+    folder = tmp_path / "days"
+    folder.mkdir()
+    header = "UserID,ProductCode,Event,Timestamp\n"
+    (folder / "monday.csv").write_text(header + "1,2,view,1430623510\n1,3,scroll,1430623511\n")
+    (folder / "tuesday.csv").write_text(header + "2,2,click,1430709910\n1,2,view,1430623509\n,2,view,1\n")
+    _, events, _ = load(None, path=str(folder), ignored_events=["scroll"], max_rejected_share=0.5)
+
+    assert stored_metadata(events)["feed"] == {
+        "files": 2,
+        "first_file": "monday.csv",
+        "last_file": "tuesday.csv",
+        "rows": 3,
+        "rejected": 1,
+        "ignored": 1,
+        "events": {"view": 2, "click": 1},
+        "first_event": "2015-05-03T03:25:09+00:00",
+        "last_event": "2015-05-04T03:25:10+00:00",
+    }
+
+
+def test_and_the_same_events_elsewhere_are_the_same_state(load, warehouse):
+    load(HEADER + GOOD, name="here/feedback.csv")
+    before = warehouse.write_id("raw_feedback")
+    _, events, _ = load(HEADER + GOOD, name="there/feedback.csv")
+
+    assert warehouse.write_id("raw_feedback") == before
+    feed = stored_metadata(events)["feed"]
+    assert (feed["first_event"], feed["last_event"]) == (None, None)
 
 
 # --- What is quarantined ---
@@ -404,7 +436,7 @@ def test_a_feed_with_nothing_left_is_refused(load):
 
 def test_an_empty_folder_or_a_glob_without_a_match_is_refused(load, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no feedback file"):
+    with pytest.raises(InputError, match="holds no file to read"):
         load(None, path=str(tmp_path / "empty"))
     with pytest.raises(InputError, match="no file matches"):
         load(None, path=str(tmp_path / "*.csv.zip"))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.metadata import KEY, stored_metadata, with_metadata
 from recsys_pipeline.storage.tables import open_table, read_table, write_table
 from recsys_pipeline_tests.storage.bucket import new_bucket
 
@@ -50,6 +50,18 @@ def test_a_table_is_read_whole_or_by_columns_or_as_a_stream_with_what_is_said_of
         assert stored_metadata(table) == {"seed": 42}
     assert read_table(path, ["item"]).to_pydict() == {"item": ["a", "b", "c"]}
     assert stored_metadata(open_table(path)) == {"seed": 42}
+
+
+def test_what_is_said_after_the_last_row_is_not_lost(root):
+    path = root / "table.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = TABLE.replace_schema_metadata(None)
+    with path.open("wb") as file, pq.ParquetWriter(file, plain.schema) as writer:
+        writer.write_table(plain)
+        writer.add_key_value_metadata({KEY: '{"rows": 3}'})
+
+    assert stored_metadata(read_table(path)) == {"rows": 3}
+    assert stored_metadata(open_table(path)) == {"rows": 3}
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):

@@ -1,18 +1,11 @@
 """ALS whose conjugate-gradient steps need no dense product a row: one product serves all rows at once.
 
-The loss, with confidence c[u, i] of the observed interactions S and w0 of all others:
-
-    sum over S of c[u, i] * (1 - x[u] . y[i])^2  +  w0 * sum outside S of (x[u] . y[i])^2
-    + sum over u of r[u] * |x[u]|^2  +  sum over i of r[i] * |y[i]|^2
-
-With the item factors Y fixed, the best x[u] solves A x = b, where
+`core/loss.py` has the loss: with the item factors Y fixed, the best x[u] solves A x = b, where
 
     A = w0 * Y'Y + sum over i in S[u] of (c[u, i] - w0) * y[i] y[i]' + r[u] * I
     b = sum over i in S[u] of c[u, i] * y[i]
 
-and the other way round for the items. c is alpha * w (`implicit`) or 1 + alpha * w (Hu et al., Spark), and
-r[u] = regularization * (interactions of u + w0 * number of items)^nu: with nu 0 and w0 1 the loss is that of
-`implicit`.
+and the other way round for the items.
 
 `implicit` solves row after row; most of the arithmetic is p -> Y'Y p, four times a row. Here both sides are
 first turned into the principal axes of the fixed one: with Y'Y = V diag(s) V', x = V z and p = V q,
@@ -26,10 +19,8 @@ Conjugate gradient takes the same steps in any orthogonal basis, and the scores 
 Start, order of updates, number of steps and stopping rule are `implicit`'s, so the factors follow the same
 path up to rounding and a common rotation of both sides, which is left in place.
 
-Sources: Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets" (2008) for the loss;
-Takács, Pilászy and Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback
-Collaborative Filtering" (2011) for the steps; Rendle, Krichene, Zhang and Koren, "Revisiting the Performance
-of iALS on Item Recommendation Benchmarks" (2021) for nu and w0.
+Source of the steps: Takács, Pilászy and Tikk, "Applications of the Conjugate Gradient Method for Implicit
+Feedback Collaborative Filtering" (2011).
 """
 
 import time
@@ -40,7 +31,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from recsys_pipeline.core.hyperparameters import ONE_PLUS_ALPHA_W, Hyperparameters
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, random_start
 
@@ -64,8 +56,9 @@ class BatchedTrainer:
         begin = time.perf_counter()
         by_user = _with_confidence(user_items, trial)
         by_item = by_user.T.tocsr()
-        user_ridge = _ridge(by_user, trial)
-        item_ridge = _ridge(by_item, trial)
+        user_ridge, item_ridge = (
+            penalties(np.diff(matrix.indptr), matrix.shape[1], trial) for matrix in (by_user, by_item)
+        )
         if start:
             done, users, items = start.iterations, start.user_factors, start.item_factors
         else:
@@ -129,13 +122,5 @@ def _blocks(factors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 def _with_confidence(user_items: csr_matrix, trial: Hyperparameters) -> csr_matrix:
     """The matrix with the confidence of each interaction in place of its weight."""
-    confidence = np.float32(trial.alpha) * user_items.data.astype(np.float32)
-    if trial.confidence == ONE_PLUS_ALPHA_W:
-        confidence += np.float32(1)
+    confidence = confidences(user_items.data, trial)
     return csr_matrix((confidence, user_items.indices, user_items.indptr), shape=user_items.shape)
-
-
-def _ridge(matrix: csr_matrix, trial: Hyperparameters) -> NDArray[np.float32]:
-    """(n_rows,) penalty of each row."""
-    frequency = np.diff(matrix.indptr) + trial.unobserved_weight * matrix.shape[1]
-    return np.asarray(trial.regularization * frequency**trial.nu, dtype=np.float32)

@@ -16,12 +16,15 @@ from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
+from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
     Evaluated,
     EvaluationPlan,
+    ExportPlan,
     Finished,
     PreparedSearch,
     SearchMethod,
@@ -29,6 +32,7 @@ from recsys_pipeline.engines.engine import (
 )
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.evaluating import evaluate
+from recsys_pipeline.engines.local.exporting import recommendations, similar_items
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.memory import Budget, memory_limit
 from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
@@ -100,6 +104,14 @@ class LocalEngine:
         """See `recsys_pipeline.engines.engine.Engine`."""
         return evaluate(Interactions.from_tables(bm25_matrix), held_out, plan, report)
 
+    def recommendations(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return recommendations(model, offer, plan)
+
+    def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return similar_items(model, offer, plan)
+
 
 def require_positive_weights(interactions: Interactions) -> None:
     """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
@@ -140,7 +152,7 @@ class LocalSearch:
                     yield result
 
             if plan.method is SearchMethod.halving:
-                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget)
+                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget, plan.incumbent)
             elif plan.neighbourhood:
                 yield from around(plan.neighbourhood, finished, run, plan.most_steps)
             else:

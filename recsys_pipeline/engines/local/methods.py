@@ -73,8 +73,11 @@ def halving(
     run: Run,
     first: int,
     forget: Forget,
+    incumbent: Hyperparameters | None = None,
 ) -> Iterator[TrialResult]:
     """Successive halving: all fits advance to a rung, the better half by MAP@10 goes on to the next.
+
+    The incumbent goes on beside that half where it is not among them, so that it is trained to its end.
 
     A fit that stops keeps what it has reached: its longer trials get the score of the rung at which it
     stopped, with `iterations_done` below their `iterations`.
@@ -89,6 +92,8 @@ def halving(
     alive = fits_for(trials)
     wanted = set(trials)
     longest = max(fit.longest.iterations for fit in alive)
+    of_incumbent = incumbent.replace(iterations=0) if incumbent else None
+    guest: Fit | None = None  # that of the incumbent, once it has lost
     reached = 0
     ladder = rungs(longest, first)
     for rung in ladder:
@@ -113,8 +118,13 @@ def halving(
         if rung == longest:
             break
         scored = [fit for fit in alive if _map_at(found, fit, rung) >= 0]
-        scored.sort(key=lambda fit: -_map_at(found, fit, rung))
-        going_on = scored[: (len(scored) + 1) // 2]
+        rivals = sorted((fit for fit in scored if fit != guest), key=lambda fit: -_map_at(found, fit, rung))
+        half = (len(rivals) + 1) // 2
+        going_on = rivals[:half]
+        for fit in scored:
+            if fit == guest or (fit in rivals[half:] and fit.trial(0) == of_incumbent):
+                guest = fit
+                going_on.append(fit)
         for fit in alive:
             if fit not in going_on:
                 yield from _stopped(found, fit, rung)

@@ -11,14 +11,19 @@ from recsys_pipeline.storage.locations import opened_location
 _CSV_ENDINGS = (".csv", ".csv.gz")
 _PARQUET_ENDINGS = (".parquet",)
 _GLOB_SIGNS = "*?["
+_FEEDBACK = "RECSYS_FEEDBACK, or `path` of the `feedback` resource"
 
 
-def files_behind(location: str) -> tuple[list[UPath], list[UPath]]:
+def files_behind(location: str, setting: str = _FEEDBACK) -> tuple[list[UPath], list[UPath]]:
     """The files behind a location, in the order of their names, and what lies beside them and is not read.
 
     A path that exists is taken as it is, whatever signs of a glob it holds. Of a folder the files in it are
     read, but not those in its subfolders; names with a leading dot or underscore are marks that other tools
     leave, such as _SUCCESS, and count as neither.
+
+    Args:
+        location: path or URL.
+        setting: what names it, for messages.
 
     Raises:
         InputError: there is none, or it is neither a file nor a folder.
@@ -28,7 +33,7 @@ def files_behind(location: str) -> tuple[list[UPath], list[UPath]]:
         files, others = _sorted_out(entry for entry in path.iterdir() if entry.name[0] not in "._")
         if not files:
             raise InputError(
-                f"the folder {location} holds no feedback file{_beside(others)}. For files in subfolders "
+                f"the folder {location} holds no file to read{_beside(others)}. For files in subfolders "
                 f"name a glob, such as {location.rstrip('/')}/*/*.parquet."
             )
         return files, others
@@ -42,11 +47,9 @@ def files_behind(location: str) -> tuple[list[UPath], list[UPath]]:
         before, after = _split_glob(path)
         files, others = _sorted_out(before.glob(after))
         if not files:
-            raise InputError(
-                f"no file matches {location}{_beside(others)}. Check the path (RECSYS_FEEDBACK)."
-            )
+            raise InputError(f"no file matches {location}{_beside(others)}. Check the path ({setting}).")
         return files, others
-    raise InputError(f"{location} does not exist. Set RECSYS_FEEDBACK, or `path` of the `feedback` resource.")
+    raise InputError(f"{location} does not exist. Set {setting}.")
 
 
 def _sorted_out(entries: Iterable[UPath]) -> tuple[list[UPath], list[UPath]]:

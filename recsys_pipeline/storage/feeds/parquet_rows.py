@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from recsys_pipeline.core.columns import EVENT, TIMESTAMP
+from recsys_pipeline.core.columns import AVAILABLE, EVENT, TIMESTAMP
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.atomic import is_local, local_path
 from recsys_pipeline.storage.feeds.rows import Batch, Batches, Columns, first_line
@@ -57,7 +57,13 @@ def _plain(values: pa.Array, theirs: str, ours: str, file: UPath) -> pa.Array:
             ) from None
     if ours == TIMESTAMP and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         return values if pa.types.is_timestamp(kind) else values.cast(pa.timestamp("s"))
-    wanted = {EVENT: "text", TIMESTAMP: "timestamps, integers or text"}.get(ours, "integers or text")
+    if ours == AVAILABLE and pa.types.is_boolean(kind):
+        return values.cast(pa.string())
+    wanted = {
+        EVENT: "text",
+        TIMESTAMP: "timestamps, integers or text",
+        AVAILABLE: "true or false, integers or text",
+    }.get(ours, "integers or text")
     raise InputError(
         f"{file}: the column {theirs!r} holds {kind}; it must hold {wanted}. Cast it at the source."
     )

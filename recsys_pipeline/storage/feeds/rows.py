@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,14 +38,28 @@ class Batch:
 class Columns:
     """Which columns of a file to read, and our names of them."""
 
-    def __init__(self, feedback: Feedback, *, ids_alone: bool = False) -> None:
+    def __init__(self, needed: Mapping[str, str], optional: Mapping[str, str], mend: str) -> None:
+        """Our names by the file's; `mend` is what to do where a needed column is missing."""
+        self._needed, self._optional, self._mend = needed, optional, mend
+
+    @classmethod
+    def of_feedback(cls, feedback: Feedback, *, ids_alone: bool = False) -> Self:
         """`ids_alone`: of users and items, without events and times."""
-        self._timestamp = None if ids_alone else feedback.timestamp_column
-        self._ours = {feedback.user_column: USER, feedback.item_column: ITEM}
+        needed = {feedback.user_column: USER, feedback.item_column: ITEM}
         if not ids_alone:
-            self._ours[feedback.event_column] = EVENT
-        if len(self._ours) < (2 if ids_alone else 3):
+            needed[feedback.event_column] = EVENT
+        if len(needed) < (2 if ids_alone else 3):
             raise InputError("user_column, item_column and event_column must be three different columns.")
+        optional = {}
+        if feedback.timestamp_column and not ids_alone:
+            needed[feedback.timestamp_column] = TIMESTAMP
+        elif not ids_alone:
+            optional[TIMESTAMP] = TIMESTAMP
+        mend = (
+            "Name the columns in the `feedback` resource (user_column, item_column, event_column, "
+            "timestamp_column), or set `delimiter`."
+        )
+        return cls(needed, optional, mend)
 
     def among(self, found: list[str], file: object) -> Mapping[str, str]:
         """Our name of each column to read, by the file's name of it.
@@ -52,15 +67,11 @@ class Columns:
         Raises:
             InputError: the file lacks a column, or has one twice.
         """
-        columns = dict(self._ours)
-        if self._timestamp or (self._timestamp is not None and TIMESTAMP in found):
-            columns[self._timestamp or TIMESTAMP] = TIMESTAMP
+        columns = {**self._needed, **{name: ours for name, ours in self._optional.items() if name in found}}
         if missing := [name for name in columns if name not in found]:
             there = ", ".join(repr(name)[:_SHOWN_LETTERS] for name in found[:_SHOWN_COLUMNS])
             raise InputError(
-                f"{file}: no column {', '.join(map(repr, missing))}; it has {there}. "
-                "Name the columns in the `feedback` resource (user_column, item_column, event_column, "
-                "timestamp_column), or set `delimiter`."
+                f"{file}: no column {', '.join(map(repr, missing))}; it has {there}. {self._mend}"
             )
         if repeated := [name for name in columns if found.count(name) > 1]:
             raise InputError(f"{file}: the column {repeated[0]!r} stands {found.count(repeated[0])} times.")

@@ -100,6 +100,33 @@ def test_halving_gives_every_trial_a_row_and_stops_the_worse_half_at_each_rung()
     assert best_first(list(results.values()))[0].hyperparameters.alpha == 8
 
 
+@pytest.mark.parametrize(("alpha", "iterations"), [(1.0, 20), (3.0, 15), (6.0, 20)])
+def test_halving_never_stops_the_incumbent(alpha, iterations):
+    incumbent = TRIALS[0].replace(alpha=alpha, iterations=iterations)
+    bench = Bench()
+    results = {
+        result.hyperparameters: result
+        for result in halving([*TRIALS, incumbent], NO_JOURNAL, bench.run, 5, nothing, incumbent)
+    }
+
+    assert results[incumbent].iterations_done is None
+    assert results[incumbent].scores == bench.result(incumbent).scores
+    # It comes along beside those that go on by their scores.
+    finished = {t.alpha for t, r in results.items() if t.iterations == 20 and r.iterations_done is None}
+    assert finished == {alpha, 7, 8}
+
+
+def test_an_incumbent_that_fails_is_a_row_and_halving_goes_on():
+    incumbent = TRIALS[1]
+    results = {
+        result.hyperparameters: result
+        for result in halving(TRIALS, NO_JOURNAL, Bench(failing=[1.0]).run, 5, nothing, incumbent)
+    }
+
+    assert results[incumbent].failure == "diverged"
+    assert set(results) == set(TRIALS)
+
+
 class PowerCutError(Exception):
     """The search ends here."""
 

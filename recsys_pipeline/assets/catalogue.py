@@ -1,0 +1,109 @@
+"""What of the shop's items may be recommended."""
+
+from collections import Counter
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from pydantic import Field, model_validator
+
+from recsys_pipeline import settings
+from recsys_pipeline.core.catalogue import Listed, catalogue_table
+from recsys_pipeline.core.columns import CATEGORY, REASON, RECOMMENDABLE
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.model import Model
+from recsys_pipeline.reporting.metadata import counts_table
+from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.catalogue import read_catalogue, read_id_list
+from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+
+
+class CatalogueConfig(Config):
+    """The shop's own rules; its files are read with the delimiter, encoding and blank ids of the feedback."""
+
+    model_config = LOCATION_CONFIG
+
+    path: OptionalLocation = Field(
+        default=settings.CATALOGUE,
+        description="File, folder or glob, CSV or Parquet, with a column ProductCode and, optionally, "
+        "available (true or false, 1 or 0, yes or no) and category. What it does not list, or calls not "
+        "available, is not recommended; empty: everything is (RECSYS_CATALOGUE).",
+    )
+    max_per_category: int = Field(
+        default=settings.MAX_PER_CATEGORY,
+        ge=0,
+        description="Of the items of one category at most so many are in a list; 0: no limit "
+        "(RECSYS_MAX_PER_CATEGORY).",
+    )
+    allow_list: OptionalLocation = Field(
+        default=settings.ALLOW_LIST,
+        description="File with a column ProductCode: nothing else is recommended (RECSYS_ALLOW_LIST).",
+    )
+    deny_list: OptionalLocation = Field(
+        default=settings.DENY_LIST,
+        description="File with a column ProductCode: these are not recommended (RECSYS_DENY_LIST).",
+    )
+
+    @model_validator(mode="after")
+    def _a_limit_needs_categories(self) -> Self:
+        if self.max_per_category and not self.path:
+            raise ValueError(
+                "max_per_category (RECSYS_MAX_PER_CATEGORY) needs a catalogue with a column category "
+                "(RECSYS_CATALOGUE)"
+            )
+        return self
+
+
+@asset(kinds={"parquet", "python"})
+@asset_step
+def catalogue(
+    context: AssetExecutionContext, config: CatalogueConfig, feedback: Feedback, best_model: Model
+) -> MaterializeResult[pa.Table]:
+    """A row an item of the model: whether it may be recommended, if not why, and its category."""
+    items = best_model.items
+    entries = read_catalogue(config.path, feedback, items.type) if config.path else None
+    allowed = _id_list(
+        config.allow_list, feedback, items.type, "RECSYS_ALLOW_LIST, or `allow_list` of catalogue"
+    )
+    denied = _id_list(config.deny_list, feedback, items.type, "RECSYS_DENY_LIST, or `deny_list` of catalogue")
+    table = catalogue_table(items, entries, allowed, denied, config.max_per_category)
+    if config.max_per_category and table[CATEGORY].null_count == len(table):
+        raise InputError(
+            f"{config.path} gives no item of the model a category, and max_per_category is "
+            f"{config.max_per_category}. Add the column category, or set max_per_category of catalogue "
+            "(RECSYS_MAX_PER_CATEGORY) to 0."
+        )
+    files = {"catalogue": entries and entries.listed, "allow_list": allowed, "deny_list": denied}
+    reasons = Counter(table[REASON].to_pylist())
+    n_recommendable = reasons.pop("", 0)
+    told = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
+    if not n_recommendable:
+        raise InputError(
+            f"none of the {len(table):,} items of the model may be recommended ({told}). Are the ids of "
+            f"{', '.join(filter(None, (config.path, config.allow_list, config.deny_list)))} those of the "
+            "feedback?"
+        )
+    context.log.info(
+        f"{n_recommendable:,} of {len(table):,} items may be recommended{'; ' * bool(told)}{told}"
+    )
+    return MaterializeResult(
+        value=table,
+        metadata={
+            RECOMMENDABLE: n_recommendable,
+            "not_recommendable": len(table) - n_recommendable,
+            "reasons": counts_table("reason", reasons),
+            **{
+                f"{name}_items_that_nobody_touched": listed.untouched(items)
+                for name, listed in files.items()
+                if listed
+            },
+            "categories": pc.count_distinct(table[CATEGORY]).as_py(),
+            "max_per_category": config.max_per_category,
+        },
+    )
+
+
+def _id_list(path: str, feedback: Feedback, ids: pa.DataType, setting: str) -> Listed | None:
+    return read_id_list(path, feedback, ids, setting) if path else None

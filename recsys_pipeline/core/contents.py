@@ -1,0 +1,13 @@
+"""The interactions that a model carries along, as it was trained on them."""
+
+from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.model import Contents
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.weighting import weigh_trained
+
+
+def contents_of(interactions: Interactions, winner: Winner) -> Contents:
+    """The interactions as the model was trained on them; what the chosen strengths leave out weighs 0."""
+    strengths = interactions.strengths_by(winner.strengths)
+    weights = weigh_trained(interactions.pattern, strengths, winner.hyperparameters)
+    return Contents(interactions.pattern, weights, interactions.excluded, interactions.counts)
