@@ -33,6 +33,7 @@ from recsys_pipeline.core.columns import (
     count_column,
 )
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import FACTORS, factors_in
 from recsys_pipeline.core.metadata import stored_metadata
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 2 * 10**9
 _CATALOGUE = "catalogue"
 _NO_SPACE = "No space left"
+# Libraries fill lists up with the most negative float32; no model scores within a thousandth of it.
+_PLACEHOLDER = 3.4e35
 
 # Text of an example from the values of some columns.
 _Tell = Callable[..., str]
@@ -85,8 +88,8 @@ def broken_promises(folder: Path, most_bytes: int = MOST_BYTES, scratch: Path | 
     Recommendations, similar and popular items list only items of the model that the catalogue calls
     recommendable, no item twice and no more of a category than it allows. Ranks go on from 1 and end at the
     length that the table states. Scores are finite and descend within a source, and popular items come last.
-    No user is recommended an excluded item, no item is similar to itself, and where popular items are left no
-    list is short.
+    No user is recommended an excluded item, and no item is similar to itself. No list is short where popular
+    items are left, or of similar ones items with factors.
 
     Args:
         folder: with user_factors.arrow, item_factors.arrow, user_items.arrow, catalogue.parquet,
@@ -151,12 +154,16 @@ class _Reader:
         users, items, user_items = (
             _mapped(self._folder / f"{name}.arrow") for name in ("user_factors", "item_factors", "user_items")
         )
-        if USER not in users.column_names or ITEM not in items.column_names:
-            yield f"model: its factors have no {USER} or {ITEM}"
+        if USER not in users.column_names or not {ITEM, FACTORS} <= {*items.column_names}:
+            yield f"model: its factors have no {USER}, {ITEM} or {FACTORS}"
             return
         self._users, self._items = users[USER].combine_chunks(), items[ITEM].combine_chunks()
         self._connection.register("users", _numbered(self._users))
         self._connection.register("user_items", user_items)
+        vectors = factors_in(items)
+        # Not by `norm`, which takes the memory of the factors once more.
+        known = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) > 0)
+        self._connection.register("with_factors", pa.table({"i": known.astype(np.int32)}))
 
     def _catalogue(self) -> Iterator[str]:
         """The items; the catalogue must have each of the model's, in order."""
@@ -204,8 +211,8 @@ class _Reader:
         yield from self._of_the_model(table)
         yield from self._listed(table)
         if table is _SIMILAR_ITEMS:
-            return
-        if isinstance(target_events, list):
+            yield from self._short_of_similar(n)
+        elif isinstance(target_events, list):
             yield from self._short(table, n, target_events)
         else:
             yield f"{table.name}: it does not say which events make an item popular"
@@ -220,6 +227,7 @@ class _Reader:
             ),
             f"rows are beyond rank {n}": f"rank > {n}",
             "rows have a score that is not finite": "score IS NULL OR NOT isfinite(score)",
+            "rows have a score that stands for none": f"isfinite(score) AND abs(score) >= {_PLACEHOLDER}",
             "rows have a higher score than the row before, of the same list and source": (
                 "continues AND source = source_before AND score > score_before "
                 "AND isfinite(score) AND isfinite(score_before)"
@@ -344,6 +352,37 @@ class _Reader:
             rows,
             ["k", "n_listed"],
             lambda k, n_listed: f"{table.whose(self._key(table, k))}{n_listed} items",
+        )
+
+    def _short_of_similar(self, n: int) -> Iterator[str]:
+        """Lists of fewer than n items although there are more that the model knows and that may be listed."""
+        most = self._most_per_category
+        n_listable = f"CASE WHEN category = 0 THEN count(*) ELSE least(count(*), {most}) END"
+        tables = {
+            "known": "SELECT i, category, recommendable FROM items SEMI JOIN with_factors USING (i)",
+            "room": f"""
+                SELECT category, count(*) AS n_there, {n_listable} AS n_listable
+                FROM known WHERE recommendable GROUP BY category
+                """,
+        }
+        for name, query in tables.items():
+            self._connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}")
+        # An item takes up room in its own list only where its category has none to spare.
+        rows = f"""
+            SELECT k, n_listed FROM (
+                SELECT i AS k, coalesce(n_listed, 0) AS n_listed,
+                    (SELECT sum(n_listable) FROM room)
+                    - (recommendable AND (category = 0 OR n_there <= {most}))::INTEGER AS n_left
+                FROM known LEFT JOIN room USING (category)
+                LEFT JOIN (SELECT k AS i, count(*) AS n_listed FROM listed GROUP BY k) USING (i)
+            ) WHERE n_listed < least({n}, n_left)
+            """
+        yield from self._counted(
+            _SIMILAR_ITEMS.name,
+            {f"lists have fewer than {n} items although others are left": "true"},
+            rows,
+            ["k", "n_listed"],
+            lambda k, n_listed: f"{_SIMILAR_ITEMS.whose(self._key(_SIMILAR_ITEMS, k))}{n_listed} items",
         )
 
     def _counted(

@@ -82,7 +82,8 @@ def change(release, name, how):
     file = release / f"{name}.parquet"
     table = pq.read_table(file)
     rows = table.to_pylist()
-    rows = how(rows) or rows
+    changed = how(rows)
+    rows = rows if changed is None else changed
     write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
 
 
@@ -91,6 +92,16 @@ def change(release, name, how):
 def test_a_good_release_keeps_every_promise(tmp_path, model, max_per_category, n):
     """Also where there are fewer items than the lists are long."""
     assert broken_promises(write_release(tmp_path, model, max_per_category, n)) == []
+
+
+@pytest.mark.parametrize("max_per_category", [0, 2])
+def test_items_of_which_the_model_knows_nothing_have_and_are_no_similar_ones(
+    tmp_path, model, max_per_category
+):
+    model.factors.items[8:12] = 0
+    model.factors.items[20:] = 0
+
+    assert broken_promises(write_release(tmp_path, model, max_per_category, N_ITEMS)) == []
 
 
 def test_an_item_of_the_users_own_is_excluded(release, model):
@@ -160,6 +171,10 @@ def one_item_less(rows):
     return rows[:-1]
 
 
+def nothing(_):
+    return []
+
+
 @pytest.mark.parametrize(
     ("name", "how", "message"),
     [
@@ -173,6 +188,11 @@ def one_item_less(rows):
         ),
         ("recommendations", set_first(score=float("nan")), "score that is not finite"),
         ("recommendations", set_first(score=None), "score that is not finite"),
+        (
+            "recommendations",
+            set_first(score=-float(np.finfo(np.float32).max)),
+            "score that stands for none, such as UserID 100, rank 1",
+        ),
         ("recommendations", set_first(score=-100.0), "rows have a higher score than the row before"),
         (
             "recommendations",
@@ -235,6 +255,12 @@ def one_item_less(rows):
             set_first(SimilarProductCode="001"),
             "not recommendable, such as ProductCode '000', '001'",
         ),
+        (
+            "similar_items",
+            one_item_less,
+            "1 lists have fewer than 6 items although others are left, such as ProductCode '039', 5 items",
+        ),
+        ("similar_items", nothing, "40 lists have fewer than 6 items although others are left"),
         (
             "popular_items",
             set_first(rank=3),
