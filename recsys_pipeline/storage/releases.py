@@ -56,7 +56,7 @@ _FORMAT = 5
 _SUFFIXES = {3: ".parquet", 4: ".arrow", 5: ".arrow"}
 _LONGEST_UPLOAD = timedelta(days=1)
 _TIME = "%Y%m%dT%H%M%S%fZ"
-_VERSION = re.compile(r"\d{8}T\d{12}Z")
+_VERSION = re.compile("[0-9]{8}T[0-9]{12}Z")
 _FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl|md)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -551,6 +551,10 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
     for name, kind in {"version": str, "created": str, "files": dict}.items():
         if not isinstance(manifest.get(name), kind):
             raise damaged(path, f"has no valid field {name!r}")
+    name = manifest["version"]
+    # A folder that is named by hand may have been renamed too.
+    if not _is_version(name) or (release.manifest_sha256 and name != release.path.name):
+        raise damaged(path, f"is that of another release: {shown(name)}")
     require_description(path, manifest)
     for name, digest in manifest["files"].items():
         if not (_FILE.fullmatch(name) and _is_digest(digest)):

@@ -713,7 +713,10 @@ MISSING = object()
 
 @pytest.mark.parametrize(
     "name",
-    ["../../outside", "/outside", "..", "", "20260101T000000000000Z/..", "x" * 100_000, None, 5, [], {}],
+    [
+        *("../../outside", "/outside", "..", "", "20260101T000000000000Z/..", "x" * 100_000),
+        *("\u0662\u0660260101T000000000000Z", None, 5, [], {}),
+    ],
 )
 def test_a_pointer_to_anything_but_a_version_is_refused(tmp_path, store, version, name):
     shutil.copytree(version, tmp_path / "outside")
@@ -725,6 +728,14 @@ def test_a_pointer_to_anything_but_a_version_is_refused(tmp_path, store, version
     with pytest.raises(InputError, match=r"current.json names no version.*the assets again") as refusal:
         load(tmp_path)
     assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "", "20200101T000000000000Z"])
+def test_a_manifest_that_names_another_release_is_refused(tmp_path, version, name):
+    forge_fields(version, {"version": name})
+
+    with pytest.raises(InputError, match=r"manifest.json is that of another release"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("digest", [None, 5, "", "0" * 63, "z" * 64, MISSING])
