@@ -1,6 +1,5 @@
 """The release: what readers get, once it deserves it."""
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,6 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     Config,
-    DagsterEventType,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -23,6 +21,7 @@ from pydantic import Field
 from upath import UPath
 
 from recsys_pipeline import settings
+from recsys_pipeline.assets.check_results import failed_checks
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.decision import Evidence, decide
@@ -58,9 +57,6 @@ from recsys_pipeline.storage.warehouse import Warehouse
 # Whose files a release has.
 _MEMBERS = ("best_model", "catalogue", "recommendations", "similar_items", "popular_items")
 DESERVED = "the_release_is_deserved"
-_POLL_SECONDS = 1.0
-# How long checks that run beside this step, in processes of their own, may take to come to an end.
-_MOST_SECONDS_OF_CHECKS = 600.0
 
 
 class ReleaseConfig(Config):
@@ -139,7 +135,7 @@ def release(
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     decision = decide(
-        _evidence(context, warehouse, best_model, evaluation, last)._replace(broken_promises=broken),
+        _evidence(context, warehouse, best_model, evaluation, inputs, last)._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
         max_feed_shrink=config.max_feed_shrink,
     )
@@ -214,10 +210,11 @@ def _evidence(
     warehouse: Warehouse,
     best_model: Model,
     evaluation: Tables,
+    inputs: Mapping[str, str],
     last: Mapping[str, Any] | None,
 ) -> Evidence:
     models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
-    failed = _failed_checks(context)
+    failed = failed_checks(context, inputs)
     tuned, popularity = models[TUNED], models.get(POPULARITY)
     if popularity is None:
         failed.append("evaluation: popularity could not be measured")
@@ -252,39 +249,6 @@ def _held(warehouse: Warehouse) -> str:
         f"releases are held since {hold.since}, when somebody rolled back from {hold.rolled_back_from}{why}: "
         "`recsys releases resume` ends that"
     )
-
-
-def _failed_checks(context: AssetExecutionContext) -> list[str]:
-    """The asset checks of this run that failed with severity error, or have no result."""
-    deadline = time.monotonic() + _MOST_SECONDS_OF_CHECKS
-    while True:
-        failed, without_result = _checks_so_far(context)
-        # In one process nothing else runs while this step waits.
-        is_final = settings.EXECUTOR == "in_process" or time.monotonic() > deadline
-        if is_final or not without_result:
-            return [*failed, *(f"{name} has no result" for name in without_result)]
-        time.sleep(_POLL_SECONDS)
-
-
-def _checks_so_far(context: AssetExecutionContext) -> tuple[list[str], list[str]]:
-    """What failed, and what was planned and has no result."""
-    planned: dict[str, bool] = {}
-    failed: list[str] = []
-    types = {DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION}
-    for entry in context.instance.all_logs(context.run.run_id, of_type=types):
-        event = entry.get_dagster_event()
-        if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
-            check = event.asset_check_planned_data
-            if check.asset_key not in context.selected_asset_keys:
-                planned.setdefault(f"{check.asset_key.to_user_string()}.{check.check_name}", False)
-            continue
-        evaluation = event.asset_check_evaluation_data
-        name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
-        planned[name] = True
-        if not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR:
-            told = {key: value.value for key, value in evaluation.metadata.items()}
-            failed.append(f"{name} ({evaluation.description or told})")
-    return failed, [name for name, evaluated in planned.items() if not evaluated]
 
 
 def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, version: str, best_model: Model) -> None:

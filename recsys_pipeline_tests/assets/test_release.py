@@ -6,9 +6,10 @@ import pickle
 
 import pyarrow as pa
 import pytest
-from dagster import AssetCheckResult, asset_check, materialize
+from dagster import AssetCheckResult, AssetSelection, DagsterInstance, asset_check, materialize
 
-from recsys_pipeline import load_model
+from recsys_pipeline import load_model, settings
+from recsys_pipeline.assets import check_results
 from recsys_pipeline.assets.release import DESERVED
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
@@ -71,25 +72,79 @@ def edit_manifest(warehouse, change):
     (folder.parent / "current.json").write_bytes(pointer.to_bytes())
 
 
-def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehouse):
-    @asset_check(asset="best_model", name="never_holds")
-    def never_holds():
-        return AssetCheckResult(passed=False, description="it never does")
+@asset_check(asset="best_model")
+def never_holds():
+    return AssetCheckResult(passed=False, description="it never does")
 
-    before = released(own_warehouse)
-    result = materialize(
-        [*defs.assets, *defs.asset_checks, never_holds],
-        selection=alone("best_model", "release"),
+
+@asset_check(asset="best_model")
+def breaks_down():
+    raise RuntimeError
+
+
+@asset_check(asset="best_model", name="never_holds")
+def holds_now():
+    return AssetCheckResult(passed=True)
+
+
+def run_with(check, feed, warehouse, selection, instance=None):
+    return materialize(
+        [*defs.assets, *defs.asset_checks, check],
+        selection=selection,
         resources={
-            "feedback": Feedback(path=str(parity_csv)),
-            "warehouse": own_warehouse,
-            "io_manager": WarehouseIOManager(warehouse=own_warehouse),
+            "feedback": Feedback(path=str(feed)),
+            "warehouse": warehouse,
+            "io_manager": WarehouseIOManager(warehouse=warehouse),
         },
+        instance=instance,
         raise_on_error=False,
     )
 
+
+def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehouse):
+    before = released(own_warehouse)
+    result = run_with(never_holds, parity_csv, own_warehouse, alone("best_model", "release"))
+
     assert failure_of(result).startswith("not released: check failed: best_model.never_holds (it never does)")
     assert released(own_warehouse) == before
+
+
+def test_one_that_breaks_down_does_too_and_is_not_waited_for(parity_csv, own_warehouse, monkeypatch):
+    monkeypatch.setattr(settings, "EXECUTOR", "multiprocess")
+    monkeypatch.setattr(check_results, "_POLL_SECONDS", -1.0)  # which `sleep` refuses
+    result = run_with(breaks_down, parity_csv, own_warehouse, alone("best_model", "release"))
+
+    assert {event.step_key for event in result.all_events if event.is_step_failure} == {
+        *("best_model_breaks_down", "release")
+    }
+    assert not failed_checks_of(result)[DESERVED].passed
+    assert "best_model.breaks_down has no result" in failed_checks_of(result)[DESERVED].description
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        (never_holds, "best_model.never_holds (it never does)"),
+        (breaks_down, "best_model.breaks_down has no result"),
+    ],
+)
+def test_to_repeat_the_release_alone_does_not_get_past_a_failed_check(parity_csv, own_warehouse, check, told):
+    before = released(own_warehouse)
+    with DagsterInstance.local_temp() as instance:
+        run_with(check, parity_csv, own_warehouse, alone("best_model", "release"), instance)
+        result = run_with(check, parity_csv, own_warehouse, RELEASE, instance)
+
+    in_an_earlier_run = f"not released: check failed: {told} in an earlier run: let the check run again."
+    assert failure_of(result).startswith(in_an_earlier_run)
+    assert released(own_warehouse) == before
+
+
+def test_unless_the_check_has_passed_since(parity_csv, own_warehouse):
+    with DagsterInstance.local_temp() as instance:
+        run_with(never_holds, parity_csv, own_warehouse, alone("best_model"), instance)
+        passes = AssetSelection.checks(holds_now)
+        assert run_with(holds_now, parity_csv, own_warehouse, passes, instance).success
+        assert run_with(holds_now, parity_csv, own_warehouse, RELEASE, instance).success
 
 
 def test_a_list_that_breaks_a_promise_stops_the_release(parity_csv, own_warehouse):
