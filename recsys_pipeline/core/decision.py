@@ -86,7 +86,7 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
         good.append(f"not better than popularity by more than chance, which is accepted: {compared}")
 
     if evidence.events_of_last is None:
-        good.append(f"the feedback has {evidence.events:,} events; nothing was released before")
+        good.append(f"the feedback has {evidence.events:,} events; no release before says how many it had")
     else:
         change = evidence.events / max(evidence.events_of_last, 1) - 1
         told = (

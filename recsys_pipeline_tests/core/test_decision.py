@@ -78,7 +78,7 @@ def test_the_first_release_has_nothing_to_have_shrunk_from():
     decision = decided(events_of_last=None)
 
     assert decision.released
-    assert decision.reasons_for[-1] == "the feedback has 1,000 events; nothing was released before"
+    assert decision.reasons_for[-1] == "the feedback has 1,000 events; no release before says how many it had"
 
 
 def test_a_shop_may_accept_a_model_that_is_no_better_than_popularity():
