@@ -46,7 +46,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m recsys_pipeline_tests.faults --every $(EVERY)
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
-	$(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 sample:
 	$(PYTHON) data/make_sample.py

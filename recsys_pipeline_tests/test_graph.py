@@ -305,7 +305,7 @@ def test_the_first_search_has_nothing_to_keep_and_says_so(shared_warehouse, shar
         "why_none": "no model is released yet",
     }
     assert metadata_of(shared_result, "grid_search_results")["decision"] == (
-        "nothing to keep: no model is released yet; the best trial is chosen"
+        "no model is released yet; the best trial is chosen"
     )
     assert not any(shared_warehouse.read_table("grid_search_results")["incumbent"].to_pylist())
 

@@ -126,7 +126,7 @@ def release(
     popular_items: pa.Table,
     model_card: Card,
 ) -> Iterator[AssetCheckResult | MaterializeResult[None]]:
-    """What readers get, replaced as a whole if tonight's deserves it; else the last release stays.
+    """What readers get: replaced as a whole if the new one deserves it; else the last release stays.
 
     A release is one folder: the model, the tables, the card and a manifest with the SHA-256 of every file.
     `releases/current.json` is replaced last. A refusal fails the run and says why.
@@ -138,8 +138,9 @@ def release(
     last = _last(context, warehouse)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
+    evidence = _evidence(context, warehouse, best_model, evaluation, last)
     decision = decide(
-        _evidence(context, warehouse, best_model, evaluation, last)._replace(broken_promises=broken),
+        evidence._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
         max_feed_shrink=config.max_feed_shrink,
     )
@@ -173,11 +174,10 @@ def release(
     folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
-    metrics = best_model.manifest["metrics"]
     yield MaterializeResult(
         metadata={
             "decision": told,
-            columns.MAP_AT_10: rounded(metrics[columns.MAP_AT_10]),
+            f"MAP@{evidence.k}": rounded(evidence.tuned_map),
             "version": folder.name,
             "before": str(last["version"]) if last else "none",
             "releases": len(read_pointer(warehouse.root).published),
