@@ -245,7 +245,8 @@ def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
             if is_local(path):
                 _link(local_path(path), staged / name)
             else:
-                path.fs.get_file(path.path, str(staged / name))
+                with naming(path):
+                    path.fs.get_file(path.path, str(staged / name))
         yield staged
 
 
