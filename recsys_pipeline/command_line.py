@@ -204,12 +204,13 @@ def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) 
     Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
     """
     pointer = releases.roll_back(warehouse, version, reason)
+    # Before what may still fail: this is done.
     click.echo(f"readers get {pointer.version} now", err=as_json)
     _follow(warehouse)
     if as_json:
         _print_json({"current": pointer.version, "hold": pointer.hold._asdict() if pointer.hold else None})
-        return
-    _tell_hold(pointer)
+    else:
+        _tell_hold(pointer)
 
 
 @of_releases.command(short_help="Make a release again and compare, file by file.")
@@ -335,7 +336,7 @@ def _folder(warehouse: UPath, version: str | None) -> releases.ReleaseFolder:
     if version not in pointer.published:
         there = ", ".join(pointer.published)
         raise InputError(f"{current.path.parent} holds no release {version!r}; there are: {there}.")
-    return releases.ReleaseFolder(current.path.parent / version, None)
+    return pointer.folder(current.path.parent, version)
 
 
 def _follow(warehouse: UPath) -> None:
@@ -343,7 +344,8 @@ def _follow(warehouse: UPath) -> None:
     if (warehouse / releases.FOLDER / releases.PICKLE).exists():
         from recsys_pipeline.recommender import load_model
 
-        releases.write_pickle(warehouse, load_model(warehouse).model)
+        model = load_model(warehouse)
+        releases.write_pickle(warehouse, model.manifest["version"], model.model)
     if settings.DELIVERY:
         try:
             _deliver(warehouse)

@@ -171,7 +171,7 @@ def release(
     retention = Retention(config.keep_releases, config.keep_days)
     card = with_decision(model_card.text, decision.reasons_for)
     folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
-    _keep_as_pickle(config, warehouse, best_model)
+    _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     metrics = best_model.manifest["metrics"]
     yield MaterializeResult(
@@ -235,12 +235,16 @@ def _evidence(
         popularity_high=popularity[columns.TO_TUNED_HIGH],
         events=best_model.manifest["counts"]["events"],
         events_of_last=events_of_last,
-        held=_held(warehouse) if last else "",
+        held=_held(warehouse),
     )
 
 
 def _held(warehouse: Warehouse) -> str:
-    hold = read_pointer(warehouse.root).hold
+    """Why somebody holds releases back, whatever became of the last one."""
+    try:
+        hold = read_pointer(warehouse.root).hold
+    except InputError:
+        return ""
     if not hold:
         return ""
     why = f" ({hold.reason})" if hold.reason else ""
@@ -283,9 +287,9 @@ def _checks_so_far(context: AssetExecutionContext) -> tuple[list[str], list[str]
     return failed, [name for name, evaluated in planned.items() if not evaluated]
 
 
-def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, best_model: Model) -> None:
+def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, version: str, best_model: Model) -> None:
     model = None
     if config.write_pickle:
         hyperparameters = Hyperparameters.from_mapping(best_model.manifest["hyperparameters"])
         model = trained_model(hyperparameters, best_model.manifest["seed"], best_model.factors)
-    write_pickle(warehouse.root, model)
+    write_pickle(warehouse.root, version, model)

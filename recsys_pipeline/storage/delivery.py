@@ -172,7 +172,8 @@ class _Content:
     """A table of the release, as the database takes it."""
 
     def __init__(self, file: BinaryIO, table: _Table) -> None:
-        self._file = pq.ParquetFile(file)
+        # What is buffered ahead stays in memory until the file is closed.
+        self._file = pq.ParquetFile(file, pre_buffer=False)
         found = self._file.schema_arrow
         self.n_rows: int = self._file.metadata.num_rows
         if missing := set(table.columns) - set(found.names):

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeGuard
 
 import pyarrow as pa
 from upath import UPath
@@ -95,6 +96,7 @@ class Pointer(NamedTuple):
         published: the releases that readers were pointed to and that are kept, oldest first.
         previous: the release that was current before; None for the first.
         hold: None where the next run may release.
+        manifests: by release that is kept, the SHA-256 of its manifest, as far as it is known.
     """
 
     version: str
@@ -102,11 +104,27 @@ class Pointer(NamedTuple):
     published: list[str]
     previous: str | None = None
     hold: Hold | None = None
+    manifests: Mapping[str, str] = MappingProxyType({})
+
+    def folder(self, store: UPath, version: str) -> ReleaseFolder:
+        """Where a release lies."""
+        return ReleaseFolder(store / version, self.known_manifests().get(version))
+
+    def known_manifests(self) -> dict[str, str]:
+        """By release, the SHA-256 of its manifest; former versions of this package knew the current one's."""
+        return {**self.manifests, self.version: self.manifest_sha256}
 
     def to_bytes(self) -> bytes:
-        """As the file has it."""
+        """As the file has it: with its own SHA-256, so that no flipped bit loses a release or a hold."""
+        return _json({**self._told(), "sha256": self.digest()})
+
+    def digest(self) -> str:
+        """SHA-256 of what it says."""
+        return hashlib.sha256(_json(self._told())).hexdigest()
+
+    def _told(self) -> dict[str, Any]:
         hold = self.hold._asdict() if self.hold else None
-        return _json({**self._asdict(), "hold": hold})
+        return {**self._asdict(), "hold": hold, "manifests": dict(self.manifests)}
 
 
 class Retention(NamedTuple):
@@ -202,7 +220,10 @@ def publish(
                 _read_back(release, stated)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
-                told = Pointer(name, hashlib.sha256(content).hexdigest(), kept, previous)
+                digest = hashlib.sha256(content).hexdigest()
+                known = pointer.known_manifests() if pointer else {}
+                manifests = {each: known[each] for each in kept if each in known} | {name: digest}
+                told = Pointer(name, digest, kept, previous, manifests=manifests)
                 _point(store, told, seen)
             except BaseException:
                 # The error may have come after the pointer was replaced; if nobody is pointed there, it goes.
@@ -348,7 +369,8 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
 
     Args:
         warehouse: its root.
-        to: the release; None for the one before the current one.
+        to: the release; None for the one before the current one. To the one that was rolled back to already
+            changes nothing, so that who was interrupted may say the same again.
         reason: kept with the hold.
 
     Returns:
@@ -361,26 +383,44 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
     if is_local(store):
         adopt_former(warehouse)
     seen = see_pointer(warehouse)
-    pointer = read_pointer(warehouse)
+    pointer = _pointer_to_leave(warehouse, to)
     to = to or pointer.previous
     if to is None:
         raise InputError(
             f"{store} holds no release before {pointer.version}: there is nothing to roll back to."
         )
     if to == pointer.version:
+        if pointer.hold:
+            return pointer
         raise InputError(f"{to} is the current release already.")
     if to not in pointer.published:
         there = ", ".join(name for name in pointer.published if name != pointer.version)
         raise InputError(f"{store} holds no release {shown(to)}; there are: {there or 'no others'}.")
-    folder = ReleaseFolder(store / to, None)
+    folder = pointer.folder(store, to)
     for problem in problems_of(folder):
         raise InputError(f"{to} is not whole, so nothing was changed: {problem}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     digest = hashlib.sha256(read_small(folder.path / MANIFEST)).hexdigest()
-    told = Pointer(to, digest, pointer.published, pointer.version, Hold(now, pointer.version, reason))
+    previous = pointer.version if pointer.version in pointer.published else None
+    manifests = {**pointer.manifests, to: digest}
+    told = Pointer(to, digest, pointer.published, previous, Hold(now, pointer.version, reason), manifests)
     with exclusive(store):
         _point(store, told, seen)
     return told
+
+
+def _pointer_to_leave(warehouse: UPath, to: str | None) -> Pointer:
+    """What the pointer says; one that is lost or damaged is no obstacle to a release that is named."""
+    try:
+        return read_pointer(warehouse)
+    except InputError as error:
+        there = _versions(warehouse / FOLDER)
+        if not there:
+            raise
+        if to is None:
+            told = f"{error} These releases are there, and can be named: {', '.join(there)}."
+            raise InputError(told) from None
+        return Pointer("a damaged pointer", "", there)
 
 
 def resume(warehouse: UPath) -> Pointer:
@@ -396,19 +436,23 @@ def resume(warehouse: UPath) -> Pointer:
     return pointer
 
 
-def write_pickle(warehouse: UPath, model: "AlternatingLeastSquares | None") -> None:
-    """Keep the current release as the notebook's file, for those who read that; None: there is no such file.
+def write_pickle(warehouse: UPath, version: str, model: "AlternatingLeastSquares | None") -> None:
+    """Keep a release as the notebook's file, for those who read that; None: there is no such file.
 
-    It lies beside the releases, always under the same name, and is written nowhere else.
+    It lies beside the releases, always under the same name, and is written nowhere else. If the release is
+    not the current one any more, nothing happens: whoever moved the pointer sees to the file.
     """
     store = warehouse / FOLDER
-    if model is None:
-        (store / PICKLE).unlink(missing_ok=True)
-        return
-    with atomic_file(store / PICKLE) as staged, staged.open("wb") as file:
-        # Read nowhere in this project. From protocol 5 on, arrays that cannot be written to stay so, and
-        # implicit needs to write.
-        pickle.dump(model, file, protocol=4)
+    with exclusive(store):
+        if current_release(warehouse).path.name != version:
+            return
+        if model is None:
+            (store / PICKLE).unlink(missing_ok=True)
+            return
+        with atomic_file(store / PICKLE) as staged, staged.open("wb") as file:
+            # Read nowhere in this project. From protocol 5 on, arrays that cannot be written to stay so, and
+            # implicit needs to write.
+            pickle.dump(model, file, protocol=4)
 
 
 def current_release(path: str | Path | UPath) -> ReleaseFolder:
@@ -425,7 +469,7 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
     for store in (start, start / FOLDER, start / _FORMER_FOLDER):
         if (store / POINTER).exists():
             pointer = _pointer_at(store / POINTER)
-            return ReleaseFolder(store / pointer.version, pointer.manifest_sha256)
+            return pointer.folder(store, pointer.version)
     raise InputError(
         f"{start} holds no release: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
         "Materialize the asset release first, or give the path of the warehouse."
@@ -456,9 +500,9 @@ def _pointer_at(path: UPath) -> Pointer:
 def _pointer(path: UPath, content: bytes) -> Pointer:
     told = parsed(path, content)
     name, digest = told.get("version"), told.get("manifest_sha256")
-    if not (isinstance(name, str) and _VERSION.fullmatch(name)):
+    if not _is_version(name):
         raise damaged(path, f"names no version: {shown(name)}")
-    if not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+    if not _is_digest(digest):
         raise damaged(path, "holds no SHA-256 of the manifest")
     # Pointers of former versions of this package have less.
     published, previous, hold = told.get("published", []), told.get("previous"), told.get("hold")
@@ -471,11 +515,22 @@ def _pointer(path: UPath, content: bytes) -> Pointer:
         if not (isinstance(hold, dict) and all(isinstance(hold.get(each), str) for each in names)):
             raise damaged(path, "has no valid field 'hold'")
         hold = Hold(**{each: hold[each] for each in names})
-    return Pointer(name, digest, published, previous, hold)
+    manifests = told.get("manifests", {})
+    if not (isinstance(manifests, dict) and all(_is_digest(each) for each in manifests.values())):
+        raise damaged(path, "holds no SHA-256 under 'manifests'")
+    pointer = Pointer(name, digest, published, previous, hold, manifests)
+    # Those of former versions state none.
+    if told.get("sha256") not in (None, pointer.digest()):
+        raise damaged(path, "is not what was written: its SHA-256 differs")
+    return pointer
 
 
-def _is_version(value: object) -> bool:
+def _is_version(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(_VERSION.fullmatch(value))
+
+
+def _is_digest(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(_SHA256.fullmatch(value))
 
 
 def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
@@ -499,7 +554,7 @@ def read_manifest(release: ReleaseFolder) -> dict[str, Any]:
             raise damaged(path, f"has no valid field {name!r}")
     require_description(path, manifest)
     for name, digest in manifest["files"].items():
-        if not (_FILE.fullmatch(name) and isinstance(digest, str) and _SHA256.fullmatch(digest)):
+        if not (_FILE.fullmatch(name) and _is_digest(digest)):
             raise damaged(path, f"lists a file under no plain name: {shown(name)}")
     if missing := set(_model_files(manifest)) - set(manifest["files"]):
         raise damaged(path, f"does not list {', '.join(sorted(missing))}")

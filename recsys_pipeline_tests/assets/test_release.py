@@ -67,9 +67,8 @@ def edit_manifest(warehouse, change):
     change(manifest)
     text = json.dumps(manifest)
     (folder / "manifest.json").write_text(text)
-    pointer = folder.parent / "current.json"
-    told = json.loads(pointer.read_text())
-    pointer.write_text(json.dumps({**told, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}))
+    pointer = read_pointer(warehouse.root)._replace(manifest_sha256=hashlib.sha256(text.encode()).hexdigest())
+    (folder.parent / "current.json").write_bytes(pointer.to_bytes())
 
 
 def test_a_check_that_fails_in_the_run_stops_the_release(parity_csv, own_warehouse):
@@ -125,6 +124,17 @@ def test_after_a_rollback_nothing_is_released_until_somebody_says_so(parity_csv,
     resume(own_warehouse.root)
     assert release_again(parity_csv, own_warehouse).success
     assert released(own_warehouse) > first
+
+
+def test_a_hold_holds_even_if_the_release_that_was_rolled_back_to_is_damaged(parity_csv, own_warehouse):
+    first = released(own_warehouse)
+    assert release_again(parity_csv, own_warehouse).success
+    roll_back(own_warehouse.root, None, "lists are stale")
+    (own_warehouse.root / "releases" / first / "manifest.json").write_text("{")
+    result = release_again(parity_csv, own_warehouse)
+
+    assert "when somebody rolled back from" in failure_of(result)
+    assert released(own_warehouse) == first
 
 
 def test_so_many_releases_stay_as_the_configuration_says(parity_csv, own_warehouse):

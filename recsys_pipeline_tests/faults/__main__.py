@@ -11,41 +11,49 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recsys_pipeline_tests.faults.injection import (
     DISK_FULL,
+    INTERRUPTED,
     IO_ERROR,
     KILLED,
+    READ_ONLY,
+    TERMINATED,
     Kind,
-    Outcome,
     in_fork,
+    must,
     preload,
 )
-from recsys_pipeline_tests.faults.shop import ASSETS, UPSTREAM, Shop, prepare
+from recsys_pipeline_tests.faults.released import cases
+from recsys_pipeline_tests.faults.shop import ASSETS, Shop, prepare, upstream
 
 _YESTERDAY, _TODAY = 1, 2
-_KINDS = (KILLED, DISK_FULL, IO_ERROR)
+_KINDS = (KILLED, DISK_FULL, READ_ONLY, IO_ERROR)
+_SIGNALS = (TERMINATED, INTERRUPTED)
+_WHOLE_GRAPH, _ROLLBACK, _RELEASED = "whole graph", "rollback", "a released warehouse"
 _LANES = 2
 _MOST_LETTERS = 500
 
 
 class Scene(NamedTuple):
-    """A run to disturb, and what comes of it when nobody does.
+    """Something to disturb, and what comes of it when nobody does.
 
     Attributes:
-        name: the asset, or the whole graph.
-        assets: what the run materializes; none for all.
-        before: the shop as it is before the run.
+        name: the asset, the whole graph, or a command.
+        kinds: the faults.
+        work: what is disturbed, and done again afterwards.
+        before: the shop as it is before.
         old: what readers see before.
         new: what they see afterwards.
-        clean: what lies about at most after one and after two undisturbed runs.
+        clean: what lies about at most after doing it once and twice, undisturbed.
     """
 
     name: str
-    assets: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    work: Callable[[Shop], Callable[[], dict[str, str]]]
     before: Shop
     old: dict[str, str]
     new: dict[str, str]
@@ -53,20 +61,27 @@ class Scene(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """One fault of one scene."""
+    """One fault.
 
-    scene: int
-    kind: int
-    at: int
+    Attributes:
+        of: what is disturbed.
+        kind: of fault.
+        name: of this very fault.
+        complaint: given a folder that may be replaced, what is wrong afterwards; empty for nothing.
+    """
+
+    of: str
+    kind: str
+    name: str
+    complaint: Callable[[Path], str]
 
 
 def main() -> int:
-    """Disturb, and print a table."""
+    """Disturb, and print two tables."""
     arguments = argparse.ArgumentParser(prog="python -m recsys_pipeline_tests.faults")
-    arguments.add_argument("--every", type=int, default=1, help="inject every n-th fault of each run")
-    arguments.add_argument(
-        "--assets", nargs="*", default=[*ASSETS, "whole graph"], help="the runs to disturb"
-    )
+    arguments.add_argument("--every", type=int, default=1, help="inject every n-th fault of each kind")
+    names = [*ASSETS, _WHOLE_GRAPH, _ROLLBACK, _RELEASED]
+    arguments.add_argument("--assets", nargs="*", default=names, choices=names, help="what to disturb")
     chosen = arguments.parse_args()
     signal.signal(signal.SIGALRM, _too_late)
     preload()
@@ -74,71 +89,89 @@ def main() -> int:
         folder = Path(name)
         begin = time.monotonic()
         prepare(folder / "prepared")
-        scenes = list(_scenes(folder / "scenes", chosen.assets))
-        faults = [
-            fault
-            for number, scene in enumerate(scenes)
-            for fault in _faults(number, scene, folder, chosen.every)
-        ]
-        survived = _in_lanes(scenes, faults, folder)
-    _print_table(scenes, faults, survived)
-    complaints = [complaint for complaint in survived if complaint]
-    for complaint in complaints:
+        faults = list(_faults(folder / "scenes", chosen.assets, chosen.every))
+        complaints = _in_lanes(faults, folder)
+    _print_table([(fault.of, fault.kind) for fault in faults], complaints)
+    for complaint in filter(None, complaints):
         print(complaint)
-    print(
-        f"{len(faults):,} faults injected, {len(faults) - len(complaints):,} survived, "
-        f"{time.monotonic() - begin:.0f} s"
-    )
-    return 1 if complaints or not faults else 0
+    n_survived = complaints.count("")
+    print(f"{len(faults):,} faults injected, {n_survived:,} survived, {time.monotonic() - begin:.0f} s")
+    return 0 if faults and n_survived == len(faults) else 1
 
 
 def _too_late(*_: object) -> None:
     raise TimeoutError
 
 
-def _must(outcome: Outcome) -> Any:
-    """What a process returned that nothing should disturb."""
-    problem = outcome.value if not outcome.was_killed else "killed"
-    if outcome.was_killed or (isinstance(problem, dict) and {"failed", "unforeseen"} & set(problem)):
-        raise RuntimeError(f"an undisturbed process failed: {problem}")
-    return outcome.value
-
-
-def _scenes(folder: Path, names: list[str]) -> Iterator[Scene]:
-    """The runs, each on a warehouse of yesterday with everything upstream of today."""
+def _faults(folder: Path, names: list[str], every: int) -> Iterator[Fault]:
+    """All of the scenes and cases, each on a warehouse of yesterday with everything upstream of today."""
     yesterday = Shop(folder / "yesterday").open(_YESTERDAY)
     # Everything, or what the chosen runs need and make.
-    needed = {each for name in names if name in ASSETS for each in (*UPSTREAM[name], name)}
+    needed = {each for name in names if name in ASSETS for each in (*upstream(name), name)}
     made = [asset for asset in ASSETS if asset in needed] if set(names) <= set(ASSETS) else []
-    _must(in_fork(yesterday.run(*made), yesterday.folder))
-    for name in names:
-        assets = () if name not in ASSETS else (name,)
-        before = yesterday.copied_to(folder / name).open(_TODAY)
-        if assets and UPSTREAM[name]:
-            _must(in_fork(before.run(*UPSTREAM[name]), before.folder))
-        undisturbed = before.copied_to(folder / "undisturbed")
-        old = _must(in_fork(undisturbed.seen, undisturbed.folder))
-        clean: dict[str, int] = {}
-        for _ in range(2):
-            _must(in_fork(undisturbed.run(*assets), undisturbed.folder))
-            for path, count in undisturbed.litter().items():
-                clean[path] = max(count, clean.get(path, 0))
-        new = _must(in_fork(undisturbed.seen, undisturbed.folder))
-        yield Scene(name, assets, before, old, new, clean)
+    must(in_fork(yesterday.run(*made), yesterday.folder))
+    for number, name in enumerate(names):
+        before = yesterday.copied_to(folder / name.replace(" ", "_")).open(_TODAY)
+        done_before = upstream(name) if name in ASSETS else list(ASSETS) * (name != _WHOLE_GRAPH)
+        if done_before:
+            must(in_fork(before.run(*done_before), before.folder))
+        if name == _RELEASED:
+            for case in cases(before, every):
+                yield Fault(name, case.group, case.name, _of_case(case.check, before))
+        else:
+            scene = _scene(name, before, folder)
+            yield from _of_scene(scene, number, folder, every)
 
 
-def _faults(number: int, scene: Scene, folder: Path, every: int) -> Iterator[Fault]:
-    for kind, described in enumerate(_KINDS):
+def _scene(name: str, before: Shop, folder: Path) -> Scene:
+    kinds = _KINDS
+    if name == _ROLLBACK:
+        version = before.versions()[0]
+        kinds = (*_KINDS, *_SIGNALS)
+
+        def work(shop: Shop) -> Callable[[], dict[str, str]]:
+            return shop.recsys("releases", "rollback", version)
+    else:
+        assets = [] if name == _WHOLE_GRAPH else [name]
+        kinds = (*_KINDS, *_SIGNALS) if name == "release" else _KINDS
+
+        def work(shop: Shop) -> Callable[[], dict[str, str]]:
+            return shop.run(*assets)
+
+    undisturbed = before.copied_to(folder / "undisturbed")
+    old = must(in_fork(undisturbed.seen, undisturbed.folder))
+    clean: dict[str, int] = {}
+    for _ in range(2):
+        must(in_fork(work(undisturbed), undisturbed.folder))
+        for path, count in undisturbed.litter().items():
+            clean[path] = max(count, clean.get(path, 0))
+    new = must(in_fork(undisturbed.seen, undisturbed.folder))
+    return Scene(name, kinds, work, before, old, new, clean)
+
+
+def _of_scene(scene: Scene, number: int, folder: Path, every: int) -> Iterator[Fault]:
+    for place, kind in enumerate(scene.kinds):
         shop = scene.before.copied_to(folder / "counted")
-        counting = Kind("counted", 0, described.operations)
-        n_operations = in_fork(shop.run(*scene.assets), shop.folder, counting).operations
+        counting = Kind("counted", 0, kind.operations)
+        n_operations = in_fork(scene.work(shop), shop.folder, counting).operations
         # Another offset for each kind and run, so that a sample is spread over the operations.
-        yield from (
-            Fault(number, kind, at) for at in range(1 + (number + kind) % every, n_operations + 1, every)
-        )
+        for at in range(1 + (number + place) % every, n_operations + 1, every):
+            yield Fault(scene.name, kind.name, f"operation {at}", _of_operation(scene, kind, at))
 
 
-def _in_lanes(scenes: list[Scene], faults: list[Fault], folder: Path) -> list[str]:
+def _of_operation(scene: Scene, kind: Kind, at: int) -> Callable[[Path], str]:
+    return lambda folder: _disturb(scene, kind, at, scene.before.copied_to(folder))
+
+
+def _of_case(check: Callable[[Shop], None], before: Shop) -> Callable[[Path], str]:
+    def complaint(folder: Path) -> str:
+        check(before.copied_to(folder))
+        return ""
+
+    return complaint
+
+
+def _in_lanes(faults: list[Fault], folder: Path) -> list[str]:
     """The complaint about each fault, empty for none; two at a time."""
     lanes = []
     for lane in range(_LANES):
@@ -147,7 +180,7 @@ def _in_lanes(scenes: list[Scene], faults: list[Fault], folder: Path) -> list[st
         if not pid:
             try:
                 for number in range(lane, len(faults), _LANES):
-                    complaint = _complaint(scenes, faults[number], folder / f"lane{lane}")
+                    complaint = _complaint(faults[number], folder / f"lane{lane}")
                     os.write(writing, f"{number}\t{complaint[:2000]!r}\n".encode())
             finally:
                 # Not by way of what the parent process has still to clean up.
@@ -164,19 +197,18 @@ def _in_lanes(scenes: list[Scene], faults: list[Fault], folder: Path) -> list[st
     return complaints
 
 
-def _complaint(scenes: list[Scene], fault: Fault, folder: Path) -> str:
-    scene, kind = scenes[fault.scene], _KINDS[fault.kind]
+def _complaint(fault: Fault, folder: Path) -> str:
     try:
-        problem = _disturb(scene, kind, fault.at, scene.before.copied_to(folder))
+        problem = fault.complaint(folder)
     except Exception as error:
         problem = repr(error)
-    return f"{scene.name}, {kind.name}, operation {fault.at}: {problem}" if problem else ""
+    return f"{fault.of}, {fault.kind}, {fault.name}: {problem}" if problem else ""
 
 
 def _disturb(scene: Scene, kind: Kind, at: int, shop: Shop) -> str:
     """What is wrong after the fault; empty for nothing."""
-    disturbed = in_fork(shop.run(*scene.assets), shop.folder, kind, at)
-    seen = _must(in_fork(shop.seen, shop.folder))
+    disturbed = in_fork(scene.work(shop), shop.folder, kind, at)
+    seen = must(in_fork(shop.seen, shop.folder))
     for asset, digest in seen.items():
         if digest not in (scene.old.get(asset), scene.new[asset]):
             return f"{asset} is neither the old one nor the new one"
@@ -188,27 +220,33 @@ def _disturb(scene: Scene, kind: Kind, at: int, shop: Shop) -> str:
         message = disturbed.value.get("failed") or disturbed.value.get("unforeseen")
         if message is None and seen != scene.new:
             return "claims success without the new state"
-        if message and ("\n" in message or len(message) > _MOST_LETTERS or str(shop.folder) not in message):
+        is_said = kind.ends_by is None and message
+        if is_said and ("\n" in message or len(message) > _MOST_LETTERS or str(shop.folder) not in message):
             return f"not one clear sentence that names the path: {message}"
-    _must(in_fork(shop.run(*scene.assets), shop.folder))
-    if _must(in_fork(shop.seen, shop.folder)) != scene.new:
-        return "the next run does not give what an undisturbed one gives"
+    must(in_fork(scene.work(shop), shop.folder))
+    if must(in_fork(shop.seen, shop.folder)) != scene.new:
+        return "doing it again does not give what an undisturbed run gives"
     litter = shop.litter()
     if more := {name: n for name, n in litter.items() if n > scene.clean.get(name, 0)}:
         return f"left behind: {more}"
     return ""
 
 
-def _print_table(scenes: list[Scene], faults: list[Fault], complaints: list[str]) -> None:
-    print(f"{'run':<22}" + "".join(f"{kind.name:>28}" for kind in _KINDS))
-    for number, scene in enumerate(scenes):
-        cells = []
-        for kind in range(len(_KINDS)):
-            of_cell = [
-                c for f, c in zip(faults, complaints, strict=True) if (f.scene, f.kind) == (number, kind)
-            ]
-            cells.append(f"{of_cell.count('')} of {len(of_cell)}")
-        print(f"{scene.name:<22}" + "".join(f"{cell:>28}" for cell in cells))
+def _print_table(of_faults: list[tuple[str, str]], complaints: list[str]) -> None:
+    """As many lines as things that were disturbed, and then as many as ways to damage what was released."""
+    survived: dict[tuple[str, str], list[bool]] = {}
+    for cell, complaint in zip(of_faults, complaints, strict=True):
+        survived.setdefault(cell, []).append(not complaint)
+    told = {cell: f"{sum(each)} of {len(each)}" for cell, each in survived.items()}
+    kinds = [kind.name for kind in (*_KINDS, *_SIGNALS)]
+    rows = [of for of in dict.fromkeys(of for of, _ in told) if of != _RELEASED]
+    if rows:
+        print(f"{'run':<22}" + "".join(f"{kind:>15}" for kind in kinds))
+    for of in rows:
+        print(f"{of:<22}" + "".join(f"{told.get((of, kind), '-'):>15}" for kind in kinds))
+    for (of, kind), cell in told.items():
+        if of == _RELEASED:
+            print(f"{kind:<67}{cell:>15}")
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ import ctypes
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntFlag
 from pathlib import Path
 from typing import Any, NamedTuple
 
 _SOURCE = Path(__file__).with_name("shim.c")
-_KILL = -1
+_MOST_SECONDS = 120
 
 
 class Operations(IntFlag):
@@ -29,17 +31,34 @@ class Operations(IntFlag):
 
 
 class Kind(NamedTuple):
-    """A kind of fault."""
+    """A kind of fault.
+
+    Attributes:
+        name: of it.
+        action: the error, or, negative, the signal.
+        operations: which are at fault.
+        and_after: whether all that follow are too.
+    """
 
     name: str
     action: int
     operations: Operations
     and_after: bool = False
 
+    @property
+    def ends_by(self) -> int | None:
+        """The signal that ends the process; None for an error."""
+        return -self.action if self.action < 0 else None
 
-KILLED = Kind("kill -9", _KILL, Operations.grows | Operations.changes)
-DISK_FULL = Kind("disk full from here on", errno.ENOSPC, Operations.grows, and_after=True)
-IO_ERROR = Kind("one I/O error", errno.EIO, Operations.grows | Operations.changes | Operations.reads)
+
+_WRITES = Operations.grows | Operations.changes
+KILLED = Kind("kill -9", -signal.SIGKILL, _WRITES)
+TERMINATED = Kind("SIGTERM", -signal.SIGTERM, _WRITES)
+INTERRUPTED = Kind("SIGINT", -signal.SIGINT, _WRITES)
+STOPPED = Kind("stopped for a while", -signal.SIGSTOP, _WRITES | Operations.reads)
+DISK_FULL = Kind("disk full", errno.ENOSPC, Operations.grows, and_after=True)
+READ_ONLY = Kind("read-only", errno.EROFS, _WRITES, and_after=True)
+IO_ERROR = Kind("one I/O error", errno.EIO, _WRITES | Operations.reads)
 COUNTED = Kind("none", 0, Operations.none)
 
 
@@ -81,38 +100,79 @@ def preload() -> None:
     os.execve(sys.executable, arguments, {**os.environ, "LD_PRELOAD": str(library)})
 
 
-def in_fork(
-    work: Callable[[], Any], below: Path, kind: Kind = COUNTED, at: int = 0, seconds: float = 120.0
-) -> Outcome:
+def in_fork(work: Callable[[], Any], below: Path, kind: Kind = COUNTED, at: int = 0) -> Outcome:
     """What comes of `work` in a process of its own, whose `at`-th file operation below a folder is at fault.
 
     Raises:
         TimeoutError: it does not end.
         RuntimeError: it crashed, which is not what it was to do.
     """
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if not pid:
-        _perform(work, writing, below, kind, at)
-    os.close(writing)
-    content = b""
-    with os.fdopen(reading, "rb") as answers:
-        signal.alarm(int(seconds))
-        try:
+    return Fork(work, below, kind, at).outcome()
+
+
+def must(outcome: Outcome) -> Any:
+    """What a process returned that nothing should disturb."""
+    problem = outcome.value if not outcome.was_killed else "killed"
+    if outcome.was_killed or (isinstance(problem, dict) and {"failed", "unforeseen"} & set(problem)):
+        raise RuntimeError(f"an undisturbed process failed: {problem}")
+    return outcome.value
+
+
+class Fork:
+    """Some work in a process of its own, whose `at`-th file operation below a folder is at fault."""
+
+    def __init__(self, work: Callable[[], Any], below: Path, kind: Kind = COUNTED, at: int = 0) -> None:
+        self._kind, self._at = kind, at
+        self._reading, writing = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._reading)
+            _perform(work, writing, below, kind, at)
+        os.close(writing)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the process is at its end by then."""
+        return bool(select.select([self._reading], [], [], seconds)[0])
+
+    def wait_until_stopped(self) -> None:
+        """Wait until the process has come to its fault, which stops it; or has answered, without any."""
+        with self._within(_MOST_SECONDS):
+            os.waitid(os.P_PID, self._pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        """Let a process that was stopped go on."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def outcome(self) -> Outcome:
+        """What came of it.
+
+        Raises:
+            TimeoutError: it does not end.
+            RuntimeError: it crashed, which is not what it was to do.
+        """
+        with os.fdopen(self._reading, "rb") as answers, self._within(_MOST_SECONDS):
             content = answers.read()
-            _, status = os.waitpid(pid, 0)
+            _, status = os.waitpid(self._pid, 0)
+        if os.WIFSIGNALED(status):
+            if os.WTERMSIG(status) != self._kind.ends_by:
+                raise RuntimeError(f"the process crashed: {signal.Signals(os.WTERMSIG(status)).name}")
+            return Outcome(True, None, self._at)
+        answer = json.loads(content)
+        return Outcome(False, answer["value"], answer["operations"])
+
+    @contextmanager
+    def _within(self, seconds: int) -> Iterator[None]:
+        """Wait no longer for the process; whoever uses this module lets SIGALRM raise `TimeoutError`."""
+        signal.alarm(seconds)
+        try:
+            yield
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise TimeoutError(f"{kind.name} at operation {at}: the process does not end") from None
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            told = f"{self._kind.name} at operation {self._at}: the process does not end"
+            raise TimeoutError(told) from None
         finally:
             signal.alarm(0)
-    if os.WIFSIGNALED(status):
-        if kind is not KILLED or os.WTERMSIG(status) != signal.SIGKILL:
-            raise RuntimeError(f"the process crashed: {signal.Signals(os.WTERMSIG(status)).name}")
-        return Outcome(True, None, at)
-    answer = json.loads(content)
-    return Outcome(False, answer["value"], answer["operations"])
 
 
 def _perform(work: Callable[[], Any], writing: int, below: Path, kind: Kind, at: int) -> None:
@@ -127,6 +187,7 @@ def _perform(work: Callable[[], Any], writing: int, below: Path, kind: Kind, at:
         value = work()
     except BaseException:
         value = {"unforeseen": traceback.format_exc()}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     operations = shim.faults_counted()
     shim.faults_arm(b"", 0, 0, 0, 0)
     os.write(writing, json.dumps({"value": value, "operations": operations}).encode())

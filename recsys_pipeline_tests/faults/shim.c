@@ -1,7 +1,7 @@
-/* Preloaded into a process: its n-th file operation below a folder fails, or the process is killed there.
+/* Preloaded into a process: its n-th file operation below a folder fails, or the process gets a signal there.
  *
- * Operations that grow a file system: open for writing, write, fsync, mkdir, symlink. Others that change it: truncate, chmod,
- * rename, unlink, rmdir. Operations that read: open for reading, read. A killed write has written half of its bytes.
+ * Operations that grow a file system: open for writing, write, fsync, mkdir, link, symlink. Others that change it: truncate,
+ * chmod, rename, unlink, rmdir. Operations that read: open for reading, read. A killed write has written half of its bytes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { GROWS = 1, CHANGES = 2, READS = 4, KILL = -1, MOST_DESCRIPTORS = 65536 };
+enum { GROWS = 1, CHANGES = 2, READS = 4, KILL = -SIGKILL, MOST_DESCRIPTORS = 65536 };
 
 static char folder[4096];
 static size_t folder_length;
@@ -23,8 +23,8 @@ static long at, counted;
 static int action, kinds, lasts;
 static char below[MOST_DESCRIPTORS];
 
-/* Let the `number`-th operation of these kinds below `path` fail with `error`, or kill the process; 0 counts alone.
- * With `and_after` all that follow fail too. */
+/* Let the `number`-th operation of these kinds below `path` fail with `error`, or signal the process, if
+ * negative, whose operation goes on if the process does; 0 counts alone. With `and_after` all that follow fail too. */
 void faults_arm(const char *path, long number, int error, int of_kinds, int and_after) {
     strncpy(folder, path, sizeof folder - 1);
     folder_length = strlen(folder);
@@ -58,6 +58,10 @@ static int due(int concerned, int kind) {
     if (!concerned || !(kinds & kind)) return 0;
     long number = __sync_add_and_fetch(&counted, 1);
     if (!at || number < at || (number > at && !lasts)) return 0;
+    if (action < 0 && action != KILL) {
+        kill(getpid(), -action);
+        return 0;
+    }
     if (action != KILL) errno = action;
     return 1;
 }
@@ -126,5 +130,7 @@ SIMPLE(int, mkdirat, (int d, const char *p, mode_t m), (d, p, m), is_below_at(d,
 SIMPLE(int, unlink, (const char *p), (p), is_below(p), CHANGES)
 SIMPLE(int, unlinkat, (int d, const char *p, int f), (d, p, f), is_below_at(d, p), CHANGES)
 SIMPLE(int, rmdir, (const char *p), (p), is_below(p), CHANGES)
+SIMPLE(int, link, (const char *a, const char *b), (a, b), is_below(b), GROWS)
+SIMPLE(int, linkat, (int d, const char *a, int e, const char *b, int f), (d, a, e, b, f), is_below_at(e, b), GROWS)
 SIMPLE(int, symlink, (const char *a, const char *b), (a, b), is_below(b), GROWS)
 SIMPLE(int, symlinkat, (const char *a, int d, const char *b), (a, d, b), is_below_at(d, b), GROWS)

@@ -3,45 +3,53 @@
 import functools
 import hashlib
 import importlib
+import io
 import os
+import pickle
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+from click import ClickException
 from dagster import AssetSelection, DagsterInstance, ExecuteInProcessResult
+from upath import UPath
 
-from recsys_pipeline import load_model, steps
+from recsys_pipeline import command_line, load_model, steps
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.storage.releases import PICKLE, Pointer, current_release, problems_of, read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.faults.injection import in_fork, temporary_files_in
+from recsys_pipeline_tests.faults.injection import in_fork, must, temporary_files_in
 from recsys_pipeline_tests.worlds import run_graph
 
-ASSETS = (
-    "raw_feedback",
-    "feedback_strengths",
-    "bm25_matrix",
-    "leave_one_out_split",
-    "grid_search_results",
-    "best_model",
-    "evaluation",
-)
-# The upstream assets of each, in the order of the graph.
-UPSTREAM = {asset: ASSETS[:place] for place, asset in enumerate(ASSETS)} | {"evaluation": ASSETS[:5]}
-TABLES = {
+# In the order of the graph: the tables of each.
+ASSETS: dict[str, list[str]] = {
     "raw_feedback": ["raw_feedback"],
     "feedback_strengths": ["feedback_strengths"],
     "bm25_matrix": ["pairs", "users", "items"],
     "leave_one_out_split": ["leave_one_out_split"],
     "grid_search_results": ["grid_search_results", "trial_ranks"],
     "evaluation": ["models", "segments", "held_out"],
+    # What has no tables is none, or lies in none.
+    "best_model": [],
+    "catalogue": ["catalogue"],
+    "recommendations": ["recommendations"],
+    "similar_items": ["similar_items"],
+    "popular_items": ["popular_items"],
+    "model_card": [],
+    "release": [],
+    "delivery": [],
 }
+NOTEBOOKS_FILE = "the notebook's file"
 _CONFIGURATION = {
     "grid_search_results": {
         "config": {
@@ -55,10 +63,16 @@ _CONFIGURATION = {
         }
     },
     "evaluation": {"config": {"seeds": 1, "min_interactions": 2}},
-    "best_model": {"config": {"keep_versions": 2}},
+    "release": {"config": {"must_beat_popularity": False, "keep_releases": 2}},
 }
 _N_USERS, _N_ITEMS = 20, 24
 _NAMES = re.compile(r"[0-9a-f]{32}|\d{8}T\d{12}Z")
+
+
+def upstream(asset: str) -> list[str]:
+    """What is made before an asset."""
+    names = list(ASSETS)
+    return names[: names.index(asset)]
 
 
 def write_feed(path: Path, day: int) -> Path:
@@ -78,6 +92,7 @@ class Shop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.warehouse = folder / "warehouse"
+        self.releases = self.warehouse / "releases"
         self.temporary = folder / "temporary"
 
     def open(self, day: int) -> "Shop":
@@ -87,22 +102,23 @@ class Shop:
         return self
 
     def copied_to(self, folder: Path) -> "Shop":
-        """The same shop in another folder."""
+        """The same shop in another folder; files that are linked to each other stay so."""
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.folder, folder, symlinks=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         return Shop(folder)
 
-    def run(self, *assets: str) -> Callable[[], dict[str, str]]:
+    def run(self, *assets: str, lock_seconds: float = 3600) -> Callable[[], dict[str, str]]:
         """A run of these assets, or of all: says with which message it failed, if it did."""
 
         def work() -> dict[str, str]:
             temporary_files_in(self.temporary)
             # Retries are wanted, the half minute before them is not.
             steps._SECONDS_BETWEEN = 0
-            wanted = assets or ASSETS
+            wanted = assets or tuple(ASSETS)
             result = run_graph(
                 self.folder / "feed.csv",
-                Warehouse(path=str(self.warehouse)),
+                Warehouse(path=str(self.warehouse), lock_seconds=lock_seconds),
                 selection=AssetSelection.assets(*wanted),
                 instance=_instance(),
                 ops={name: config for name, config in _CONFIGURATION.items() if name in wanted},
@@ -111,16 +127,48 @@ class Shop:
 
         return work
 
+    def recsys(self, *arguments: str) -> Callable[[], dict[str, str]]:
+        """`recsys` with these arguments: what it prints, or with which message it fails."""
+
+        def work() -> dict[str, str]:
+            temporary_files_in(self.temporary)
+            printed = io.StringIO()
+            with redirect_stdout(printed), redirect_stderr(printed):
+                try:
+                    command_line.main(["--warehouse", str(self.warehouse), *arguments], standalone_mode=False)
+                except ClickException as error:
+                    return {"failed": error.message}
+                except SystemExit:
+                    return {"failed": printed.getvalue()}
+            return {"printed": printed.getvalue()}
+
+        return work
+
+    def load(self) -> dict[str, str]:
+        """What comes of loading the released model: its version, or the refusal."""
+        try:
+            return {"version": str(load_model(self.warehouse).manifest["version"])}
+        except InputError as error:
+            return {"failed": str(error)}
+
+    def versions(self) -> list[str]:
+        """The releases that are there, oldest first."""
+        return sorted(path.name for path in self.releases.iterdir() if _NAMES.fullmatch(path.name))
+
+    def pointer(self) -> Pointer:
+        """What readers follow."""
+        return read_pointer(UPath(self.warehouse))
+
     def seen(self) -> dict[str, str]:
         """By asset, a digest of what a reader gets: by this package, and by pandas with a plain path.
 
         Raises:
-            AssertionError: the two differ.
+            AssertionError: the two differ, or what is released is not whole.
         """
         warehouse = Warehouse(path=str(self.warehouse))
         digests = {}
-        for asset, names in TABLES.items():
-            if not warehouse.has(asset):
+        for asset, names in ASSETS.items():
+            if not (names and warehouse.has(asset)):
                 continue
             tables = warehouse.read_tables(asset)
             assert sorted(tables) == sorted([*names, *({"rejected_feedback"} & set(tables))]), asset
@@ -133,10 +181,30 @@ class Shop:
                 )
                 assert len(pd.read_parquet(plain)) == tables[name].num_rows, plain
             digests[asset] = _digest(tables)
-        if (self.warehouse / "best_model" / "current.json").exists():
+        if warehouse.has("best_model"):
+            made = warehouse.open_model("best_model")
+            plain = self.warehouse / "best_model" / "item_factors.arrow"
+            assert len(pd.read_feather(plain)) == len(made.items)
+            digests["best_model"] = _digest_of_factors(*made.factors)
+        if self.releases.is_dir():
+            digests |= self._released()
+        return digests
+
+    def _released(self) -> dict[str, str]:
+        """The same of what is released: as a whole, and as a model for those who read the notebook's."""
+        digests = {}
+        if (self.releases / "current.json").exists():
+            release = current_release(self.warehouse)
+            assert list(problems_of(release)) == []
             model = load_model(self.warehouse)
             assert len(model.recommend(model.users[0], n=3)) == 3
-            digests["best_model"] = hashlib.sha256(model.model.item_factors.tobytes()).hexdigest()
+            files = sorted(Path(release.path.path).glob("*.parquet"))
+            factors = _digest_of_factors(model.model.user_factors, model.model.item_factors)
+            digests["release"] = factors + _digest({path.stem: pq.read_table(path) for path in files})
+        if (self.releases / PICKLE).exists():
+            # As the notebook's readers do it; the project itself unpickles nothing.
+            theirs = pickle.loads((self.releases / PICKLE).read_bytes())
+            digests[NOTEBOOKS_FILE] = _digest_of_factors(theirs.user_factors, theirs.item_factors)
         return digests
 
     def litter(self) -> dict[str, int]:
@@ -160,10 +228,22 @@ def prepare(folder: Path) -> None:
     _instance()
     # The modules that a run imports, but not its threads, which a fork would not take along.
     shop = Shop(folder).open(1)
-    imported = in_fork(lambda: [shop.run()(), shop.seen(), list(sys.modules)][-1], shop.folder).value
+
+    def use() -> list[str]:
+        if failed := shop.run()():
+            raise RuntimeError(failed)
+        shop.recsys("releases", "list")()
+        shop.seen()
+        return list(sys.modules)
+
+    imported = must(in_fork(use, shop.folder))
     for name in imported:
         with suppress(Exception):
             importlib.import_module(name)
+
+
+def _digest_of_factors(*factors: Any) -> str:
+    return hashlib.sha256(b"".join(each.tobytes() for each in factors)).hexdigest()
 
 
 def _digest(tables: dict[str, pa.Table]) -> str:
