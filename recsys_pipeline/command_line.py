@@ -262,7 +262,7 @@ def resume(warehouse: UPath, as_json: bool) -> None:
         click.echo(f"readers get {pointer.version}; the next run may release again")
 
 
-@main.command()
+@main.command(short_help="Bring the current release into the shop's database.")
 @click.pass_obj
 def deliver(warehouse: UPath) -> None:
     """Bring the current release into the database that RECSYS_DELIVERY names; rollback does so by itself."""

@@ -82,6 +82,10 @@ def test_makes_every_artefact(shared_warehouse):
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
+            *(
+                f"{name}.parquet"
+                for name in ("catalogue", "recommendations", "similar_items", "popular_items")
+            ),
             *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
             "popular_items.parquet",
             "bm25_matrix",
