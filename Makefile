@@ -2,6 +2,7 @@
 # make test          set everything up and run the tests
 # make check         linter, types, definitions
 # make postgres      the tests that need a PostgreSQL server, which it installs
+# make s3            the tests that need a server of S3, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
@@ -15,7 +16,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test check postgres faults dev sample clean
+.PHONY: materialize test check postgres s3 faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -26,6 +27,9 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+s3: $(VENV)/.installed-s3
+	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
@@ -60,6 +64,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-s3: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
 	touch $@
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev

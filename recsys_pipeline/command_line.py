@@ -199,6 +199,8 @@ def verify(warehouse: UPath, version: str | None, as_json: bool) -> None:
 def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) -> None:
     """Point readers to an earlier release, at once; by default the one before the current one.
 
+    The database that RECSYS_DELIVERY names, if it is set, gets that release too.
+
     Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
     """
     pointer = releases.roll_back(warehouse, version, reason)
@@ -258,6 +260,15 @@ def resume(warehouse: UPath, as_json: bool) -> None:
         _print_json({"current": pointer.version, "hold": None})
     else:
         click.echo(f"readers get {pointer.version}; the next run may release again")
+
+
+@main.command()
+@click.pass_obj
+def deliver(warehouse: UPath) -> None:
+    """Bring the current release into the database that RECSYS_DELIVERY names; rollback does so by itself."""
+    if not settings.DELIVERY:
+        raise click.ClickException("RECSYS_DELIVERY is not set: write it as postgresql://host/database.")
+    _deliver(warehouse)
 
 
 @main.command()
@@ -329,13 +340,26 @@ def _folder(warehouse: UPath, version: str | None) -> releases.ReleaseFolder:
 
 
 def _follow(warehouse: UPath) -> None:
-    """Let what follows the pointer follow: the notebook's file, where there is one."""
-    if not (warehouse / releases.FOLDER / releases.PICKLE).exists():
-        return
-    from recsys_pipeline.recommender import load_model
+    """Let what follows the pointer follow: the notebook's file, and the database, where there are any."""
+    if (warehouse / releases.FOLDER / releases.PICKLE).exists():
+        from recsys_pipeline.recommender import load_model
 
-    model = load_model(warehouse)
-    releases.write_pickle(warehouse, model.manifest["version"], model.model)
+        model = load_model(warehouse)
+        releases.write_pickle(warehouse, model.manifest["version"], model.model)
+    if settings.DELIVERY:
+        try:
+            _deliver(warehouse)
+        except (InputError, OSError) as error:
+            raise InputError(
+                f"the database still has another release: {error} Then run `recsys deliver`."
+            ) from None
+
+
+def _deliver(warehouse: UPath) -> None:
+    # Imported here: it needs the packages of the extra `postgres`.
+    from recsys_pipeline.storage.delivery import deliver_current
+
+    deliver_current(warehouse, settings.DELIVERY, lambda told: click.echo(told, err=True))
 
 
 def _tell_hold(pointer: releases.Pointer) -> None:

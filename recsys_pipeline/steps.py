@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pyarrow as pa
 from dagster import AssetCheckResult, Failure, MaterializeResult, RetryRequested
 
-from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 
 P = ParamSpec("P")
@@ -42,10 +42,11 @@ def classify_errors() -> Iterator[None]:
     except InputError as error:
         raise Failure(description=str(error), allow_retries=False) from None
     except OSError as error:
-        if error.errno in _LASTING:
+        code = code_of(error)
+        if code in _LASTING:
             # Arrow names no file name of its own, but has the path in its text.
             where = error.filename or error.strerror or error
-            raise Failure(description=f"{where}: {_LASTING[error.errno]}.", allow_retries=False) from error
+            raise Failure(description=f"{where}: {_LASTING[code]}.", allow_retries=False) from error
         raise RetryRequested(max_retries=_RETRIES, seconds_to_wait=_SECONDS_BETWEEN) from error
 
 

@@ -229,6 +229,7 @@ COMMANDS = [
     ["releases"],
     ["recommend"],
     ["similar"],
+    ["deliver"],
     *(["releases", name] for name in ("list", "show", "verify", "rollback", "resume", "rebuild")),
 ]
 

@@ -8,9 +8,8 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.reporting.metadata import rounded
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.delivery import TABLES, deliver
+from recsys_pipeline.storage.delivery import deliver_current
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase
-from recsys_pipeline.storage.releases import current_release, open_tables, read_manifest
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -44,18 +43,9 @@ def delivery(
     if not config.database:
         return MaterializeResult(metadata={"delivered": "nothing: RECSYS_DELIVERY is not set"})
     begin = time.perf_counter()
-    release = current_release(warehouse.root)
-    manifest = read_manifest(release)
-    assert release.manifest_sha256, "a warehouse has a pointer"
-    with open_tables(release, manifest, [table.name for table in TABLES]) as files:
-        delivered = deliver(
-            config.database,
-            files,
-            manifest["version"],
-            release.manifest_sha256,
-            context.log.info,
-            patience_seconds=config.lock_seconds,
-        )
+    delivered = deliver_current(
+        warehouse.root, config.database, context.log.info, patience_seconds=config.lock_seconds
+    )
     told = "nothing: it was there already"
     if delivered.changed:
         told = "loaded" if delivered.loaded else "switched back to it: its rows were still there"

@@ -1,5 +1,6 @@
 """Errors that say what, where and how to mend it."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,11 @@ def naming(path: object) -> Iterator[None]:
     except OSError as error:
         # The name in an error of `symlink` is where the link would lead, relative to it.
         named = str(error.filename)
-        if error.errno is None or named.startswith("/") or "://" in named:
+        if (code := code_of(error)) is None or named.startswith("/") or "://" in named:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(code, error.strerror or str(error), str(path)) from error
+
+
+def code_of(error: OSError) -> int | None:
+    """The number of an error, also of the one that object stores raise without: a lack of permission."""
+    return errno.EACCES if error.errno is None and isinstance(error, PermissionError) else error.errno

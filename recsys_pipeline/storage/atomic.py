@@ -8,6 +8,7 @@ whole or not at all.
 import errno
 import fcntl
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -73,6 +74,27 @@ def put_folder(staged: Path, target: UPath) -> None:
     for file in sorted(staged.rglob("*")):
         if file.is_file():
             target.fs.put_file(str(file), f"{target.path}/{file.relative_to(staged).as_posix()}")
+
+
+@contextmanager
+def fetched(folder: UPath) -> Iterator[Path]:
+    """Yield a folder, or a file, as one of this machine: itself, or a copy that goes when the block ends."""
+    if is_local(folder):
+        yield local_path(folder)
+        return
+    with _staged(folder, is_folder=True) as aside:
+        copy = aside / folder.name
+        for path in folder.fs.find(folder.path):
+            target = copy / posixpath.relpath(path, folder.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.fs.get_file(path, str(target))
+        try:
+            yield copy
+        except OSError as error:
+            if not str(error.filename).startswith(str(copy)):
+                raise
+            of_store = str(error.filename).replace(str(copy), str(folder), 1)
+            raise OSError(error.errno, error.strerror, of_store) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -14,10 +14,12 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from recsys_pipeline.core.columns import ITEM, RANK, SCORE, SIMILAR, SOURCE, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.storage.postgres import LockNotAvailableError, Session, quoted, session
+from recsys_pipeline.storage.releases import current_release, open_tables, read_manifest
 
 DELIVERIES = "recsys_deliveries"
 RELEASE = "recsys_release"
@@ -131,6 +133,29 @@ def deliver(
     return Delivered(version, rows, changed=True, loaded=holding is None, place=place)
 
 
+def deliver_current(
+    warehouse: UPath, url: str, log: Callable[[str], None], *, patience_seconds: float = 600.0
+) -> Delivered:
+    """Deliver the release that readers of the warehouse have.
+
+    Raises:
+        InputError: as `deliver`; or there is no release, or its tables are not what was published.
+        OSError: as `deliver`.
+    """
+    release = current_release(warehouse)
+    manifest = read_manifest(release)
+    assert release.manifest_sha256, "a warehouse has a pointer"
+    with open_tables(release, manifest, [table.name for table in TABLES]) as files:
+        return deliver(
+            url,
+            files,
+            manifest["version"],
+            release.manifest_sha256,
+            log,
+            patience_seconds=patience_seconds,
+        )
+
+
 class _Release(NamedTuple):
     version: str
     manifest_sha256: str
@@ -147,7 +172,8 @@ class _Content:
     """A table of the release, as the database takes it."""
 
     def __init__(self, file: BinaryIO, table: _Table) -> None:
-        self._file = pq.ParquetFile(file)
+        # What is buffered ahead stays in memory until the file is closed.
+        self._file = pq.ParquetFile(file, pre_buffer=False)
         found = self._file.schema_arrow
         self.n_rows: int = self._file.metadata.num_rows
         if missing := set(table.columns) - set(found.names):

@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -39,6 +38,7 @@ from recsys_pipeline.storage.conditional import Seen, replace_if_as_seen, see
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.lock import exclusive
 from recsys_pipeline.storage.models import model_in, require_description, table_files
+from recsys_pipeline.storage.states import stated_sha256
 from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, open_regular, parsed, read_small, shown, verified
 
@@ -157,7 +157,8 @@ def publish(
 
     Args:
         warehouse: its root.
-        files: by name in the release, files that never change: linked where that is possible, else copied.
+        files: by name in the release, files that never change: linked where that is possible, else copied,
+            which an object store does by itself.
         documents: by name, the content of further files.
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
@@ -180,7 +181,7 @@ def publish(
             for name, path in files.items():
                 _link(local_path(path), folder / name)
         stated = {
-            **{name: _sha256(path) for name, path in files.items()},
+            **{name: stated_sha256(path) or _sha256(path) for name, path in files.items()},
             **{name: hashlib.sha256(content).hexdigest() for name, content in documents.items()},
         }
         with exclusive(store):
@@ -201,13 +202,21 @@ def publish(
                     "files": stated,
                 }
             )
-            (folder / MANIFEST).write_bytes(content)
             release = store / name
-            put_folder(folder, release)
-            if not is_local(store):
-                for member, path in files.items():
-                    release.fs.copy(path.path, (release / member).path)
+            if is_local(store):
+                (folder / MANIFEST).write_bytes(content)
+                put_folder(folder, release)
+            elif not replace_if_as_seen(release / MANIFEST, content, Seen(None)):
+                raise InputError(
+                    f"{release} is being written by another run. Nothing was changed; materialize the asset "
+                    "release again."
+                )
             try:
+                if not is_local(store):
+                    put_folder(folder, release)
+                    for member, path in files.items():
+                        with naming(path):
+                            release.fs.cp_file(path.path, (release / member).path)
                 _read_back(release, stated)
                 previous = pointer.version if pointer and pointer.version in there else None
                 kept = _kept([*published, name], {name, previous}, retention, now)
@@ -231,15 +240,13 @@ def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
 
     Links to them where they lie on this machine, else copies.
     """
-    if not is_local(warehouse):
-        with tempfile.TemporaryDirectory(prefix="recsys-release-") as folder:
-            for name, path in files.items():
-                path.fs.get_file(path.path, str(Path(folder) / name))
-            yield Path(folder)
-        return
     with staging_folder(warehouse / FOLDER / "candidate") as staged:
         for name, path in files.items():
-            _link(local_path(path), staged / name)
+            if is_local(path):
+                _link(local_path(path), staged / name)
+            else:
+                with naming(path):
+                    path.fs.get_file(path.path, str(staged / name))
         yield staged
 
 
@@ -252,7 +259,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _read_back(release: UPath, stated: Mapping[str, str]) -> None:
-    """Refuse a release that does not lie there as it was meant to."""
+    """Refuse a release that does not lie there as it was meant to; every file is read once."""
     for name, digest in stated.items():
         verified(release / name, digest, mapped=False).close()
 
@@ -461,7 +468,7 @@ def current_release(path: str | Path | UPath) -> ReleaseFolder:
         return ReleaseFolder(start, None)
     for store in (start, start / FOLDER, start / _FORMER_FOLDER):
         if (store / POINTER).exists():
-            pointer = _pointer(store / POINTER, read_small(store / POINTER))
+            pointer = _pointer_at(store / POINTER)
             return pointer.folder(store, pointer.version)
     raise InputError(
         f"{start} holds no release: neither {MANIFEST}, nor {POINTER}, nor {FOLDER}/{POINTER}. "
@@ -481,8 +488,13 @@ def read_pointer(warehouse: UPath) -> Pointer:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    path = current_release(warehouse).path.parent / POINTER
-    return _pointer(path, read_small(path))
+    return _pointer_at(current_release(warehouse).path.parent / POINTER)
+
+
+def _pointer_at(path: UPath) -> Pointer:
+    content = see(path).content
+    # What cannot be read says why.
+    return _pointer(path, read_small(path) if content is None else content)
 
 
 def _pointer(path: UPath, content: bytes) -> Pointer:

@@ -29,6 +29,7 @@ from upath import UPath
 from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.storage.atomic import (
     atomic_file,
+    fetched,
     is_local,
     local_path,
     put_folder,
@@ -36,6 +37,7 @@ from recsys_pipeline.storage.atomic import (
     staging_folder,
     sweep,
 )
+from recsys_pipeline.storage.conditional import see
 from recsys_pipeline.storage.lock import exclusive
 
 FOLDER = ".tables"
@@ -93,7 +95,7 @@ class States:
     def _is_whole(self, write_id: str) -> bool:
         """Whether this very state is there already, from an earlier run on the same input."""
         try:
-            self._verified(write_id)
+            self._verified(write_id, self._folder / write_id)
         except (InputError, FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -164,7 +166,10 @@ class States:
             if is_local(self._folder):
                 write_id = (local_path(self._folder) / name).readlink().name
             else:
-                write_id = json.loads((self._folder / name).read_text(encoding="utf-8"))["write_id"]
+                content = see(self._folder / name).content
+                if content is None and not (self._folder / name).exists():
+                    return None
+                write_id = json.loads(content or b"")["write_id"]
             if isinstance(write_id, str) and _WRITE_ID.fullmatch(write_id):
                 return write_id
         except (FileNotFoundError, NotADirectoryError):
@@ -205,20 +210,19 @@ class States:
 
         Args:
             reader: given the folder of the state and the names of its tables; it reads one whole state, also
-                while that is replaced.
+                while that is replaced. Of an object store the folder is a copy on this machine, which is
+                fetched once and is gone when the reader returns.
 
         Raises:
             InputError: there is no state, or it is not what was written.
         """
-        # Another process may have written what an object store's list of yesterday does not show.
-        self._folder.fs.invalidate_cache()
         for attempt in range(_ATTEMPTS):
             write_id = self.current()
             if write_id is None:
                 raise self._unusable("does not exist")
             try:
-                with naming(self._root / self.asset):
-                    return reader(self._folder / write_id, self._verified(write_id)), write_id
+                with naming(self._root / self.asset), fetched(self._folder / write_id) as folder:
+                    return reader(UPath(folder), self._verified(write_id, UPath(folder))), write_id
             except (FileNotFoundError, NotADirectoryError) as error:
                 # Replaced twice while it was read: there is a newer one.
                 if self.current() == write_id or attempt == _ATTEMPTS - 1:
@@ -238,21 +242,25 @@ class States:
         except (OSError, ValueError, KeyError, TypeError):
             raise self._unusable(f"lacks its state {write_id}") from None
 
-    def _verified(self, write_id: str) -> list[str]:
+    def _verified(self, write_id: str, folder: UPath) -> list[str]:
         """The names of the tables of a state whose files are those that were written.
+
+        Args:
+            write_id: of the state.
+            folder: where its files are, or a copy of them.
 
         Raises:
             InputError: one is not; the message names it.
             FileNotFoundError: one is missing.
         """
         state = self._folder / write_id
-        found = _regular_files(state)
-        content = _existing(state, _MANIFEST, found).read_bytes()
+        found = _regular_files(folder)
+        content = _existing(folder, _MANIFEST, found).read_bytes()
         if _write_id(content) != write_id:
             raise self._damaged(state / _MANIFEST)
         files: dict[str, list[Any]] = json.loads(content)["files"]
         for name, stamp in files.items():
-            if _stamp(_existing(state, name, found)) != stamp:
+            if _stamp(_existing(folder, name, found)) != stamp:
                 raise self._damaged(state / name)
         for name in sorted(found - {*files, _MANIFEST}):
             # Readers of Parquet folders skip such names; file managers leave them everywhere.
@@ -272,6 +280,18 @@ class States:
             f"{path} is not what was written, its SHA-256 differs: the disk or another program changed it. "
             f"Materialize the asset `{self.asset}` again."
         )
+
+
+def stated_sha256(file: UPath) -> str | None:
+    """What the manifest of a state says of one of its files; None for a file of no state."""
+    state = file.parent
+    if not _WRITE_ID.fullmatch(state.name):
+        return None
+    content = (state / _MANIFEST).read_bytes()
+    if _write_id(content) != state.name:
+        return None
+    stamp = json.loads(content)["files"].get(file.name)
+    return str(stamp[1]) if stamp else None
 
 
 def _regular_files(folder: UPath) -> set[str]:

@@ -13,7 +13,7 @@ from upath import UPath
 
 from recsys_pipeline.core.errors import naming
 from recsys_pipeline.core.metadata import KEY
-from recsys_pipeline.storage.atomic import is_local, local_path
+from recsys_pipeline.storage.atomic import fetched, is_local, local_path
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -37,32 +37,64 @@ def write_batches(batches: pa.RecordBatchReader, path: Path) -> None:
 
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
     """The table, or some columns of it, with its metadata; `path` is a file or a folder of part files."""
-    if path.is_dir():
+    if path.is_dir() or not is_local(path):
         return open_table(path).to_table(columns=columns)
-    if not is_local(path):
-        return parse_parquet(path.read_bytes(), columns)
     # Not `pq.read_table`, which goes through datasets.
     with naming(path), pq.ParquetFile(str(local_path(path))) as file:
         return file.read(columns=columns)
 
 
-def open_table(path: UPath) -> "ds.Dataset":
-    """The table with its metadata, to be read as a stream; `path` is a file or a folder of part files."""
+def open_table(path: UPath, *, stays: bool = True) -> "ds.Dataset":
+    """The table with its metadata, to be read as a stream; `path` is a file or a folder of part files.
+
+    Args:
+        path: of the table; of an object store a copy is fetched.
+        stays: whether the files are there for as long as the table is used; if not, they are mapped.
+    """
     # Imported here: it loads pandas, and only a table that is a folder or a stream needs it.
     import pyarrow.dataset as ds
 
-    source, filesystem = (str(local_path(path)), None) if is_local(path) else (path.path, path.fs)
-    dataset = ds.dataset(source, format="parquet", filesystem=filesystem)
+    if not is_local(path):
+        with fetched(path) as copy:
+            return open_table(UPath(copy), stays=False)
+    source = str(local_path(path))
+    dataset = ds.dataset(source, format="parquet")
     told: bytes | None
     if path.is_dir():
         told = (path / FOLDER_METADATA).read_bytes()
     else:
         # The schema of a dataset lacks what was added when the last row had been written.
-        told = (pq.read_metadata(source, filesystem=filesystem).metadata or {}).get(KEY)
+        told = (pq.read_metadata(source).metadata or {}).get(KEY)
+    if not stays:
+        dataset = _mapped(dataset)
     if told is not None:
         metadata = {**(dataset.schema.metadata or {}), KEY: told}
         dataset = dataset.replace_schema(dataset.schema.with_metadata(metadata))
     return dataset
+
+
+def _mapped(dataset: "ds.FileSystemDataset") -> "ds.Dataset":
+    """The dataset, whose files may be removed from now on.
+
+    Mapped by Arrow, so that its threads hold no object of Python's.
+    """
+    import pyarrow.dataset as ds
+
+    fragments = []
+    for name in dataset.files:
+        with pa.memory_map(name) as file:
+            fragments.append(dataset.format.make_fragment(file.read_buffer()))
+    mapped = ds.FileSystemDataset(fragments, dataset.schema, dataset.format)
+    # Not the dataset of files itself: it has no file system, and to ask which one ends the process.
+    return ds.UnionDataset(dataset.schema, [mapped])
+
+
+def schema_of(path: UPath) -> pa.Schema:
+    """The schema of a table; `path` is a file or a folder of part files."""
+    if is_local(path):
+        return open_table(path).schema
+    with path.open("rb") as file:
+        return pq.read_schema(file)
 
 
 def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:

@@ -13,7 +13,7 @@ from recsys_pipeline.core.errors import InputError, naming
 from recsys_pipeline.storage.atomic import is_local, local_path
 
 # A manifest is some kilobytes; nothing of the size of a model is read as JSON.
-_MOST_JSON_BYTES = 1 << 20
+MOST_SMALL_BYTES = 1 << 20
 _CHUNK = 1 << 20
 
 
@@ -103,8 +103,8 @@ def read_small(path: UPath) -> bytes:
         InputError: it is missing, no regular file, or too large.
     """
     with open_regular(path) as file, naming(path):
-        content = file.read(_MOST_JSON_BYTES + 1)
-    if len(content) > _MOST_JSON_BYTES:
+        content = file.read(MOST_SMALL_BYTES + 1)
+    if len(content) > MOST_SMALL_BYTES:
         raise damaged(path, "is too large to be what it should be")
     return content
 

@@ -20,6 +20,7 @@ from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import Lineage, as_written
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.storage import tables
+from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
 from recsys_pipeline.storage.models import CARD, CARD_FACTS, read_model
@@ -99,8 +100,9 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         Raises:
             InputError: as `read_tables`.
         """
+        stays = is_local(self.root)
         dataset, write_id = States(self.root, asset).read(
-            lambda folder, _: tables.open_table(folder / f"{asset}.parquet")
+            lambda folder, _: tables.open_table(folder / f"{asset}.parquet", stays=stays)
         )
         return as_written(dataset, asset, write_id)
 
@@ -110,8 +112,11 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         Raises:
             InputError: as `read_tables`.
         """
+        stays = is_local(self.root)
         content, write_id = States(self.root, asset).read(
-            lambda folder, names: {name: tables.open_table(folder / f"{name}.parquet") for name in names}
+            lambda folder, names: {
+                name: tables.open_table(folder / f"{name}.parquet", stays=stays) for name in names
+            }
         )
         return {name: as_written(dataset, asset, write_id) for name, dataset in content.items()}
 
@@ -166,7 +171,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic 
         """
         try:
             folder = States(self.root, asset).folder()
-            return tables.open_table(folder / f"{asset}.parquet").schema if folder else None
+            return tables.schema_of(folder / f"{asset}.parquet") if folder else None
         except (InputError, pa.ArrowInvalid, OSError):
             return None
 

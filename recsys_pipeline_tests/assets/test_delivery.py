@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from dagster import materialize
 
-from recsys_pipeline import steps
+from recsys_pipeline import settings, steps
 from recsys_pipeline.assets.delivery import delivery
+from recsys_pipeline.command_line import main
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.postgres import session
 from recsys_pipeline.storage.releases import (
@@ -123,6 +125,32 @@ def test_the_current_release_is_delivered_and_again_after_a_rollback(warehouse, 
     told = delivered(warehouse, database)
     assert told["delivered"] == "switched back to it: its rows were still there"
     assert seen(database) == [(first, 1.0)]
+
+
+def test_a_rollback_at_the_terminal_takes_the_database_along(warehouse, database, monkeypatch):
+    first = publish_tables(warehouse, 1)
+    publish_tables(warehouse, 2)
+    monkeypatch.setattr(settings, "DELIVERY", database)
+    recsys = ["--warehouse", warehouse.path]
+    assert CliRunner().invoke(main, [*recsys, "deliver"]).exit_code == 0
+    done = CliRunner().invoke(main, [*recsys, "releases", "rollback", first])
+
+    assert done.exit_code == 0
+    assert seen(database) == [(first, 1.0)]
+
+
+@pytest.mark.usefixtures("server")
+def test_if_the_database_is_away_readers_of_files_are_led_back_all_the_same(warehouse, monkeypatch):
+    first = publish_tables(warehouse, 1)
+    publish_tables(warehouse, 2)
+    monkeypatch.setattr(settings, "DELIVERY", "postgresql://127.0.0.1:1/shop")
+    done = CliRunner().invoke(main, ["--warehouse", warehouse.path, "releases", "rollback", first])
+
+    assert done.exit_code == 1
+    assert done.stdout == f"readers get {first} now\n"
+    assert "the database still has another release" in done.stderr
+    assert done.stderr.endswith("Then run `recsys deliver`.\n")
+    assert current_release(warehouse.root).path.name == first
 
 
 @pytest.mark.usefixtures("server")

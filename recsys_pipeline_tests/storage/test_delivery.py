@@ -1,5 +1,6 @@
 """What readers of the database see while releases are delivered, fail, and are taken back."""
 
+import io
 import re
 import threading
 from contextlib import ExitStack, contextmanager
@@ -63,11 +64,11 @@ def write_release(folder, number, users=("007", "08", "9"), items=("0042", "42",
     return folder
 
 
-def deliver(url, folder, version, digest, log=lambda _: None, **options):
+def deliver(url, folder, version, digest, log=lambda _: None, opened_by=io.FileIO, **options):
     """What `deliver` does with the tables of a folder."""
     with ExitStack() as opened:
         files = {
-            table.name: opened.enter_context((folder / f"{table.name}.parquet").open("rb"))
+            table.name: opened.enter_context(opened_by(folder / f"{table.name}.parquet"))
             for table in delivery.TABLES
         }
         return delivery.deliver(url, files, version, digest, log, **options)
@@ -199,6 +200,32 @@ def test_a_release_that_is_larger_than_a_batch_arrives_whole(database, delivered
     delivered(20)
 
     assert seen(database) == 20
+
+
+def test_no_more_of_a_file_is_in_memory_than_is_being_loaded(database, release, monkeypatch):
+    folder = release(20_000)
+    path = folder / "recommendations.parquet"
+    options = {"row_group_size": 1000, "use_dictionary": False, "compression": "none"}
+    pq.write_table(pq.read_table(path), path, **options)
+    so_far, at_first_batch = [], []
+    batches = pq.ParquetFile.iter_batches
+
+    class Watched(io.FileIO):
+        def read(self, size=-1):
+            content = super().read(size)
+            so_far.append(len(content))
+            return content
+
+    def watching(*arguments, **options):
+        for batch in batches(*arguments, **options):
+            at_first_batch.append(sum(so_far))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watching)
+    monkeypatch.setattr(delivery, "_BATCH_ROWS", 1000)
+    deliver(database, folder, "20000", "hash of 20000", opened_by=Watched)
+    assert at_first_batch[0] < path.stat().st_size / 4
+    assert seen(database) == 20_000
 
 
 def test_the_schema_is_the_first_of_the_search_path(database, delivered):

@@ -404,11 +404,13 @@ def test_another_error_of_the_disk_is_one_of_the_system_and_names_the_file(tempo
     [(errno.ETIMEDOUT, RetryRequested), (errno.EACCES, Failure)],
     ids=["time", "a person"],
 )
-def test_an_error_of_the_object_store_is_one_of_the_system(monkeypatch, code, outcome):
+def test_an_error_that_arrow_meets_is_one_of_the_system(monkeypatch, code, outcome):
     """Time mends a lost connection, a person must mend a lack of permission."""
-    warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
-    warehouse.write_tables("raw_feedback", {"raw_feedback": EVENTS})
-    events = warehouse.open_table("raw_feedback")
+    path = new_bucket(monkeypatch) / "events.parquet"
+    with path.open("wb") as file:
+        pq.write_table(EVENTS, file)
+    # Which Arrow reads, and not DuckDB.
+    events = ds.dataset(path.path, format="parquet", filesystem=path.fs)
 
     def broken(*_):
         raise OSError(code, "no answer")
