@@ -26,7 +26,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not s3 and not postgres"
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3

@@ -264,7 +264,7 @@ def resume(warehouse: UPath, as_json: bool) -> None:
     click.echo(f"{told}; readers get {pointer.version}")
 
 
-@main.command(short_help="Bring the current release into the database.")
+@main.command(short_help="Bring the current release into the shop's database.")
 @click.pass_obj
 def deliver(warehouse: UPath) -> None:
     """Bring the current release into the database that RECSYS_DELIVERY names; rollback does so by itself."""

@@ -68,7 +68,7 @@ def test_a_release_whose_manifest_is_damaged_is_listed_with_its_problem(two_rele
     first = two_releases.root / "releases" / versions(two_releases)[0]
     (first / "manifest.json").write_text("{")
 
-    assert "is not JSON" in recsys(two_releases, "releases", "list")[1]
+    assert "is not the manifest that was published" in recsys(two_releases, "releases", "list")[1]
 
 
 def test_a_release_says_why_it_was_released(shared_warehouse):
