@@ -26,7 +26,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not s3 and not postgres"
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
@@ -46,7 +46,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m recsys_pipeline_tests.faults --every $(EVERY)
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
-	$(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 sample:
 	$(PYTHON) data/make_sample.py

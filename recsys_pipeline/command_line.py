@@ -255,14 +255,16 @@ def rebuild(
 @click.pass_obj
 def resume(warehouse: UPath, as_json: bool) -> None:
     """End the hold that a rollback began: the next run may release again."""
+    hold = releases.read_pointer(warehouse).hold
     pointer = releases.resume(warehouse)
     if as_json:
         _print_json({"current": pointer.version, "hold": None})
-    else:
-        click.echo(f"readers get {pointer.version}; the next run may release again")
+        return
+    told = "the next run may release again" if hold else "nothing was held back"
+    click.echo(f"{told}; readers get {pointer.version}")
 
 
-@main.command()
+@main.command(short_help="Bring the current release into the shop's database.")
 @click.pass_obj
 def deliver(warehouse: UPath) -> None:
     """Bring the current release into the database that RECSYS_DELIVERY names; rollback does so by itself."""

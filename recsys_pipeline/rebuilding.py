@@ -100,7 +100,7 @@ def rebuild(
     write_model(folder / "model", fitted, contents_of(interactions, winner), description)
     made = {name: UPath(folder / "model" / name) for name in table_files()}
     if has_table(manifest, "catalogue"):
-        log("making the lists")
+        log("making the lists, by the catalogue of the release")
         made |= _lists(release, manifest, read_model(UPath(folder / "model")), warehouse)
     if "card" in manifest:
         # Rendered again from its facts: what the evaluation found is not measured again.

@@ -32,7 +32,13 @@ from recsys_pipeline import load_model, settings
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import N_USERS, SMALL_GRID, publish_model, run_graph, write_parity_feedback
+from recsys_pipeline_tests.worlds import (
+    N_USERS,
+    SMALL_GRID,
+    publish_model,
+    run_graph,
+    write_parity_feedback,
+)
 
 BIN = Path(sys.executable).parent
 
@@ -328,12 +334,14 @@ def test_of_a_model_without_scores_it_says_what_to_do(summarized, tmp_path):
     assert status == 1
 
 
-def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, own_warehouse):
+def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, warehouse):
     search = {**SMALL_GRID, "weighting": ["none"], "iterations": [3], "regularization": [0.1]}
-    selection = AssetSelection.assets("grid_search_results", "best_model", "evaluation", "release")
-    ops = {"grid_search_results": {"config": search}}
-    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=selection).success
-    printed, _, _ = summarized(own_warehouse)
+    ops = {
+        "grid_search_results": {"config": search},
+        "release": {"config": {"must_beat_popularity": False}},
+    }
+    assert run_graph(parity_csv, warehouse, ops=ops, evaluate=True).success
+    printed, _, _ = summarized(warehouse)
 
     (line,) = [line for line in printed.splitlines() if line.startswith("hyperparameters")]
     assert line.split(maxsplit=1)[1] == (

@@ -83,15 +83,8 @@ def test_makes_every_artefact(shared_warehouse):
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
             *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
             *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
-            "popular_items.parquet",
-            "bm25_matrix",
-            "best_model",
-            "catalogue.parquet",
-            "evaluation",
-            "model_card",
-            *(f"{name}.parquet" for name in ("recommendations", "similar_items", "popular_items")),
-            "releases",
-            "search_journal",
+            *("popular_items.parquet", "bm25_matrix", "best_model", "evaluation", "model_card"),
+            *("releases", "search_journal"),
         ]
     )
     interactions = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
@@ -305,7 +298,7 @@ def test_the_first_search_has_nothing_to_keep_and_says_so(shared_warehouse, shar
         "why_none": "no model is released yet",
     }
     assert metadata_of(shared_result, "grid_search_results")["decision"] == (
-        "nothing to keep: no model is released yet; the best trial is chosen"
+        "no model is released yet; the best trial is chosen"
     )
     assert not any(shared_warehouse.read_table("grid_search_results")["incumbent"].to_pylist())
 

@@ -55,14 +55,16 @@ def run_with(resources, ops, instance):
     )
 
 
-@pytest.mark.parametrize("field", ["feedback", "warehouse", "leave_one_out_split", "evaluation"])
+@pytest.mark.parametrize("field", ["feedback", "warehouse", "leave_one_out_split", "evaluation", "delivery"])
 def test_not_from_the_configuration_of_a_run(field, parity_csv, tmp_path, capfd, caplog):
     resources = {
         name: {"config": {"path": LOCATION if name == field else str(path)}}
         for name, path in (("feedback", parity_csv), ("warehouse", tmp_path / "warehouse"))
     }
     ops = {"grid_search_results": {"config": SMALL_GRID}}
-    if field not in resources:
+    if field == "delivery":
+        ops[field] = {"config": {"database": f"postgresql://user:{SECRET}@host/shop"}}
+    elif field not in resources:
         ops[field] = {"config": {"strategy": "file", "file": LOCATION}}
     caplog.set_level(logging.DEBUG)
     (tmp_path / "home").mkdir()

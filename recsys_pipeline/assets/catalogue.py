@@ -1,12 +1,11 @@
 """What of the shop's items may be recommended."""
 
 from collections import Counter
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from dagster import AssetExecutionContext, Config, MaterializeResult, asset
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.catalogue import Listed, catalogue_table
@@ -46,35 +45,27 @@ class CatalogueConfig(Config):
         description="File with a column ProductCode: these are not recommended (RECSYS_DENY_LIST).",
     )
 
-    @model_validator(mode="after")
-    def _a_limit_needs_categories(self) -> Self:
-        if self.max_per_category and not self.path:
-            raise ValueError(
-                "max_per_category (RECSYS_MAX_PER_CATEGORY) needs a catalogue with a column category "
-                "(RECSYS_CATALOGUE)"
-            )
-        return self
-
 
 @asset(kinds={"parquet", "python"})
 @asset_step
 def catalogue(
     context: AssetExecutionContext, config: CatalogueConfig, feedback: Feedback, best_model: Model
 ) -> MaterializeResult[pa.Table]:
-    """A row an item of the model: whether it may be recommended, if not why, and its category."""
+    """Every item of the model: whether it may be recommended, if not why, and its category."""
+    if config.max_per_category and not config.path:
+        raise InputError(
+            f"max_per_category is {config.max_per_category} (RECSYS_MAX_PER_CATEGORY), but there is no "
+            "catalogue. Name one with a column category (RECSYS_CATALOGUE), or set max_per_category to 0."
+        )
     items = best_model.items
     entries = read_catalogue(config.path, feedback, items.type) if config.path else None
+    if entries and entries.absent:
+        context.log.info(f"{config.path} has no column {' and no '.join(entries.absent)}")
     allowed = _id_list(
         config.allow_list, feedback, items.type, "RECSYS_ALLOW_LIST, or `allow_list` of catalogue"
     )
     denied = _id_list(config.deny_list, feedback, items.type, "RECSYS_DENY_LIST, or `deny_list` of catalogue")
     table = catalogue_table(items, entries, allowed, denied, config.max_per_category)
-    if config.max_per_category and table[CATEGORY].null_count == len(table):
-        raise InputError(
-            f"{config.path} gives no item of the model a category, and max_per_category is "
-            f"{config.max_per_category}. Add the column category, or set max_per_category of catalogue "
-            "(RECSYS_MAX_PER_CATEGORY) to 0."
-        )
     files = {"catalogue": entries and entries.listed, "allow_list": allowed, "deny_list": denied}
     reasons = Counter(table[REASON].to_pylist())
     n_recommendable = reasons.pop("", 0)
@@ -85,6 +76,12 @@ def catalogue(
             f"{', '.join(filter(None, (config.path, config.allow_list, config.deny_list)))} those of the "
             "feedback?"
         )
+    if config.max_per_category and table[CATEGORY].null_count == len(table):
+        raise InputError(
+            f"{config.path} gives no item of the model a category, and max_per_category is "
+            f"{config.max_per_category}. Add the column category, or set max_per_category of catalogue "
+            "(RECSYS_MAX_PER_CATEGORY) to 0."
+        )
     context.log.info(
         f"{n_recommendable:,} of {len(table):,} items may be recommended{'; ' * bool(told)}{told}"
     )
@@ -93,7 +90,7 @@ def catalogue(
         metadata={
             RECOMMENDABLE: n_recommendable,
             "not_recommendable": len(table) - n_recommendable,
-            "reasons": counts_table("reason", reasons),
+            **({"reasons": counts_table("reason", reasons)} if reasons else {}),
             **{
                 f"{name}_items_that_nobody_touched": listed.untouched(items)
                 for name, listed in files.items()

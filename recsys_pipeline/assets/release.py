@@ -122,7 +122,7 @@ def release(
     popular_items: pa.Table,
     model_card: Card,
 ) -> Iterator[AssetCheckResult | MaterializeResult[None]]:
-    """What readers get, replaced as a whole if tonight's deserves it; else the last release stays.
+    """What readers get: replaced as a whole if the new one deserves it; else the last release stays.
 
     A release is one folder: the model, the tables, the card and a manifest with the SHA-256 of every file.
     `releases/current.json` is replaced last. A refusal fails the run and says why.
@@ -134,8 +134,9 @@ def release(
     last = _last(context, warehouse)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
+    evidence = _evidence(context, warehouse, best_model, evaluation, inputs, last)
     decision = decide(
-        _evidence(context, warehouse, best_model, evaluation, inputs, last)._replace(broken_promises=broken),
+        evidence._replace(broken_promises=broken),
         must_beat_popularity=config.must_beat_popularity,
         max_feed_shrink=config.max_feed_shrink,
     )
@@ -147,10 +148,13 @@ def release(
         description="; ".join(decision.reasons_against or decision.reasons_for),
     )
     if not decision.released:
-        stays = f"Readers keep release {last['version']}" if last else "There is no release yet"
+        # Whoever rolled back meanwhile has changed what that is.
+        stays = _last(context, warehouse)
+        version = str(stays["version"]) if stays else "none"
+        told_stays = f"Readers keep release {version}" if stays else "There is no release yet"
         raise Failure(
-            description=f"not released: {'; '.join(decision.reasons_against)}. {stays}.",
-            metadata={"reasons": told, "current release": str(last["version"]) if last else "none"},
+            description=f"not released: {'; '.join(decision.reasons_against)}. {told_stays}.",
+            metadata={"reasons": told, "current release": version},
             allow_retries=False,
         )
     manifest = {
@@ -169,11 +173,10 @@ def release(
     folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
-    metrics = best_model.manifest["metrics"]
     yield MaterializeResult(
         metadata={
             "decision": told,
-            columns.MAP_AT_10: rounded(metrics[columns.MAP_AT_10]),
+            f"MAP@{evidence.k}": rounded(evidence.tuned_map),
             "version": folder.name,
             "before": str(last["version"]) if last else "none",
             "releases": len(read_pointer(warehouse.root).published),

@@ -1,5 +1,6 @@
 """What the shop says of its items: which may be recommended, and of which category each is."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,11 +44,13 @@ class Entries(NamedTuple):
         listed: their ids.
         available: (n,) of each that the model could know.
         categories: (n,) of each text, null for none.
+        absent: columns that no file has.
     """
 
     listed: Listed
     available: NDArray[np.bool_]
     categories: pa.Array
+    absent: Sequence[str] = ()
 
 
 def catalogue_table(

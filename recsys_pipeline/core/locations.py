@@ -51,8 +51,9 @@ def checked_database(text: str) -> str:
     ports = re.findall(r":([^:,\]]*)(?=,|$)", servers)
     # A password with a slash in it ends the hosts too early: what looks like a port is none then.
     has_password = ":" in user or (not at and "@" in rest and not all(port.isdecimal() for port in ports))
-    # libpq decodes the names of parameters too.
-    names = [unquote(parameter.partition("=")[0]) for parameter in rest.partition("?")[2].split("&")]
+    # libpq decodes the names of parameters too. To it a ; or # is a part of the name or value before, but
+    # people who write one mean a parameter.
+    names = [unquote(parameter.partition("=")[0]) for parameter in re.split("[?&;#]", rest)[1:]]
     if has_password or any(_names_a_database_secret(name) for name in names):
         raise ValueError(
             "the URL holds a password or key, which would show in the UI and in logs; leave it out and give "

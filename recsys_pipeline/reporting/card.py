@@ -241,7 +241,7 @@ def _quality(evaluation: Facts) -> list[str]:
         table_lines(header, table),
         *_bullets(
             f"How it was measured: {escaped(evaluation['protocol'])}; {times}.",
-            f"What was not measured: {escaped(evaluation['left_out'])}.",
+            f"Not measured, or not every time: {escaped(evaluation['left_out'])}.",
             f"HitRate@{k} is the share of users with a held-out item in the list, Recall@{k} the share of "
             f"the held-out items that are in it, and NDCG@{k} like MAP@{k}, but kinder to later places.",
         ),
@@ -283,8 +283,8 @@ def _limits(evaluation: Facts) -> list[str]:
             f"Coverage: in the lists of the evaluation {_share(tuned[columns.COVERAGE])} of the items are "
             f"recommended to at least one user{_of_popularity(popularity.get(columns.COVERAGE))}; "
             f"{_share(tuned[columns.USERS_REACHED])} of the users get a full list.",
-            "Popularity bias: of all users, "
-            f"{_share(tuned[columns.POPULARITY], 2)} have a recommended item already, on average"
+            "Popularity bias: on average, "
+            f"{_share(tuned[columns.POPULARITY], 2)} of all users have interacted with a recommended item"
             f"{_of_popularity(popularity.get(columns.POPULARITY), 2)}.",
             f"Out of reach: of the held-out interactions {_share(evaluation['out_of_reach'])} have an item "
             "that nobody else has, or a user of whom nothing is left. No model that learns from "
@@ -338,7 +338,7 @@ def _told_events(events: Mapping[str, int]) -> str:
 
 
 def _told_recommendation(row: Facts) -> list[Any]:
-    return [row["item"], f"{row['score']:.4g}", row["source"]]
+    return [row["item"], fixed(row["score"]), row["source"]]
 
 
 def _bullets(*lines: str) -> list[str]:

@@ -61,11 +61,10 @@ def agreement_metadata(agreement: Agreement | None) -> Metadata:
 def told_agreement(agreement: Agreement) -> str:
     """The same in a sentence."""
     if agreement.failure:
-        return f"the chosen trial by implicit: {agreement.failure}"
+        return f"the chosen trial, trained by implicit too: {agreement.failure}"
     return (
-        f"the chosen trial by implicit: MAP@10 {agreement.reference_map:.4f}, "
-        f"{agreement.map - agreement.reference_map:+.4f} by this solver; {agreement.ranks_differing:.2%} of "
-        "the ranks differ"
+        f"the chosen trial, trained by implicit too: MAP@10 {agreement.reference_map:.4f}, and "
+        f"{agreement.map:.4f} by this solver; {agreement.ranks_differing:.2%} of the ranks differ"
     )
 
 
@@ -80,8 +79,8 @@ def told_choice(choice: Choice, version: str | None, why_none: str) -> str:
     best = choice.prefer is Prefer.best
     taken = "the best trial" if best else "the simplest trial that equals the best but for chance"
     if choice.lead is None or choice.interval is None:
-        release = f"the configuration of release {version} was not compared" if version else "nothing to keep"
-        return f"{release}: {why_none}; {taken} is chosen"
+        release = f"the configuration of release {version} was not compared: " if version else ""
+        return f"{release}{why_none}; {taken} is chosen"
     release = f"the configuration of release {version}"
     low, high = choice.interval
     lead = f"the best trial is better by {fixed(choice.lead)}, 95 % {fixed(low)} to {fixed(high)}"

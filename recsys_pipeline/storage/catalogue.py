@@ -74,7 +74,8 @@ def read_catalogue(path: str, feedback: Feedback, ids: pa.DataType) -> Entries:
     is_available = np.concatenate(available)
     category = pa.chunked_array(categories, pa.string()).combine_chunks()
     first = _first_of_each(rows, index, is_available, category)
-    return Entries(Listed(distinct, n_other), is_available[first], category.take(pa.array(first)))
+    absent = [name for name in optional if not any(name in some.columns for some in rows)]
+    return Entries(Listed(distinct, n_other), is_available[first], category.take(pa.array(first)), absent)
 
 
 def read_id_list(path: str, feedback: Feedback, ids: pa.DataType, setting: str) -> Listed:

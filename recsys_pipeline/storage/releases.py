@@ -245,7 +245,8 @@ def gathered(warehouse: UPath, files: Mapping[str, UPath]) -> Iterator[Path]:
             if is_local(path):
                 _link(local_path(path), staged / name)
             else:
-                path.fs.get_file(path.path, str(staged / name))
+                with naming(path):
+                    path.fs.get_file(path.path, str(staged / name))
         yield staged
 
 
@@ -619,7 +620,8 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
     """
     if name not in manifest["files"]:
         raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
-    with verified(release.path / name, manifest["files"][name], mapped=False) as file:
+    path = release.path / name
+    with verified(path, manifest["files"][name], mapped=False) as file, naming(path):
         return file.read().decode("utf-8")
 
 
@@ -634,7 +636,7 @@ def read_table(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -
     Raises:
         InputError: the release has no such table, or it is not what was published.
     """
-    with open_tables(release, manifest, [name]) as files:
+    with open_tables(release, manifest, [name]) as files, naming(release.path / f"{name}.parquet"):
         return parse_parquet(files[name].read())
 
 
@@ -658,7 +660,7 @@ def problems_of(release: ReleaseFolder) -> Iterator[str]:
 
 
 def _sha256(path: UPath) -> str:
-    with open_regular(path) as file:
+    with open_regular(path) as file, naming(path):
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 

@@ -93,7 +93,7 @@ def test_an_allow_list_is_all_there_is(run, own_warehouse, tmp_path):
 
 def test_if_nothing_is_left_the_ids_are_asked_about(run, tmp_path):
     path = written(tmp_path, "shop.csv", "ProductCode", "1", "2")
-    failure = failure_of(run(AssetSelection.assets("catalogue"), path=path))
+    failure = failure_of(run(AssetSelection.assets("catalogue"), path=path, max_per_category=2))
 
     assert failure == (
         "none of the 60 items of the model may be recommended (not in the catalogue: 60). Are the ids of "
@@ -106,12 +106,13 @@ def test_a_limit_without_categories_is_refused(run, tmp_path):
 
     failure = failure_of(run(AssetSelection.assets("catalogue"), path=path, max_per_category=2))
     assert failure.startswith(f"{path} gives no item of the model a category, and max_per_category is 2.")
+    failure = failure_of(run(AssetSelection.assets("catalogue"), max_per_category=2))
+    assert failure.startswith("max_per_category is 2 (RECSYS_MAX_PER_CATEGORY), but there is no catalogue.")
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"max_per_category": 2}, "needs a catalogue with a column category"),
         ({"max_per_category": -1}, "greater than or equal to 0"),
         ({"path": "s3://u:hunter2@bucket/shop.csv"}, "the URL holds a password or key"),
         ({"deny_list": "s3://u:hunter2@bucket/deny.csv"}, "the URL holds a password or key"),

@@ -85,6 +85,8 @@ DATABASES_WITH_SECRETS = [
     f"postgresql://host/shop?password={SECRET}",
     f"postgresql://host/shop?sslmode=require&password={SECRET}",
     f"postgresql://host/shop?p%61ssword={SECRET}",
+    f"postgresql://host/shop;password={SECRET}",
+    f"postgresql://host/shop#password={SECRET}",
     f"postgresql://host/shop?sslpassword={SECRET}",
     f"postgresql://host/shop?scram_client_key={SECRET}",
     f"postgresql://host/shop?oauth_client_secret={SECRET}",

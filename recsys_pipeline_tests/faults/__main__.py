@@ -23,6 +23,7 @@ from recsys_pipeline_tests.faults.injection import (
     READ_ONLY,
     TERMINATED,
     Kind,
+    Operations,
     in_fork,
     must,
     preload,
@@ -34,6 +35,7 @@ _YESTERDAY, _TODAY = 1, 2
 _KINDS = (KILLED, DISK_FULL, READ_ONLY, IO_ERROR)
 _SIGNALS = (TERMINATED, INTERRUPTED)
 _WHOLE_GRAPH, _ROLLBACK, _RELEASED = "whole graph", "rollback", "a released warehouse"
+_NAMES = [*ASSETS, _WHOLE_GRAPH, _ROLLBACK, _RELEASED]
 _LANES = 2
 _MOST_LETTERS = 500
 
@@ -80,8 +82,7 @@ def main() -> int:
     """Disturb, and print two tables."""
     arguments = argparse.ArgumentParser(prog="python -m recsys_pipeline_tests.faults")
     arguments.add_argument("--every", type=int, default=1, help="inject every n-th fault of each kind")
-    names = [*ASSETS, _WHOLE_GRAPH, _ROLLBACK, _RELEASED]
-    arguments.add_argument("--assets", nargs="*", default=names, choices=names, help="what to disturb")
+    arguments.add_argument("--assets", nargs="*", default=_NAMES, choices=_NAMES, help="what to disturb")
     chosen = arguments.parse_args()
     signal.signal(signal.SIGALRM, _too_late)
     preload()
@@ -110,11 +111,15 @@ def _faults(folder: Path, names: list[str], every: int) -> Iterator[Fault]:
     needed = {each for name in names if name in ASSETS for each in (*upstream(name), name)}
     made = [asset for asset in ASSETS if asset in needed] if set(names) <= set(ASSETS) else []
     must(in_fork(yesterday.run(*made), yesterday.folder))
-    for number, name in enumerate(names):
-        before = yesterday.copied_to(folder / name.replace(" ", "_")).open(_TODAY)
-        done_before = upstream(name) if name in ASSETS else list(ASSETS) * (name != _WHOLE_GRAPH)
-        if done_before:
-            must(in_fork(before.run(*done_before), before.folder))
+    today = yesterday.copied_to(folder / "today").open(_TODAY)
+    done: list[str] = []
+    # In the order of the graph, so that what is upstream is made once.
+    for number, name in enumerate(name for name in _NAMES if name in names):
+        wanted = [] if name == _WHOLE_GRAPH else upstream(name) if name in ASSETS else list(ASSETS)
+        if missing := [asset for asset in wanted if asset not in done]:
+            must(in_fork(today.run(*missing), today.folder))
+            done += missing
+        before = (today if wanted else yesterday).copied_to(folder / name.replace(" ", "_")).open(_TODAY)
         if name == _RELEASED:
             for case in cases(before, every):
                 yield Fault(name, case.group, case.name, _of_case(case.check, before))
@@ -150,12 +155,14 @@ def _scene(name: str, before: Shop, folder: Path) -> Scene:
 
 
 def _of_scene(scene: Scene, number: int, folder: Path, every: int) -> Iterator[Fault]:
+    counted: dict[Operations, int] = {}
     for place, kind in enumerate(scene.kinds):
-        shop = scene.before.copied_to(folder / "counted")
-        counting = Kind("counted", 0, kind.operations)
-        n_operations = in_fork(scene.work(shop), shop.folder, counting).operations
+        if kind.operations not in counted:
+            shop = scene.before.copied_to(folder / "counted")
+            counting = Kind("counted", 0, kind.operations)
+            counted[kind.operations] = in_fork(scene.work(shop), shop.folder, counting).operations
         # Another offset for each kind and run, so that a sample is spread over the operations.
-        for at in range(1 + (number + place) % every, n_operations + 1, every):
+        for at in range(1 + (number + place) % every, counted[kind.operations] + 1, every):
             yield Fault(scene.name, kind.name, f"operation {at}", _of_operation(scene, kind, at))
 
 

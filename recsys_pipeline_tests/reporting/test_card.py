@@ -196,7 +196,7 @@ def test_it_says_what_was_decided_and_why():
     assert "not distinguishable from the best: none" in decided
     assert "MAP@10 0.4000 +- 0.0100" in decided
     assert "alpha 5 is the largest tried; better values may lie beyond" in decided
-    assert "by implicit: MAP@10 0.4001" in decided
+    assert "by implicit too: MAP@10 0.4001" in decided
     assert "The blend" not in decided
 
 
@@ -220,7 +220,10 @@ def test_it_says_where_the_model_ends():
     limits = section(card(facts()), "Limits")
 
     assert "75.0 % of the items are recommended to at least one user (1.0 % by popularity)" in limits
-    assert "25.00 % have a recommended item already, on average (50.00 % by popularity)" in limits
+    assert (
+        "on average, 25.00 % of all users have interacted with a recommended item (50.00 % by popularity)"
+        in limits
+    )
     assert "of the held-out interactions 12.5 % have an item that nobody else has" in limits
     assert [row[:3] for row in rows_of(limits)][-1] == ["item", "tail (below 3)", "2"]
 

@@ -138,4 +138,4 @@ def test_as_is_that_there_was_none():
     choice = Choice(0, None, None, None, Prefer.best, Switch.always)
     told = told_choice(choice, None, "no model is released yet")
 
-    assert told == "nothing to keep: no model is released yet; the best trial is chosen"
+    assert told == "no model is released yet; the best trial is chosen"

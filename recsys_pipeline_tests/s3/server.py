@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-WRITES = ("PUT", "POST", "DELETE")
-
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_):

@@ -23,12 +23,12 @@ from recsys_pipeline.storage.releases import (
     roll_back,
 )
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.s3.server import WRITES
 from recsys_pipeline_tests.worlds import publish_model
 
 pytestmark = pytest.mark.s3
 
 N_WRITERS = 3
+WRITES = ("PUT", "POST", "DELETE")
 
 
 @pytest.fixture

@@ -82,6 +82,18 @@ def test_the_files_of_a_folder_are_one_catalogue(written, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("header", "absent"),
+    [
+        ("ProductCode,available,category", []),
+        ("ProductCode,availabel,category", ["available"]),
+        ("ProductCode,title,price", ["available", "category"]),
+    ],
+)
+def test_columns_that_a_catalogue_does_not_have_are_told(written, header, absent):
+    assert read_catalogue(written(header, "a,1,2"), Feedback(), TEXT).absent == absent
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         (

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
@@ -509,6 +510,24 @@ def test_of_an_object_store_nothing_stays_on_this_machine(tmp_path, monkeypatch)
 
     assert loaded_number(root) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_the_store_made_wrong_is_not_released(monkeypatch):
+    root = new_bucket(monkeypatch)
+    publish_number(root, 1)
+    copy = MemoryFileSystem.cp_file
+
+    def alter(fs, source, target, **options):
+        copy(fs, source, target, **options)
+        if target.endswith("item_factors.arrow"):
+            fs.pipe_file(target, fs.cat_file(target)[:-1] + b"x")
+
+    monkeypatch.setattr(MemoryFileSystem, "cp_file", alter)
+    with pytest.raises(InputError, match=r"item_factors.arrow is not the file that was published"):
+        publish_number(root, 2)
+
+    assert loaded_number(root) == 1
+    assert len(versions(root)) == 1
 
 
 @pytest.mark.parametrize("name", FILES)

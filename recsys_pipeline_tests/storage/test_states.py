@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import tempfile
 import threading
 import uuid
 from datetime import timedelta
@@ -138,6 +139,22 @@ def test_a_state_stays_for_its_readers_until_the_second_replacement(states):
     # The files are gone, so that the newest state is read instead; of an object store there is a copy.
     replacements[:] = ["2", "3"]
     assert states.read(replaced_meanwhile)[0] == whole("3" if is_local(states._folder) else "1")
+
+
+def test_of_an_object_store_a_copy_is_read_and_errors_name_the_store(tmp_path, monkeypatch):
+    states = States(new_bucket(monkeypatch), "matrix")
+    write(states, "old")
+    folder = folder_of(states)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert read(states) == whole("old")
+
+    (folder / "pairs.parquet").write_text("altered")
+    with pytest.raises(InputError, match=f"^{folder}/pairs.parquet is not what was written"):
+        read(states)
+    (folder / "pairs.parquet").unlink()
+    with pytest.raises(InputError, match=f"lacks {folder}/pairs.parquet"):
+        read(states)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_another_run_uploads_to_an_object_store_is_not_removed(monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +63,21 @@ def test_what_is_said_after_the_last_row_is_not_lost(root):
 
     assert stored_metadata(read_table(path)) == {"rows": 3}
     assert stored_metadata(open_table(path)) == {"rows": 3}
+
+
+@pytest.mark.parametrize("put", [put_file, put_parts])
+def test_a_table_of_an_object_store_is_fetched_once_and_leaves_nothing_on_this_machine(
+    put, tmp_path, monkeypatch
+):
+    path = new_bucket(monkeypatch) / "table.parquet"
+    put(path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    table = open_table(path)
+    path.fs.rm(path.path, recursive=True)
+
+    assert table.to_table(columns=["item"]).to_pydict() == {"item": ["a", "b", "c"]}
+    assert table.count_rows() == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
