@@ -10,6 +10,7 @@ from dagster import AssetCheckResult, AssetSelection, DagsterInstance, asset_che
 
 from recsys_pipeline import load_model, settings
 from recsys_pipeline.assets import check_results
+from recsys_pipeline.assets import release as release_module
 from recsys_pipeline.assets.release import DESERVED
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
@@ -230,3 +231,17 @@ def test_what_does_not_belong_together_is_not_released(parity_csv, own_warehouse
     if not result.success:
         assert "were made from different states of grid_search_results" in failure_of(result)
         assert released(own_warehouse) == before
+
+
+def test_who_is_refused_because_of_a_rollback_meanwhile_is_told_what_readers_have_now(
+    parity_csv, own_warehouse, monkeypatch
+):
+    first = released(own_warehouse)
+    assert release_again(parity_csv, own_warehouse).success
+
+    def rolled_back_meanwhile(*_):
+        roll_back(own_warehouse.root, None, "")
+        return []
+
+    monkeypatch.setattr(release_module, "broken_promises", rolled_back_meanwhile)
+    assert failure_of(release_again(parity_csv, own_warehouse)).endswith(f"Readers keep release {first}.")
