@@ -16,7 +16,8 @@ from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.models import DESCRIPTION
-from recsys_pipeline.storage.releases import Retention, publish, see_pointer
+from recsys_pipeline.storage.publishing import Retention, publish
+from recsys_pipeline.storage.releases import see_pointer
 from recsys_pipeline.storage.states import States
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -38,7 +38,7 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     from recsys_pipeline.core.ranking import Factors
     from recsys_pipeline.engines.local.implicit_als import trained_model
     from recsys_pipeline.storage.models import write_model
-    from recsys_pipeline.storage.releases import write_pickle
+    from recsys_pipeline.storage.publishing import write_pickle
     from recsys_pipeline.storage.states import States
 
     rng = np.random.default_rng(0)

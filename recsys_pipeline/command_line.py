@@ -18,7 +18,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.locations import checked_location
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.reporting.tables import text_table
-from recsys_pipeline.storage import releases
+from recsys_pipeline.storage import publishing, releases
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.models import CARD
@@ -203,7 +203,7 @@ def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) 
 
     Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
     """
-    pointer = releases.roll_back(warehouse, version, reason)
+    pointer = publishing.roll_back(warehouse, version, reason)
     # Before what may still fail: this is done.
     click.echo(f"readers get {pointer.version} now", err=as_json)
     _follow(warehouse)
@@ -256,7 +256,7 @@ def rebuild(
 def resume(warehouse: UPath, as_json: bool) -> None:
     """End the hold that a rollback began: the next run may release again."""
     hold = releases.read_pointer(warehouse).hold
-    pointer = releases.resume(warehouse)
+    pointer = publishing.resume(warehouse)
     if as_json:
         _print_json({"current": pointer.version, "hold": None})
         return
@@ -347,7 +347,7 @@ def _follow(warehouse: UPath) -> None:
         from recsys_pipeline.recommender import load_model
 
         model = load_model(warehouse)
-        releases.write_pickle(warehouse, model.manifest["version"], model.model)
+        publishing.write_pickle(warehouse, model.manifest["version"], model.model)
     if settings.DELIVERY:
         try:
             _deliver(warehouse)

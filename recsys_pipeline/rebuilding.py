@@ -1,6 +1,5 @@
 """Making a release again from its manifest and the same feed, to see whether it comes out the same."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.models import CARD, DESCRIBED, read_model, table_files, write_model
 from recsys_pipeline.storage.releases import ReleaseFolder, has_table, read_manifest, read_release, read_table
+from recsys_pipeline.storage.verified import sha256_of
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _LISTS = ("recommendations", "similar_items", "popular_items")
@@ -110,7 +110,7 @@ def rebuild(
     versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
     return Rebuilt(
         same_input,
-        {name: _sha256(path) == manifest["files"].get(name) for name, path in made.items()},
+        {name: sha256_of(path) == manifest["files"].get(name) for name, path in made.items()},
         {
             library: (was, versions[library])
             for library, was in manifest["versions"].items()
@@ -156,8 +156,3 @@ def _winner(manifest: Mapping[str, Any]) -> Winner:
     strengths = None if hyperparameters.strengths == DEFAULT_STRENGTHS else manifest["strengths"]
     blend = Blend.from_mapping(manifest["blend"]) if manifest.get("blend") else None
     return Winner(hyperparameters, manifest["seed"], manifest["solver"], strengths, {}, blend)
-
-
-def _sha256(path: Path | UPath) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

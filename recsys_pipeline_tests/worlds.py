@@ -27,7 +27,8 @@ from recsys_pipeline.recommender import Recommender
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.models import write_model
-from recsys_pipeline.storage.releases import Retention, publish, see_pointer
+from recsys_pipeline.storage.publishing import Retention, publish
+from recsys_pipeline.storage.releases import see_pointer
 from recsys_pipeline.storage.states import States
 from recsys_pipeline.storage.warehouse import Warehouse
 

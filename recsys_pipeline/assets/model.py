@@ -20,7 +20,7 @@ from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.models import write_model
-from recsys_pipeline.storage.releases import adopt_former
+from recsys_pipeline.storage.publishing import adopt_former
 from recsys_pipeline.storage.warehouse import Warehouse
 
 TRAIN_MAP_AT_10 = "MAP@10 train"

@@ -41,16 +41,13 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.models import CARD, DESCRIPTION
 from recsys_pipeline.storage.promises import broken_promises
+from recsys_pipeline.storage.publishing import Retention, gathered, publish, write_pickle
 from recsys_pipeline.storage.releases import (
-    Retention,
     current_release,
-    gathered,
     has_release,
-    publish,
     read_manifest,
     read_pointer,
     see_pointer,
-    write_pickle,
 )
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -49,6 +49,16 @@ def verified(path: UPath, digest: str, *, mapped: bool) -> BinaryIO:
     return file
 
 
+def sha256_of(path: UPath) -> str:
+    """Of a regular file.
+
+    Raises:
+        InputError: it is missing, or no regular file.
+    """
+    with open_regular(path) as file, naming(path):
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
 def on_this_machine(path: UPath) -> BinaryIO:
     """A regular file, opened; of an object store a copy without a name, which goes when it is closed.
 

@@ -14,14 +14,8 @@ from recsys_pipeline.assets.delivery import delivery
 from recsys_pipeline.command_line import main
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.postgres import session
-from recsys_pipeline.storage.releases import (
-    Retention,
-    current_release,
-    publish,
-    read_manifest,
-    roll_back,
-    see_pointer,
-)
+from recsys_pipeline.storage.publishing import Retention, publish, roll_back
+from recsys_pipeline.storage.releases import current_release, read_manifest, see_pointer
 from recsys_pipeline_tests.worlds import failure_of, metadata_of, publish_model
 
 

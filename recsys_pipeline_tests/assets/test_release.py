@@ -15,13 +15,8 @@ from recsys_pipeline.assets.release import DESERVED
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
-from recsys_pipeline.storage.releases import (
-    current_release,
-    problems_of,
-    read_pointer,
-    resume,
-    roll_back,
-)
+from recsys_pipeline.storage.publishing import resume, roll_back
+from recsys_pipeline.storage.releases import current_release, problems_of, read_pointer
 from recsys_pipeline_tests.worlds import alone, failed_checks_of, failure_of, metadata_of, run_graph
 
 RELEASE = alone("release")

@@ -10,7 +10,7 @@ from unittest import mock
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.storage import releases
+from recsys_pipeline.storage import publishing, releases
 from recsys_pipeline.storage.conditional import Seen
 from recsys_pipeline_tests.faults.injection import READ_ONLY, STOPPED, Fork, Kind, in_fork, must
 from recsys_pipeline_tests.faults.shop import NOTEBOOKS_FILE, Shop
@@ -18,7 +18,7 @@ from recsys_pipeline_tests.faults.shop import NOTEBOOKS_FILE, Shop
 _MODEL = {"manifest.json", "user_factors.arrow", "item_factors.arrow", "user_items.arrow"}
 # For what waits for a lock that the process which is stopped holds; and for what does not wait.
 _WAIT_SECONDS, _MOST_SECONDS = 0.5, 60.0
-_DEFAULT_RETENTION = releases.Retention()
+_DEFAULT_RETENTION = publishing.Retention()
 _MOVED = "was moved by another run or a rollback meanwhile"
 
 
@@ -269,7 +269,7 @@ def _rollback_meanwhile(shop: Shop, at: int) -> None:
 
 
 def _publish(
-    shop: Shop, seen: Seen, retention: releases.Retention = _DEFAULT_RETENTION
+    shop: Shop, seen: Seen, retention: publishing.Retention = _DEFAULT_RETENTION
 ) -> Callable[[], dict[str, str]]:
     """What was released last, released again as if the pointer still said what was seen."""
 
@@ -279,7 +279,9 @@ def _publish(
         files = {name: release.path / name for name in manifest["files"]}
         told = {name: manifest[name] for name in set(manifest) - {"format", "version", "created", "files"}}
         try:
-            folder = releases.publish(UPath(shop.warehouse), files, {}, told, seen=seen, retention=retention)
+            folder = publishing.publish(
+                UPath(shop.warehouse), files, {}, told, seen=seen, retention=retention
+            )
         except InputError as error:
             return {"failed": str(error)}
         return {"version": folder.name}
@@ -316,7 +318,7 @@ def _clock_goes_back(shop: Shop) -> None:
 
 
 def _clock_goes_back_and_old_releases_go(shop: Shop) -> None:
-    young = releases.Retention(keep=7, most_days=1)
+    young = publishing.Retention(keep=7, most_days=1)
     for days, n_releases in {0: 3, -5: 4, -4: 5, 10: 2}.items():
         seen = releases.see_pointer(UPath(shop.warehouse))
         version = must(in_fork(_with_clock(days, _publish(shop, seen, young)), shop.folder))["version"]

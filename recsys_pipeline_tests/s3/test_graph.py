@@ -10,7 +10,8 @@ import pytest
 from dagster import AssetSelection
 
 from recsys_pipeline import load_model
-from recsys_pipeline.storage.releases import current_release, problems_of, read_pointer, resume, roll_back
+from recsys_pipeline.storage.publishing import resume, roll_back
+from recsys_pipeline.storage.releases import current_release, problems_of, read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import failed_checks_of, failure_of, run_graph, write_parity_feedback

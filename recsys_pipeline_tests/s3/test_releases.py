@@ -13,15 +13,9 @@ from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.ranking import Factors
-from recsys_pipeline.storage import releases
-from recsys_pipeline.storage.releases import (
-    current_release,
-    problems_of,
-    read_pointer,
-    read_release,
-    resume,
-    roll_back,
-)
+from recsys_pipeline.storage import publishing
+from recsys_pipeline.storage.publishing import resume, roll_back
+from recsys_pipeline.storage.releases import current_release, problems_of, read_pointer, read_release
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import publish_model
 
@@ -149,7 +143,7 @@ def test_of_those_who_write_at_the_same_time_one_wins_and_the_others_are_told(ro
 
 def test_two_who_would_write_a_release_of_the_same_name_do_not_mix(root, monkeypatch):
     first = publish_number(root, 1)
-    monkeypatch.setattr(releases, "_later_than", lambda *_: first.name)
+    monkeypatch.setattr(publishing, "_later_than", lambda *_: first.name)
     with pytest.raises(InputError, match=rf"{first.name} is being written by another run"):
         publish_number(root, 2)
 
@@ -212,7 +206,7 @@ def test_a_kill_at_any_write_leaves_a_whole_release_and_what_it_left_goes(bucket
         assert list(problems_of(current_release(root))) == []
         # What may be another run's upload stays for a day.
         with monkeypatch.context() as patch:
-            patch.setattr(releases, "_LONGEST_UPLOAD", timedelta(0))
+            patch.setattr(publishing, "_LONGEST_UPLOAD", timedelta(0))
             publish_number(root, 3)
         assert versions(root) == read_pointer(root).published
         assert len(versions(root)) == 3
