@@ -301,7 +301,7 @@ def _with_clock(days: int, work: Callable[[], dict[str, str]]) -> Callable[[], d
             return super().now(tz) + timedelta(days=days)
 
     def beside() -> dict[str, str]:
-        with mock.patch.object(releases, "datetime", Clock):
+        with mock.patch.object(publishing, "datetime", Clock):
             return work()
 
     return beside

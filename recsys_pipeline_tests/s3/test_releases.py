@@ -154,7 +154,8 @@ def test_two_who_would_write_a_release_of_the_same_name_do_not_mix(root, monkeyp
 RELEASE_AGAIN = """
 import sys
 from upath import UPath
-from recsys_pipeline.storage.releases import *
+from recsys_pipeline.storage.publishing import Retention, publish
+from recsys_pipeline.storage.releases import current_release, read_manifest, see_pointer
 from recsys_pipeline.storage.states import States
 root, states = UPath(sys.argv[1]), States(UPath(sys.argv[1]), "best_model")
 files = states.files(states.current())
