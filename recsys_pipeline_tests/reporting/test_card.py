@@ -243,8 +243,8 @@ def test_of_some_users_it_shows_what_they_did_beside_what_they_get():
         "User 13: 3 interactions, the most of all users",
     ]
     assert rows_of(section(text, "User 11")) == [
-        ["1", "a", "view 1", "d", "0.75", "als"],
-        ["2", "", "", "c", "0.5", "als"],
+        ["1", "a", "view 1", "d", "0.7500", "als"],
+        ["2", "", "", "c", "0.5000", "als"],
     ]
     # The most weight in training comes first.
     assert rows_of(section(text, "User 13")) == [
