@@ -248,7 +248,7 @@ def test_of_some_users_it_shows_what_they_did_beside_what_they_get():
     ]
     # The most weight in training comes first.
     assert rows_of(section(text, "User 13")) == [
-        ["1", "c", "view 3, click 1", "d", "2", "popular"],
+        ["1", "c", "view 3, click 1", "d", "2.0000", "popular"],
         ["2", "b", "view 2", "", "", ""],
         ["3", "a", "view 1", "", "", ""],
     ]
