@@ -82,7 +82,8 @@ def sample_csv() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make postgres` is to run: whatever needs the server."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        # Those of S3 have a server of their own.
+        if "server" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("s3"):
             item.add_marker(pytest.mark.postgres)
 
 
