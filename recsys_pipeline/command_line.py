@@ -82,8 +82,7 @@ def list_releases(warehouse: UPath, as_json: bool) -> None:
     pointer = releases.read_pointer(warehouse)
     rows = [_row(warehouse, version, pointer) for version in reversed(pointer.published)]
     if as_json:
-        hold = pointer.hold._asdict() if pointer.hold else None
-        _print_json({"current": pointer.version, "hold": hold, "releases": rows})
+        _print_json({"current": pointer.version, "hold": pointer.hold_as_json, "releases": rows})
         return
     header = ["", "version", "created", "MAP@10", "users", "items", "hyperparameters"]
     lines = [
@@ -208,7 +207,7 @@ def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) 
     click.echo(f"readers get {pointer.version} now", err=as_json)
     _follow(warehouse)
     if as_json:
-        _print_json({"current": pointer.version, "hold": pointer.hold._asdict() if pointer.hold else None})
+        _print_json({"current": pointer.version, "hold": pointer.hold_as_json})
     else:
         _tell_hold(pointer)
 
@@ -293,11 +292,7 @@ def recommend(warehouse: UPath, user: str, n: int, blend: bool, as_json: bool) -
 @click.pass_obj
 def similar(warehouse: UPath, item: str, n: int, as_json: bool) -> None:
     """The items most similar to ITEM by the current release."""
-
-    def ask(model: Any, raw_id: int | str) -> Any:
-        return model.similar_items(raw_id, n)
-
-    _tell_table(warehouse, item, "items", ask, as_json)
+    _tell_table(warehouse, item, "items", lambda model, raw_id: model.similar_items(raw_id, n), as_json)
 
 
 def _tell_table(
@@ -366,11 +361,7 @@ def _deliver(warehouse: UPath) -> None:
 
 def _tell_hold(pointer: releases.Pointer) -> None:
     if pointer.hold:
-        why = f" ({pointer.hold.reason})" if pointer.hold.reason else ""
-        click.echo(
-            f"new releases are held since {pointer.hold.since}, by a rollback from "
-            f"{pointer.hold.rolled_back_from}{why}; `recsys releases resume` ends that"
-        )
+        click.echo(f"new {pointer.hold.told()}")
 
 
 def _print_json(content: Any) -> None:

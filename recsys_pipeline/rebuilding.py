@@ -134,7 +134,7 @@ def _lists(
     }
     for name, rows in streams.items():
         warehouse.write_batches(name, with_metadata(rows, said[name]))
-    popularity = Popularity.of(model.target_users, len(model.users), offer)
+    popularity = Popularity.in_model(model, offer)
     table = popular_items_of(popularity, offer, model.items, said["popular_items"]["n"])
     warehouse.write_tables("popular_items", {"popular_items": with_metadata(table, said["popular_items"])})
     return {f"{name}.parquet": warehouse.path_of(name) for name in _LISTS}

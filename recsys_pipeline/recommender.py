@@ -15,7 +15,7 @@ from upath import UPath
 from recsys_pipeline.core.blending import Blend, Blended
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.exports import ALS, BLEND, POPULAR
+from recsys_pipeline.core.exports import ALS, BLEND, POPULAR, cosines
 from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
@@ -122,8 +122,7 @@ class Recommender:
     @cached_property
     def excluded(self) -> csr_matrix:
         """Users x items, what is not recommended to each user."""
-        contents = self._release.contents
-        exclusions = contents.pattern.select(contents.excluded)
+        exclusions = self._release.exclusions
         return exclusions.user_items(np.ones(exclusions.n_interactions, dtype=np.float32))
 
     def recommend(
@@ -296,9 +295,8 @@ class Recommender:
         k = _at_most(n, len(self.items))
         lists = make_lists(by_cosine, np.zeros(1, dtype=np.int32), itself, k, self._offer)
         listed = lists.items[0] != NOTHING
-        # A product of two vectors of length 1 may exceed 1 by rounding.
-        cosines = np.clip(lists.scores[0, listed], -1, 1)
-        return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": cosines})
+        scores = cosines(lists.scores[0, listed])
+        return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": scores})
 
     def was_trained_on(self, user_id: RawId) -> bool:
         """Whether the model was trained on any interaction of the user.
@@ -442,13 +440,7 @@ class Recommender:
 
     @cached_property
     def _popularity(self) -> Popularity:
-        contents = self._release.contents
-        target = np.logical_or.reduce(
-            [contents.counts[event] > 0 for event in self.manifest["target_events"]]
-        )
-        n_users, n_items = contents.pattern.shape
-        users = np.bincount(contents.pattern.indices[target], minlength=n_items)
-        return Popularity.of(users, n_users, self._offer)
+        return Popularity.in_model(self._release, self._offer)
 
 
 class _People(NamedTuple):

@@ -33,10 +33,15 @@ class Scorer(Enum):
     blend = BLEND
 
 
-class RecommendationsConfig(Config):
-    """What every user is recommended."""
+class ListsConfig(Config):
+    """What all lists have in common."""
 
     n: int = Field(default=20, ge=1, le=_MOST, description="Length of the lists.")
+
+
+class RecommendationsConfig(ListsConfig):
+    """What every user is recommended."""
+
     scorer: Scorer = Field(
         default=Scorer.als,
         description="`als`: by the factors; `blend`: by ALS score, own history and popularity, as the search "
@@ -50,10 +55,9 @@ class RecommendationsConfig(Config):
     )
 
 
-class SimilarItemsConfig(Config):
+class SimilarItemsConfig(ListsConfig):
     """What is listed for every item."""
 
-    n: int = Field(default=20, ge=1, le=_MOST, description="Length of the lists.")
     memory_limit: float = Field(
         default=settings.MEMORY_LIMIT,
         ge=0,
@@ -61,10 +65,8 @@ class SimilarItemsConfig(Config):
     )
 
 
-class PopularItemsConfig(Config):
+class PopularItemsConfig(ListsConfig):
     """What is listed for people never seen."""
-
-    n: int = Field(default=20, ge=1, le=_MOST, description="Length of the list.")
 
 
 @asset(kinds={"parquet", "numpy"})
@@ -152,7 +154,7 @@ def popular_items(
 ) -> MaterializeResult[pa.Table]:
     """The items on offer that most users had a target event with; the score is the share of these users."""
     offer = offer_in(catalogue)
-    popularity = Popularity.of(best_model.target_users, len(best_model.users), offer)
+    popularity = Popularity.in_model(best_model, offer)
     table = popular_items_of(popularity, offer, best_model.items, config.n)
     said = {"n": config.n, "target_events": best_model.manifest["target_events"]}
     return MaterializeResult(value=with_metadata(table, said))

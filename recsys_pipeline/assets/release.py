@@ -1,6 +1,6 @@
 """The release: what readers get, once it deserves it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,9 +131,9 @@ def release(
     last = _last(context, warehouse)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
-    evidence = _evidence(context, warehouse, best_model, evaluation, inputs, last)
+    evidence = _evidence(context, warehouse, best_model, evaluation, inputs, last, broken)
     decision = decide(
-        evidence._replace(broken_promises=broken),
+        evidence,
         must_beat_popularity=config.must_beat_popularity,
         max_feed_shrink=config.max_feed_shrink,
     )
@@ -212,24 +212,22 @@ def _evidence(
     evaluation: Tables,
     inputs: Mapping[str, str],
     last: Mapping[str, Any] | None,
+    broken: Sequence[str],
 ) -> Evidence:
     models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
-    failed = failed_checks(context, inputs)
-    tuned, popularity = models[TUNED], models.get(POPULARITY)
-    if popularity is None:
-        failed.append("evaluation: popularity could not be measured")
-        popularity = tuned
+    # Popularity is missing where its worker failed.
+    tuned, popularity = models[TUNED], models.get(POPULARITY, {})
     # Releases of former versions of this package count no events.
     events_of_last = (last["counts"].get("events") if last else None) or None
     return Evidence(
-        failed_checks=failed,
-        broken_promises=(),
+        failed_checks=failed_checks(context, inputs),
+        broken_promises=broken,
         factors_are_finite=all(bool(np.isfinite(factors).all()) for factors in best_model.factors),
         k=stored_metadata(evaluation["models"])["k"],
         tuned_map=tuned[columns.MAP],
-        popularity_map=popularity[columns.MAP],
-        popularity_low=popularity[columns.TO_TUNED_LOW],
-        popularity_high=popularity[columns.TO_TUNED_HIGH],
+        popularity_map=popularity.get(columns.MAP),
+        popularity_low=popularity.get(columns.TO_TUNED_LOW),
+        popularity_high=popularity.get(columns.TO_TUNED_HIGH),
         events=best_model.manifest["counts"]["events"],
         events_of_last=events_of_last,
         held=_held(warehouse),
@@ -242,13 +240,7 @@ def _held(warehouse: Warehouse) -> str:
         hold = read_pointer(warehouse.root).hold
     except InputError:
         return ""
-    if not hold:
-        return ""
-    why = f" ({hold.reason})" if hold.reason else ""
-    return (
-        f"releases are held since {hold.since}, when somebody rolled back from {hold.rolled_back_from}{why}: "
-        "`recsys releases resume` ends that"
-    )
+    return hold.told() if hold else ""
 
 
 def _keep_as_pickle(config: ReleaseConfig, warehouse: Warehouse, version: str, best_model: Model) -> None:

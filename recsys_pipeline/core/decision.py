@@ -13,7 +13,8 @@ class Evidence(NamedTuple):
         factors_are_finite: whether no factor is NaN or infinite.
         k: length of the evaluated lists.
         tuned_map: mean average precision of the chosen configuration on data that the search never scored.
-        popularity_map: that of the most popular items, on the same data.
+        popularity_map: that of the most popular items, on the same data; None, as the two ends, where it
+            could not be measured.
         popularity_low: 95 % interval of popularity's minus the tuned model's: its lower end.
         popularity_high: its upper end.
         events: in the feedback.
@@ -26,9 +27,9 @@ class Evidence(NamedTuple):
     factors_are_finite: bool
     k: int
     tuned_map: float
-    popularity_map: float
-    popularity_low: float
-    popularity_high: float
+    popularity_map: float | None
+    popularity_low: float | None
+    popularity_high: float | None
     events: int
     events_of_last: int | None
     held: str = ""
@@ -71,19 +72,15 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
     if not evidence.factors_are_finite:
         bad.append("the factors hold NaN or infinity")
 
-    # The interval is popularity minus the model; people ask for the model minus popularity.
-    low, high = -evidence.popularity_high, -evidence.popularity_low
-    compared = (
-        f"MAP@{evidence.k} {evidence.tuned_map:.4f} against {evidence.popularity_map:.4f} of popularity "
-        f"(difference {evidence.tuned_map - evidence.popularity_map:+.4f}, 95 % interval {low:+.4f} to "
-        f"{high:+.4f})"
-    )
-    if low > 0:
-        good.append(f"better than popularity: {compared}")
+    is_better, told = _against_popularity(evidence)
+    if is_better:
+        good.append(f"better than popularity: {told}")
+    elif is_better is None:
+        bad.append(told)
     elif must_beat_popularity:
-        bad.append(f"not better than popularity by more than chance: {compared}")
+        bad.append(f"not better than popularity by more than chance: {told}")
     else:
-        good.append(f"not better than popularity by more than chance, which is accepted: {compared}")
+        good.append(f"not better than popularity by more than chance, which is accepted: {told}")
 
     if evidence.events_of_last is None:
         good.append(f"the feedback has {evidence.events:,} events; no release before says how many it had")
@@ -98,3 +95,16 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
         else:
             good.append(told)
     return Decision(good, bad)
+
+
+def _against_popularity(evidence: Evidence) -> tuple[bool | None, str]:
+    """Whether the model is better by more than chance, and the figures; None where nobody can tell."""
+    popularity, low, high = evidence.popularity_map, evidence.popularity_low, evidence.popularity_high
+    if popularity is None or low is None or high is None:
+        return None, "popularity could not be measured, so that nothing tells whether the model is better"
+    # The interval is popularity minus the model; people ask for the model minus popularity.
+    told = (
+        f"MAP@{evidence.k} {evidence.tuned_map:.4f} against {popularity:.4f} of popularity "
+        f"(difference {evidence.tuned_map - popularity:+.4f}, 95 % interval {-high:+.4f} to {-low:+.4f})"
+    )
+    return -high > 0, told

@@ -14,7 +14,6 @@ from recsys_pipeline.core.ranking import NOTHING
 ALS = "als"
 BLEND = "blend"
 POPULAR = "popular"
-SOURCES = (ALS, BLEND, POPULAR)
 
 
 def recommendations_schema(users: pa.DataType, items: pa.DataType) -> pa.Schema:
@@ -59,15 +58,18 @@ def similar_items_of(lists: Lists, of_items: pa.Array, items: pa.Array) -> pa.Re
         items: raw id of each item index.
     """
     row, place = np.nonzero(lists.items != NOTHING)
-    # A product of two vectors of length 1 may exceed 1 by rounding.
-    cosines = np.clip(lists.scores[row, place], -1, 1)
     columns = [
         of_items.take(pa.array(row)),
         _ranks(place),
         items.take(pa.array(lists.items[row, place])),
-        pa.array(cosines),
+        pa.array(cosines(lists.scores[row, place])),
     ]
     return pa.record_batch(columns, schema=similar_items_schema(items.type))
+
+
+def cosines(products: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Products of vectors of length 1, which may exceed 1 by rounding, within -1 to 1."""
+    return np.clip(products, -1, 1)
 
 
 def popular_items_of(popularity: Popularity, offer: Offer, items: pa.Array, n: int) -> pa.Table:

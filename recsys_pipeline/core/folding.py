@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, Hyperparameters
+from recsys_pipeline.core.interactions import EventRules
 from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import INTERACTIONS_AT_ONCE, Pattern
-from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.core.strengths import combined_strengths
 from recsys_pipeline.core.weighting import item_lengths, weigh_trained
 
 _ITEMS_PER_BLOCK = 1 << 12
@@ -59,7 +60,7 @@ class FoldIn:
         manifest = model.manifest
         self._strengths: Mapping[str, float] = manifest["strengths"]
         # Older models do not say it.
-        self._aggregate = Aggregate(manifest.get("aggregate", Aggregate.sum.value))
+        self._aggregate = EventRules.from_metadata(manifest.get("rules", {})).aggregate
         self._seen_events = manifest["seen_events"]
         self._hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
         self.events = list(dict.fromkeys([*model.contents.counts, *self._strengths, *self._seen_events]))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.baselines import popular_first
+from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import (
     NOTHING,
@@ -82,6 +83,11 @@ class Popularity(NamedTuple):
         """By (n_items,) users who had a target event, of so many."""
         share = (target_users / max(n_users, 1)).astype(np.float32)
         return cls(popular_first(np.where(offer.allowed, target_users, 0)), share)
+
+    @classmethod
+    def in_model(cls, model: Model, offer: Offer) -> Self:
+        """Among the users of a model."""
+        return cls.of(model.target_users, len(model.users), offer)
 
 
 class ByFactors(NamedTuple):

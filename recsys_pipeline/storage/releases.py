@@ -63,6 +63,14 @@ class Hold(NamedTuple):
     rolled_back_from: str
     reason: str
 
+    def told(self) -> str:
+        """For people."""
+        why = f" ({self.reason})" if self.reason else ""
+        return (
+            f"releases are held since {self.since}, when somebody rolled back from {self.rolled_back_from}"
+            f"{why}: `recsys releases resume` ends that"
+        )
+
 
 class Pointer(NamedTuple):
     """What readers follow.
@@ -95,13 +103,17 @@ class Pointer(NamedTuple):
         """As the file has it: with its own SHA-256, so that no flipped bit loses a release or a hold."""
         return json_bytes({**self._told(), "sha256": self.digest()})
 
+    @property
+    def hold_as_json(self) -> dict[str, str] | None:
+        """The hold, if there is one."""
+        return self.hold._asdict() if self.hold else None
+
     def digest(self) -> str:
         """SHA-256 of what it says."""
         return hashlib.sha256(json_bytes(self._told())).hexdigest()
 
     def _told(self) -> dict[str, Any]:
-        hold = self.hold._asdict() if self.hold else None
-        return {**self._asdict(), "hold": hold, "manifests": dict(self.manifests)}
+        return {**self._asdict(), "hold": self.hold_as_json, "manifests": dict(self.manifests)}
 
 
 def see_pointer(warehouse: UPath) -> Seen:
@@ -258,18 +270,19 @@ def open_tables(
         InputError: the release has no such table, or it is not what was published.
     """
     with ExitStack() as opened:
-        files = {}
-        for name in names:
-            file = f"{name}.parquet"
-            if file not in manifest["files"]:
-                raise InputError(
-                    f"{release.path} has no {file}: an earlier version of recsys_pipeline made it. "
-                    "Materialize the asset `release`."
-                )
-            files[name] = opened.enter_context(
-                verified(release.path / file, manifest["files"][file], mapped=True)
-            )
-        yield files
+        yield {
+            name: opened.enter_context(_verified_in(release, manifest, f"{name}.parquet", mapped=True))
+            for name in names
+        }
+
+
+def _verified_in(release: ReleaseFolder, manifest: Mapping[str, Any], file: str, *, mapped: bool) -> BinaryIO:
+    if file not in manifest["files"]:
+        raise InputError(
+            f"{release.path} has no {file}: an earlier version of recsys_pipeline made it. "
+            "Materialize the asset `release`."
+        )
+    return verified(release.path / file, manifest["files"][file], mapped=mapped)
 
 
 def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) -> str:
@@ -278,10 +291,7 @@ def read_text(release: ReleaseFolder, manifest: Mapping[str, Any], name: str) ->
     Raises:
         InputError: the release has no such file, or it is not what was published.
     """
-    if name not in manifest["files"]:
-        raise InputError(f"{release.path} has no {name}: an earlier version of recsys_pipeline made it.")
-    path = release.path / name
-    with verified(path, manifest["files"][name], mapped=False) as file, naming(path):
+    with _verified_in(release, manifest, name, mapped=False) as file, naming(release.path / name):
         return file.read().decode("utf-8")
 
 

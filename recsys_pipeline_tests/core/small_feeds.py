@@ -97,7 +97,7 @@ def model_of(
         "seed": seed,
         "solver": solver.value,
         "strengths": dict(strengths or rules.strengths),
-        "aggregate": rules.aggregate.value,
+        "rules": rules.to_metadata(),
         "target_events": list(rules.target_events),
         "seen_events": list(rules.seen_events),
         "blend": blend._asdict() if blend else None,

@@ -62,6 +62,13 @@ def test_each_of_these_alone_is_reason_enough_to_refuse(evidence, reason):
     assert told.startswith(reason)
 
 
+def test_a_popularity_that_could_not_be_measured_is_no_popularity_that_is_as_good():
+    decision = decided(popularity_map=None, popularity_low=None, popularity_high=None)
+
+    (told,) = decision.reasons_against
+    assert told.startswith("popularity could not be measured")
+
+
 def test_everything_that_speaks_against_it_is_told():
     decision = decided(failed_checks=["a", "b"], factors_are_finite=False, events=1)
 

@@ -53,8 +53,7 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
             "grid_search_results to true and materialize it again with what follows it, or set `scorer` to "
             "`als`."
         )
-    exclusions, n_users = model.exclusions, len(model.users)
-    popularity = Popularity.of(model.target_users, n_users, offer)
+    exclusions, popularity = model.exclusions, Popularity.in_model(model, offer)
     model.factors.require_finite()
     source = (
         by_blend(Blend.from_mapping(weights), model.factors, model.history)
@@ -68,7 +67,7 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
         return recommendations_of(lists, ids, model.items, BLEND if plan.blend else ALS)
 
     schema = recommendations_schema(model.users.type, model.items.type)
-    return _stream(schema, n_users, make, plan)
+    return _stream(schema, len(model.users), make, plan)
 
 
 def similar_items(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
