@@ -73,8 +73,8 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     begin = time.perf_counter()
     with States(UPath(folder), "best_model").replacing() as made:
         write_model(made, tables, contents, manifest)
-    publish_made(UPath(folder))
-    write_pickle(UPath(folder), model)
+    release = publish_made(UPath(folder))
+    write_pickle(UPath(folder), release.name, model)
     return time.perf_counter() - begin
 
 

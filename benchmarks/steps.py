@@ -128,7 +128,9 @@ def rows_of_run(path: Path, whole: Cost, end: float, before: Rows) -> Rows:
         inputs = [moment for kind, moment in of_step if kind == "LOADED_INPUT"]
         handled = [moment for kind, moment in of_step if kind == "HANDLED_OUTPUT"]
         outputs = [moment for kind, moment in of_step if kind == "STEP_OUTPUT"]
-        is_check = any(kind == "ASSET_CHECK_EVALUATION" for kind, _ in of_step)
+        # `release` is an asset that reports a check.
+        kinds = {kind for kind, _ in of_step}
+        is_check = "ASSET_CHECK_EVALUATION" in kinds and "ASSET_MATERIALIZATION" not in kinds
         reading = inputs[-1].since(at) if inputs else Cost(0.0, 0.0)
         writing = handled[-1].since(outputs[-1]) if handled and outputs else Cost(0.0, 0.0)
         cost = ended[step].since(at)
