@@ -1,6 +1,6 @@
 """The models that an evaluation compares, each trained on what a split leaves."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
-from recsys_pipeline.core.blending import Blend, by_blend
+from recsys_pipeline.core.blending import Blend, terms_of
 from recsys_pipeline.core.evaluation import (
     BLEND,
     KNN_BM25,
@@ -18,10 +18,12 @@ from recsys_pipeline.core.evaluation import (
     POPULARITY,
     REPEAT_CONSUMPTION,
     TUNED,
+    blend_without,
 )
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
-from recsys_pipeline.core.ranking import Factors, Lister, lists_by
+from recsys_pipeline.core.ranking import Factors, Lister
+from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.neighbours import Neighbours, by_neighbours
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Trainer, train_to_the_end
@@ -31,8 +33,9 @@ _NEIGHBOURS = {KNN_BM25: Neighbours.bm25, KNN_COSINE: Neighbours.cosine}
 NOTEBOOK_HYPERPARAMETERS = Hyperparameters(
     factors=64, regularization=0.05, alpha=20.0, iterations=15, bm25_K1=100.0, bm25_B=0.8
 )
-# Name of the winner's mapping of the events, beside the default.
+# Names of the mappings of the events beside the default: the winner's, and that of its blend's item graph.
 TUNED_STRENGTHS = "tuned"
+GRAPH_STRENGTHS = "item graph"
 
 
 class Contender(NamedTuple):
@@ -56,6 +59,7 @@ class Contest(NamedTuple):
         tuned: the winner's hyperparameters, with the mapping `TUNED_STRENGTHS`.
         solver: of the winner.
         blend: weights of the blend, where there is one.
+        blend_without: by group of its terms, the weights of the others.
         target_events: events that count for popularity.
         n_neighbours: of each item that count in the item-kNN models.
         k: length of the lists.
@@ -64,18 +68,19 @@ class Contest(NamedTuple):
     tuned: Hyperparameters
     solver: Solver
     blend: Blend | None
+    blend_without: Mapping[str, Blend]
     target_events: list[str]
     n_neighbours: int
     k: int
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        blend = self.blend._asdict() if self.blend else None
         return {
             **self._asdict(),
             "tuned": self.tuned.as_dict(),
             "solver": self.solver.value,
-            "blend": blend,
+            "blend": self.blend.as_dict() if self.blend else None,
+            "blend_without": {group: blend.as_dict() for group, blend in self.blend_without.items()},
         }
 
     @classmethod
@@ -85,8 +90,26 @@ class Contest(NamedTuple):
             "tuned": Hyperparameters(**values["tuned"]),
             "solver": Solver(values["solver"]),
             "blend": Blend.from_mapping(values["blend"]) if values["blend"] else None,
+            "blend_without": {
+                group: Blend.from_mapping(blend) for group, blend in values["blend_without"].items()
+            },
         }
         return cls(**{**values, **made})
+
+    @property
+    def blends(self) -> dict[str, Blend]:
+        """By name of the model, the blends that come with the tuned one."""
+        if not self.blend:
+            return {}
+        return {
+            BLEND: self.blend,
+            **{blend_without(group): blend for group, blend in self.blend_without.items()},
+        }
+
+    def with_ablations(self, names: Sequence[str]) -> Self:
+        """With those blends alone of which terms are left out that have these names."""
+        without = {group: b for group, b in self.blend_without.items() if blend_without(group) in names}
+        return self._replace(blend_without=without)
 
     def trained(
         self, name: str, split: Split, seed: int, trainer_of: Callable[[Solver], Trainer]
@@ -125,8 +148,13 @@ class Contest(NamedTuple):
         yield tuned
         if self.blend:
             assert tuned.factors
-            scorer = by_blend(self.blend, tuned.factors, split.history(self.target_events))
-            yield Contender(BLEND, lists_by(scorer))
+            parameters = self.blend.filter
+            if parameters:
+                ready("recsys_pipeline.core.graph_loops")
+            rows = split.graph_rows(parameters, GRAPH_STRENGTHS) if parameters else None
+            terms = terms_of(tuned.factors, split.history(self.target_events), parameters, rows)
+            for name, lister in terms.listers(self.blends).items():
+                yield Contender(name, lister)
 
 
 def _by_factors(
