@@ -23,13 +23,14 @@ from recsys_pipeline.core.metrics import (
 TUNED = "tuned ALS"
 BLEND = "blend"
 REPEAT_CONSUMPTION = "repeat consumption"
-KNN_BM25 = "item-kNN, BM25"
-KNN_COSINE = "item-kNN, cosine"
+ITEM_KNN = "item-kNN"
+GRAPH_FILTER = "graph filter"
+EASE = "EASE"
 NOTEBOOK = "notebook's ALS"
 POPULARITY = "popularity"
 LEAKING = "tuned ALS, weights of all interactions"
 # As tables have them.
-IN_ORDER = (TUNED, BLEND, REPEAT_CONSUMPTION, KNN_BM25, KNN_COSINE, NOTEBOOK, POPULARITY, LEAKING)
+IN_ORDER = (TUNED, BLEND, REPEAT_CONSUMPTION, GRAPH_FILTER, ITEM_KNN, EASE, NOTEBOOK, POPULARITY, LEAKING)
 # In place of the rank of a held-out interaction whose seed a model was not measured on.
 NOT_MEASURED = 0
 

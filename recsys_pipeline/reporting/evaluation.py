@@ -29,6 +29,7 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
         "95 % interval",
         "difference to the tuned",
         "seeds",
+        "seconds",
         f"NDCG@{k}",
         f"HitRate@{k}",
         f"Recall@{k}",
@@ -45,6 +46,7 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
                 f"{row[columns.MAP_LOW]:.4f} to {row[columns.MAP_HIGH]:.4f}",
                 interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH]) if place else "",
                 str(row[columns.SEEDS]),
+                f"{row[columns.SECONDS]:.1f}",
                 fixed(row[columns.NDCG]),
                 fixed(row[columns.HIT_RATE]),
                 fixed(row[columns.RECALL]),
@@ -121,7 +123,11 @@ def verdict(quality: Mapping[str, Quality]) -> str:
     others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
     place = "the best of the others" if best.map > tuned.map else "the next best"
-    told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
+    rival = f"{name} ({fixed(best.map)}), {place}"
+    if best.difference.high < 0:
+        told = f"the tuned model ({fixed(tuned.map)}) is better than {rival}"
+    else:
+        told = f"the tuned model ({fixed(tuned.map)}) does not beat {rival}: it is {_compared(best)} it"
     if BLEND in quality:
         blend = quality[BLEND]
         told += f", and {_compared(blend)} its blend ({fixed(blend.map)})"

@@ -4,29 +4,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
+from recsys_pipeline.core.baseline_tuning import Baseline
 from recsys_pipeline.core.blending import Blend, by_blend
 from recsys_pipeline.core.evaluation import (
     BLEND,
-    KNN_BM25,
-    KNN_COSINE,
     LEAKING,
     NOTEBOOK,
-    POPULARITY,
-    REPEAT_CONSUMPTION,
     TUNED,
 )
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.ranking import Factors, Lister, lists_by
-from recsys_pipeline.engines.local.neighbours import Neighbours, by_neighbours
+from recsys_pipeline.engines.local.baselines import trained_baselines
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Trainer, train_to_the_end
 
-_NEIGHBOURS = {KNN_BM25: Neighbours.bm25, KNN_COSINE: Neighbours.cosine}
 # The notebook's model before its grid search.
 NOTEBOOK_HYPERPARAMETERS = Hyperparameters(
     factors=64, regularization=0.05, alpha=20.0, iterations=15, bm25_K1=100.0, bm25_B=0.8
@@ -57,7 +49,7 @@ class Contest(NamedTuple):
         solver: of the winner.
         blend: weights of the blend, where there is one.
         target_events: events that count for popularity.
-        n_neighbours: of each item that count in the item-kNN models.
+        baselines: by name of the model, the configuration of each baseline.
         k: length of the lists.
     """
 
@@ -65,7 +57,7 @@ class Contest(NamedTuple):
     solver: Solver
     blend: Blend | None
     target_events: list[str]
-    n_neighbours: int
+    baselines: Mapping[str, Baseline]
     k: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,6 +68,7 @@ class Contest(NamedTuple):
             "tuned": self.tuned.as_dict(),
             "solver": self.solver.value,
             "blend": blend,
+            "baselines": {name: baseline.as_dict() for name, baseline in self.baselines.items()},
         }
 
     @classmethod
@@ -85,6 +78,7 @@ class Contest(NamedTuple):
             "tuned": Hyperparameters(**values["tuned"]),
             "solver": Solver(values["solver"]),
             "blend": Blend.from_mapping(values["blend"]) if values["blend"] else None,
+            "baselines": {name: Baseline.from_mapping(each) for name, each in values["baselines"].items()},
         }
         return cls(**{**values, **made})
 
@@ -109,16 +103,9 @@ class Contest(NamedTuple):
             yield leaked._replace(lister=None)
         elif name == NOTEBOOK:
             yield _by_factors(name, split, NOTEBOOK_HYPERPARAMETERS, seed, trainer_of(self.solver))
-        elif name == POPULARITY:
-            yield Contender(name, by_popularity(split.target_popularity(self.target_events)))
-        elif name == REPEAT_CONSUMPTION:
-            popularity = split.target_popularity(self.target_events)
-            training = split.training[DEFAULT_STRENGTHS]
-            yield Contender(name, by_repeat_consumption(training, _strengths_of(split), popularity))
         else:
-            user_items = split.training[DEFAULT_STRENGTHS].user_items(_strengths_of(split))
-            lister = by_neighbours(user_items, _NEIGHBOURS[name], self.n_neighbours, num_threads=1)
-            yield Contender(name, lister)
+            (baseline,) = trained_baselines([self.baselines[name]], split, self.target_events)
+            yield Contender(name, baseline.lister)
 
     def _tuned(self, split: Split, seed: int, trainer: Trainer) -> Iterator[Contender]:
         tuned = _by_factors(TUNED, split, self.tuned, seed, trainer)
@@ -135,9 +122,3 @@ def _by_factors(
     user_items = split.user_items(hyperparameters)
     factors = train_to_the_end(trainer, user_items, hyperparameters, seed).factors
     return Contender(name, factors.lister(), factors)
-
-
-def _strengths_of(split: Split) -> NDArray[np.float64]:
-    """(n_training_interactions,) the strengths as the feedback has them."""
-    left = split.training_strengths[DEFAULT_STRENGTHS]
-    return left[left > 0]
