@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from upath import UPath
 
-from recsys_pipeline.core.blending import Blend, Blended
+from recsys_pipeline.core.blending import Blend, BlendedItems
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import ALS, BLEND, POPULAR, cosines
 from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.item_graph import ItemGraph
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.offer import ByFactors, Lists, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
@@ -312,7 +313,7 @@ class Recommender:
         return self._people(_positions(self.users, user_ids, "user"))
 
     def _people(self, users: NDArray[np.int32]) -> "_People":
-        return _People(self._release.factors.users[users], self._release.contents.of(users))
+        return _People(self._release.factors.users[users], self._release.contents.of(users), users)
 
     def _folded_in(
         self, histories: Sequence[Iterable[Event]], user_ids: Sequence[RawId | None], skip_unknown: bool
@@ -341,15 +342,17 @@ class Recommender:
         given = Events(
             np.array(rows, dtype=np.int64)[known], items[known], np.array(events, dtype=np.int64)[known]
         )
-        contents = self._fold_in.contents(given, self._before(user_ids))
-        return _People(self._fold_in.factors(contents), contents), unknown
-
-    def _before(self, user_ids: Sequence[RawId | None]) -> Contents:
-        """What the model knows of people; nothing where the id is None."""
-        known = [user_id for user_id in user_ids if user_id is not None]
-        contents = self._release.contents.of(_positions(self.users, known, "user"))
-        indptr = np.zeros(len(user_ids) + 1, dtype=np.int64)
         is_known = np.array([user_id is not None for user_id in user_ids], dtype=bool)
+        users = np.full(len(user_ids), NOTHING, dtype=np.int32)
+        users[is_known] = _positions(self.users, (each for each in user_ids if each is not None), "user")
+        contents = self._fold_in.contents(given, self._before(users))
+        return _People(self._fold_in.factors(contents), contents, users), unknown
+
+    def _before(self, users: NDArray[np.int32]) -> Contents:
+        """What the model knows of people; nothing of those who are no user."""
+        is_known = users != NOTHING
+        contents = self._release.contents.of(users[is_known])
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
         indptr[1:][is_known] = contents.pattern.interactions_per_user
         np.cumsum(indptr, out=indptr)
         return contents._replace(pattern=Pattern(indptr, contents.pattern.indices, len(self.items)))
@@ -365,7 +368,7 @@ class Recommender:
         return _Wanted(
             _at_most(n, len(self.items)),
             filter_already_liked_items,
-            self._blended if blend else None,
+            self._blend if blend else None,
             self._popularity if fill_up else None,
         )
 
@@ -412,7 +415,10 @@ class Recommender:
         source: ByFactors | Scorer
         if wanted.blend:
             history = people.contents.history(self.manifest["target_events"])
-            source = wanted.blend.scorer(people.factors, history)
+            parameters, aggregate = wanted.blend.filter, self._release.aggregate
+            rows = people.contents.graph_rows(parameters, aggregate) if parameters else None
+            terms = self._blended_items.terms(people.factors, history, rows, people.users)
+            source = terms.scorer(wanted.blend)
         else:
             source = self._by_factors._replace(users=people.factors)
         users = np.arange(pattern.n_users, dtype=np.int32)
@@ -429,14 +435,20 @@ class Recommender:
         return ByFactors.of_cosines(self._release.factors.items, self._offer)
 
     @cached_property
-    def _blended(self) -> Blended:
-        if not self.manifest.get("blend"):
+    def _blend(self) -> Blend:
+        blend = self._release.blend
+        if not blend:
             raise ValueError(
                 "this model has no blend: set `blend` of grid_search_results to true and materialize it and "
                 "best_model again"
             )
-        blend = Blend.from_mapping(self.manifest["blend"])
-        return Blended.of(blend, self._release.factors.items, self._release.history)
+        return blend
+
+    @cached_property
+    def _blended_items(self) -> BlendedItems:
+        rows = self._release.graph_rows(self._blend)
+        graph = ItemGraph.of(rows, self._blend.filter) if self._blend.filter and rows is not None else None
+        return BlendedItems.of(self._release.factors.items, graph, self._release.history)
 
     @cached_property
     def _popularity(self) -> Popularity:
@@ -449,10 +461,12 @@ class _People(NamedTuple):
     Attributes:
         factors: (n, width) float32.
         contents: their interactions alone, a row each.
+        users: (n,) the user of the model who each of them is; NOTHING for nobody.
     """
 
     factors: NDArray[np.float32]
     contents: Contents
+    users: NDArray[np.int32]
 
 
 class _Wanted(NamedTuple):
@@ -461,13 +475,13 @@ class _Wanted(NamedTuple):
     Attributes:
         n: length.
         without_excluded: whether the own items that seen events exclude are left out.
-        blend: who scores; None for the factors alone.
+        blend: its weights; None for the factors alone.
         popularity: what to fill up with; None for nothing.
     """
 
     n: int
     without_excluded: bool
-    blend: Blended | None
+    blend: Blend | None
     popularity: Popularity | None
 
 

@@ -14,6 +14,7 @@ from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
     EASE,
     GRAPH_FILTER,
     ITEM_KNN,
@@ -59,6 +60,7 @@ class Comparison(Enum):
     repeat_consumption = "repeat_consumption"
     notebook_als = "notebook_als"
     weights_of_all = "weights_of_all"
+    blend_terms = "blend_terms"
 
 
 _MODELS = {
@@ -127,12 +129,14 @@ class EvaluationConfig(Config):
         description="What the tuned model is compared with besides popularity: `item_knn`, `graph_filter`, "
         "`ease` and `repeat_consumption`, each as `baselines` has tuned it, and, each an ALS fit of its own, "
         "`notebook_als` and "
-        "`weights_of_all` (the tuned model with weights from all interactions, held-out ones included).",
+        "`weights_of_all` (the tuned model with weights from all interactions, held-out ones included). "
+        "`blend_terms`: where the search has fitted a blend, what each of its terms is worth.",
     )
     seeds_of_fits: int = Field(
         default=1,
         ge=1,
-        description="On how many of the seeds `notebook_als` and `weights_of_all` are measured.",
+        description="On how many of the seeds `notebook_als`, `weights_of_all` and `blend_terms` are "
+        "measured.",
     )
     most_interactions_of_fits: int = Field(
         default=10_000_000,
@@ -318,11 +322,13 @@ def _models(
     chosen = [
         _MODELS[comparison]
         for comparison in config.compare_with
-        if (comparison not in _ALS or number < config.seeds_of_fits)
+        if comparison in _MODELS
+        and (comparison not in _ALS or number < config.seeds_of_fits)
         and (comparison not in _FITTED or n_interactions <= config.most_interactions_of_fits)
         and (comparison not in _TUNED or _TUNED[comparison] in baselines.by_family)
     ]
-    return [TUNED, POPULARITY, *chosen]
+    blend_terms = Comparison.blend_terms in config.compare_with and number < config.seeds_of_fits
+    return [TUNED, POPULARITY, *chosen, *(ABLATIONS if blend_terms else ())]
 
 
 def _left_out(

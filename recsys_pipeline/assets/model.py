@@ -72,7 +72,7 @@ def best_model(
         "rules": interactions.rules.to_metadata(),
         "target_events": list(interactions.rules.target_events),
         "seen_events": list(interactions.rules.seen_events),
-        "blend": winner.blend._asdict() if winner.blend else None,
+        "blend": winner.blend.as_dict() if winner.blend else None,
         "metrics": quality,
         "counts": {
             "users": n_users,

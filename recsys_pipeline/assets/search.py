@@ -82,8 +82,8 @@ def grid_search_results(
     assert best_ranks is not None
     beside_baselines = told_lead(lead_over_baselines(best_ranks, baselines, *groups, seed=search_config.seed))
     context.log.info(beside_baselines)
-    blend = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
-    if search_config.blend and blend is None:
+    fitted = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
+    if search_config.blend and fitted is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
     agreed = _agreement(search_config, search, ranking[chosen], *group_by_user(split, users))
     if agreed:
@@ -96,7 +96,8 @@ def grid_search_results(
             name: dict(rules.strengths if mapping is None else mapping)
             for name, mapping in search_config.mappings().items()
         },
-        "blend": blend._asdict() if blend else None,
+        "blend": fitted.blend.as_dict() if fitted else None,
+        "blend_without": {name: each.as_dict() for name, each in fitted.without.items()} if fitted else {},
         "agreement": agreed._asdict() if agreed else None,
         "around": around,
         "incumbent": incumbent.as_dict(),
@@ -115,7 +116,7 @@ def grid_search_results(
             RANKS_TABLE: with_metadata(ranks_table(ranking), stored),
         },
         metadata={
-            **search_metadata(table, blend),
+            **search_metadata(table, fitted.blend if fitted else None),
             **agreement_metadata(agreed),
             **shape_metadata(*(bm25_matrix[name].count_rows() for name in ("users", "items", "pairs"))),
             "held_out_interactions": len(leave_one_out_split),

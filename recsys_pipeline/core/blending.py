@@ -1,37 +1,56 @@
-"""The blend: ALS score, the user's own history and popularity in one score.
+"""The blend: ALS score, item graph, the user's own history and popularity in one score.
 
-    score(u, i) = als * x[u] . y[i]
-                  + sum of events[e] over the events e that u had with i
-                  + target * ln(1 + users with a target event for i)
-                  + any * ln(1 + users with any event for i)
+    score(u, i) = als * x[u] . y[i] / scale
+                  + graph * (r_u R~' R~)_i / scale
+                  + sum of events[e] / scale over the events e that u had with i
+                  + target * ln(1 + users with a target event for i) / scale
+                  + any * ln(1 + users with any event for i) / scale
 
-Where the user's own items may be recommended again, such as what was viewed and not bought, the history says
-more of the next purchase than any factor; what it does not say is which of those items gets bought: the two
-popularities tell an item that many view and few buy from its opposite.
+Each term is divided by a scale of its own, its standard deviation among the candidates that the weights were
+learned from, so that the weights compare: that of a term is what one standard deviation of it is worth.
+
+The item graph (`item_graph`) finds what factors blur: which items go together, directly. Where the user's own
+items may be recommended again, such as what was viewed and not bought, the history says more of the next
+purchase than either; what it does not say is which of those items gets bought: the two popularities tell an
+item that many view and few buy from its opposite.
 
 The weights maximise the likelihood that each user picks the held-out item out of a choice of candidates
 (conditional logit; McFadden, "Conditional logit analysis of qualitative choice behavior", 1974).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph, reached_only
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import NOTHING, Factors, Scorer, best_lists
+from recsys_pipeline.core.ranking import NOTHING, SCORES_AT_ONCE, Factors, Lister, Scorer, best_lists
 from recsys_pipeline.core.splitting import hash_long, hash_with_seed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# Candidates of a user beside the own history: so many of the best by ALS.
-_BEST_BY_ALS = 100
+# Names of the terms; those of the own history are named by their event.
+ALS, GRAPH, TARGET, ANY = "als", "graph", "target", "any"
+# What is left out together to see what it is worth.
+ALS_SCORE, ITEM_GRAPH, OWN_HISTORY, POPULARITY = "ALS", "the item graph", "the own history", "popularity"
+GROUPS = (ALS_SCORE, ITEM_GRAPH, OWN_HISTORY, POPULARITY)
+_GROUP_OF = {ALS: ALS_SCORE, GRAPH: ITEM_GRAPH, TARGET: POPULARITY, ANY: POPULARITY}
+
+# Candidates of a user beside the own history: so many of the best by ALS, and as many by the graph.
+_BEST_OF_EACH = 100
 _MAX_HELD_OUT = 10_000
 _USERS_AT_ONCE = 256
 # Keeps the weight of a feature that says nothing at 0.
 _RIDGE = 1e-3
+
+
+def own(event: str) -> str:
+    """Name of the term of an event of the own history."""
+    return f"own {event}"
 
 
 class Blend(NamedTuple):
@@ -42,21 +61,56 @@ class Blend(NamedTuple):
         events: of each event that the user had with the item.
         target: of the popularity by target events.
         any: of the popularity by events of any kind.
+        graph: of the item graph.
+        filter: of the item graph; None where the blend has none.
+        scales: by name of a term, what it is divided by; 1 where it is not named.
     """
 
     als: float
     events: Mapping[str, float]
     target: float
     any: float
+    graph: float = 0.0
+    filter: GraphFilter | None = None
+    scales: Mapping[str, float] = {}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON."""
-        return cls(**values)
+        """From JSON; blends from before the item graph have none, and no scales."""
+        parameters = values.get("filter")
+        return cls(**{**values, "filter": GraphFilter.from_mapping(parameters) if parameters else None})
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self._asdict(), "filter": self.filter._asdict() if self.filter else None}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By name of the term."""
+        of_events = {own(event): weight for event, weight in self.events.items()}
+        graph = {GRAPH: self.graph} if self.filter else {}
+        return {ALS: self.als, **graph, **of_events, TARGET: self.target, ANY: self.any}
+
+    def factor(self, term: str) -> np.float32:
+        """What a term is multiplied with: its weight over its scale."""
+        return np.float32(self.weights.get(term, 0.0) / self.scales.get(term, 1.0))
+
+
+class FittedBlend(NamedTuple):
+    """A blend and what it would be without some of its terms.
+
+    Attributes:
+        blend: with all terms.
+        without: by group of terms, the weights of the others, learned anew; groups that say
+            nothing have none.
+    """
+
+    blend: Blend
+    without: Mapping[str, Blend]
 
 
 class History(NamedTuple):
-    """What the blend knows beside the factors.
+    """What the blend knows beside factors and graph.
 
     Attributes:
         pattern: all interactions.
@@ -68,11 +122,12 @@ class History(NamedTuple):
     events: Mapping[str, NDArray[np.bool_]]
     target_events: Sequence[str]
 
-    def matrix(self, weights: Mapping[str, float]) -> "csr_matrix":
-        """Users x items, the summed weights of the events."""
+    def matrix(self, blend: Blend) -> "csr_matrix":
+        """Users x items, what the events add up to."""
         total = np.zeros(self.pattern.n_interactions, dtype=np.float32)
-        for event, weight in weights.items():
-            total += self.events[event] * np.float32(weight)
+        for event in blend.events:
+            if event in self.events:
+                total += self.events[event] * blend.factor(own(event))
         return self.pattern.user_items(total)
 
     def popularities(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -85,63 +140,144 @@ class History(NamedTuple):
         return np.log1p(users).astype(np.float32)
 
 
-class Blended(NamedTuple):
+class Terms(NamedTuple):
+    """The terms of the blend, for some users and all items.
+
+    Attributes:
+        als: (n, n_items) products of the factors.
+        graph: (n, n_items) scores by the item graph; None where there is none.
+        target: (n_items,) popularity by target events.
+        any: (n_items,) popularity by any event.
+        history: of the users.
+    """
+
+    als: Scorer
+    graph: Scorer | None
+    target: NDArray[np.float32]
+    any: NDArray[np.float32]
+    history: History
+
+    def scorer(self, blend: Blend) -> Scorer:
+        """The blended score; an item that nobody touched is not recommended."""
+        blended = self._blended(blend)
+        return lambda users: blended(users, self.als(users), self.graph(users) if self.graph else None)
+
+    def listers(self, blends: Mapping[str, Blend]) -> dict[str, Lister]:
+        """By name the lists of each blend: the terms are scored once for all of them, on the first call."""
+        made: dict[str, NDArray[np.int32]] = {}
+        asked_for: list[NDArray[np.int32]] = []
+
+        def lister(name: str, users: NDArray[np.int32], exclusions: Pattern, k: int) -> NDArray[np.int32]:
+            if not asked_for or not np.array_equal(asked_for[0], users) or made[name].shape[1] != k:
+                asked_for[:] = [users]
+                made.update(self._lists(blends, users, exclusions, k))
+            return made[name]
+
+        return {name: partial(lister, name) for name in blends}
+
+    def _lists(
+        self, blends: Mapping[str, Blend], users: NDArray[np.int32], exclusions: Pattern, k: int
+    ) -> dict[str, NDArray[np.int32]]:
+        blended = {name: self._blended(blend) for name, blend in blends.items()}
+        lists = {name: np.full((len(users), k), NOTHING, dtype=np.int32) for name in blends}
+        at_once = max(1, SCORES_AT_ONCE // exclusions.n_items)
+        for first in range(0, len(users), at_once):
+            some = users[first : first + at_once]
+            als, graph = self.als(some), self.graph(some) if self.graph else None
+            for name, scores_of in blended.items():
+                scorer: Scorer = partial(scores_of, als=als, graph=graph)
+                lists[name][first : first + at_once] = best_lists(scorer, some, exclusions, k)
+        return lists
+
+    def _blended(self, blend: Blend) -> Callable[..., NDArray[np.float32]]:
+        """From users and their scores by ALS and graph to the blended ones, a new array."""
+        of_item = blend.factor(TARGET) * self.target + blend.factor(ANY) * self.any
+        of_item = np.where(self.any > 0, of_item, -np.inf).astype(np.float32)
+        history = self.history.matrix(blend)
+
+        def blended(
+            users: NDArray[np.int32], als: NDArray[np.float32], graph: NDArray[np.float32] | None
+        ) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = als * blend.factor(ALS)
+            if graph is not None and blend.graph:
+                scores += graph * blend.factor(GRAPH)
+            scores += of_item
+            rows, positions = self.history.pattern.interactions_of(users)
+            scores[rows, history.indices[positions]] += history.data[positions]
+            return scores
+
+        return blended
+
+
+class BlendedItems(NamedTuple):
     """What a blend knows of the items, for any users.
 
     Attributes:
-        blend: the weights.
-        items: (factors, n_items) float32 factors times the weight of ALS.
-        of_item: (n_items,) float32 what the popularity adds; minus infinity for an item that nobody touched.
+        items: (factors, n_items) float32.
+        graph: of the items; None where the blend has none.
+        target: (n_items,) popularity by target events.
+        any: (n_items,) popularity by any event.
     """
 
-    blend: Blend
     items: NDArray[np.float32]
-    of_item: NDArray[np.float32]
+    graph: ItemGraph | None
+    target: NDArray[np.float32]
+    any: NDArray[np.float32]
 
     @classmethod
-    def of(cls, blend: Blend, items: NDArray[np.float32], history: History) -> Self:
+    def of(cls, items: NDArray[np.float32], graph: ItemGraph | None, history: History) -> Self:
         """Of (n_items, factors), with the popularity that they have in a history."""
-        target, anything = history.popularities()
-        of_item = np.float32(blend.target) * target + np.float32(blend.any) * anything
-        of_item = np.where(anything > 0, of_item, -np.inf).astype(np.float32)
-        return cls(blend, np.float32(blend.als) * items.T, of_item)
+        return cls(np.ascontiguousarray(items.T), graph, *history.popularities())
 
-    def scorer(self, user_factors: NDArray[np.float32], history: History) -> Scorer:
-        """The blended score of users with these (n_users, factors) and this history of their own."""
-        own = history.matrix(self.blend.events)
+    def terms(
+        self,
+        users: NDArray[np.float32],
+        history: History,
+        rows: "csr_matrix | None" = None,
+        known: NDArray[np.integer] | None = None,
+    ) -> Terms:
+        """Of users with these (n_users, factors) and this history of their own.
 
-        def scores_of(users: NDArray[np.int32]) -> NDArray[np.float32]:
-            scores: NDArray[np.float32] = user_factors[users] @ self.items
-            scores += self.of_item
-            rows, positions = history.pattern.interactions_of(users)
-            scores[rows, own.indices[positions]] += own.data[positions]
+        Args:
+            users: factors.
+            history: theirs.
+            rows: theirs in the item graph, where there is one: see `ItemGraph.scorer`.
+            known: see there.
+        """
+        graph = self.graph.scorer(rows, known) if self.graph and rows is not None else None
+
+        def als(some: NDArray[np.int32]) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = users[some] @ self.items
             return scores
 
-        return scores_of
+        return Terms(als, graph, self.target, self.any, history)
 
 
-def by_blend(blend: Blend, factors: Factors, history: History) -> Scorer:
-    """The blended score; an item that nobody touched is not recommended."""
-    return Blended.of(blend, factors.items, history).scorer(factors.users, history)
+def terms_of(
+    factors: Factors, history: History, parameters: GraphFilter | None, rows: "csr_matrix | None"
+) -> Terms:
+    """Of the users that the model was trained with; `rows` is R of the item graph, where there is one."""
+    graph = ItemGraph.of(rows, parameters) if parameters and rows is not None else None
+    return BlendedItems.of(factors.items, graph, history).terms(factors.users, history, rows)
 
 
 def fit_blend(
-    als: Scorer,
-    history: History,
+    terms: Terms,
+    parameters: GraphFilter | None,
     exclusions: Pattern,
     users: NDArray[np.int32],
     items: NDArray[np.int32],
     seed: int,
-) -> Blend | None:
+) -> FittedBlend | None:
     """The weights under which users most likely pick their held-out items; None where nothing can be learned.
 
-    The candidates of a user are the items of the own history that are not excluded and the best by ALS; a
-    held-out item that is none of them teaches nothing. Of more than 10,000 held-out interactions so many are
-    drawn, by a hash of seed, user and item.
+    The candidates of a user are the items of the own history that are not excluded, the best by ALS and the
+    best by the item graph; a held-out item that is none of them teaches nothing. Of more than 10,000 held-out
+    interactions so many are drawn, by a hash of seed, user and item.
 
     Args:
-        als: the factors' product.
-        history: what is left for training.
+        terms: what is left for training.
+        parameters: of the item graph, where the terms have one.
         exclusions: the interactions that exclude their item.
         users: (n,) user index of each held-out interaction; known to the model.
         items: (n,) its item index.
@@ -151,55 +287,98 @@ def fit_blend(
         hashes = hash_long(items.astype(np.int64), hash_with_seed(users.astype(np.int64), seed))
         drawn = np.sort(np.argsort(hashes, kind="stable")[:_MAX_HELD_OUT])
         users, items = users[drawn], items[drawn]
-    rows, features = _candidates(als, history, exclusions, users)
-    cols = features.pop("item").astype(np.int32)
+    rows, cols = _candidates(terms, exclusions, users)
     picked = cols == items[rows]
     answered = np.bincount(rows[picked], minlength=len(users)) > 0
     if not answered.any():
         return None
+    # A held-out item that is no candidate teaches nothing.
     kept = answered[rows]
-    names = list(features)
-    matrix = np.stack([features[name][kept] for name in names], axis=1)
-    scale = matrix.std(axis=0)
-    scale[scale == 0] = 1.0
-    weights = _conditional_logit(matrix / scale, rows[kept], picked[kept], len(users)) / scale
-    found = dict(zip(names, weights.tolist(), strict=True))
-    return Blend(
-        als=found.pop("als"),
-        target=found.pop("target"),
-        any=found.pop("any"),
-        events=found,
+    rows, cols, picked = rows[kept], cols[kept], picked[kept]
+    features = _features(terms, users, rows, cols)
+    scales = {name: float(values.std()) or 1.0 for name, values in features.items()}
+    matrix = np.stack([values / scales[name] for name, values in features.items()], axis=1)
+
+    def fitted(names: Sequence[str]) -> Blend:
+        chosen = [number for number, name in enumerate(features) if name in names]
+        found = _conditional_logit(matrix[:, chosen], rows, picked, len(users))
+        weights = dict.fromkeys(features, 0.0) | dict(zip(names, found.tolist(), strict=True))
+        return Blend(
+            als=weights[ALS],
+            events={event: weights[own(event)] for event in terms.history.events},
+            target=weights[TARGET],
+            any=weights[ANY],
+            graph=weights.get(GRAPH, 0.0),
+            filter=parameters,
+            scales=scales,
+        )
+
+    telling = [name for name, values in features.items() if np.ptp(values) > 0]
+    without = {group: [name for name in features if _group(name) != group] for group in GROUPS}
+    return FittedBlend(
+        fitted(list(features)),
+        {
+            group: fitted(names)
+            for group, names in without.items()
+            if any(_group(name) == group for name in telling) and any(name in telling for name in names)
+        },
     )
 
 
+def _group(term: str) -> str:
+    return _GROUP_OF.get(term, OWN_HISTORY)
+
+
 def _candidates(
-    als: Scorer, history: History, exclusions: Pattern, users: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """Row among `users` of each candidate, and its item and features."""
-    pattern = history.pattern
-    best = best_lists(als, users, exclusions, min(_BEST_BY_ALS, pattern.n_items))
-    listed_rows, ranks = np.nonzero(best != NOTHING)
+    terms: Terms, exclusions: Pattern, users: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row among `users` of each candidate, and its item; ascending."""
+    history, pattern = terms.history, terms.history.pattern
+    k = min(_BEST_OF_EACH, pattern.n_items)
     own_rows, positions = pattern.interactions_of(users)
     left = np.logical_or.reduce(list(history.events.values()))[positions]
     of_users = users[own_rows].astype(np.int32)
     offered = left & (exclusions.positions_of(of_users, pattern.indices[positions]) < 0)
-    rows = np.concatenate([listed_rows, own_rows[offered]]).astype(np.int64)
-    cols = np.concatenate([best[listed_rows, ranks], pattern.indices[positions][offered]]).astype(np.int64)
-    keys = np.unique(rows * pattern.n_items + cols)
-    rows, cols = np.divmod(keys, pattern.n_items)
-    target, anything = history.popularities()
-    features = {"item": cols.astype(np.float64), "target": target[cols], "any": anything[cols]}
-    by_als = np.empty(len(rows))
+    keys = [own_rows[offered].astype(np.int64) * pattern.n_items + pattern.indices[positions][offered]]
+    scorers = [terms.als, *([reached_only(terms.graph)] if terms.graph else [])]
+    for scorer in scorers:
+        best = best_lists(_of_known(scorer, terms.any), users, exclusions, k)
+        listed, places = np.nonzero(best != NOTHING)
+        keys.append(listed.astype(np.int64) * pattern.n_items + best[listed, places])
+    rows, cols = np.divmod(np.unique(np.concatenate(keys)), pattern.n_items)
+    return rows, cols
+
+
+def _of_known(scorer: Scorer, popularity: NDArray[np.float32]) -> Scorer:
+    """Nothing to a user of whom nothing is known, and no item that nobody touched."""
+    untouched = popularity == 0
+
+    def scores_of(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores = scorer(users)
+        scores[~scores.any(axis=1)] = -np.inf
+        scores[:, untouched] = -np.inf
+        return scores
+
+    return scores_of
+
+
+def _features(
+    terms: Terms, users: NDArray[np.int32], rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """By name of the term its value for each candidate; rows ascend."""
+    scorers = {ALS: terms.als, **({GRAPH: terms.graph} if terms.graph else {})}
+    features = {name: np.empty(len(rows)) for name in scorers}
     for first in range(0, len(users), _USERS_AT_ONCE):
-        scores = als(users[first : first + _USERS_AT_ONCE])
         block = slice(*np.searchsorted(rows, (first, first + _USERS_AT_ONCE)))
-        by_als[block] = scores[rows[block] - first, cols[block]]
-    # 0 for an item of the own history that ALS knows nothing of.
-    features["als"] = np.where(np.isfinite(by_als), by_als, 0.0)
-    found = pattern.positions_of(users[rows].astype(np.int32), cols.astype(np.int32))
-    for event, left in history.events.items():
-        features[event] = np.where(found >= 0, left[np.maximum(found, 0)], False).astype(np.float64)
-    return rows, {name: np.asarray(values, dtype=np.float64) for name, values in features.items()}
+        for name, scorer in scorers.items():
+            scores = scorer(users[first : first + _USERS_AT_ONCE])
+            features[name][block] = scores[rows[block] - first, cols[block]]
+    found = terms.history.pattern.positions_of(users[rows].astype(np.int32), cols.astype(np.int32))
+    for event, left in terms.history.events.items():
+        features[own(event)] = np.where(found >= 0, left[np.maximum(found, 0)], False).astype(np.float64)
+    features[TARGET] = terms.target[cols].astype(np.float64)
+    features[ANY] = terms.any[cols].astype(np.float64)
+    return features
 
 
 def _conditional_logit(

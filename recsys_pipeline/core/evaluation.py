@@ -1,11 +1,12 @@
 """What a model is worth on held-out interactions, averaged over seeds, beside others on the same ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.comparison import Interval, bootstrap_means, intervals
 from recsys_pipeline.core.metrics import (
     Metric,
@@ -29,8 +30,29 @@ EASE = "EASE"
 NOTEBOOK = "notebook's ALS"
 POPULARITY = "popularity"
 LEAKING = "tuned ALS, weights of all interactions"
+
+
+def blend_without(group: str) -> str:
+    """Name of the blend whose terms of a group are left out."""
+    return f"{BLEND} without {group}"
+
+
+# Models that show what a part of another is worth, and are none to recommend by.
+ABLATIONS = tuple(blend_without(group) for group in GROUPS)
+NO_RIVALS = (LEAKING, *ABLATIONS)
 # As tables have them.
-IN_ORDER = (TUNED, BLEND, REPEAT_CONSUMPTION, GRAPH_FILTER, ITEM_KNN, EASE, NOTEBOOK, POPULARITY, LEAKING)
+IN_ORDER = (
+    TUNED,
+    BLEND,
+    *ABLATIONS,
+    REPEAT_CONSUMPTION,
+    GRAPH_FILTER,
+    ITEM_KNN,
+    EASE,
+    NOTEBOOK,
+    POPULARITY,
+    LEAKING,
+)
 # In place of the rank of a held-out interaction whose seed a model was not measured on.
 NOT_MEASURED = 0
 
@@ -67,6 +89,10 @@ class HeldOutRanks(NamedTuple):
         for measured, names in groups.items():
             of_group = {name: self.ranks[name] for name in dict.fromkeys([first, *names])}
             yield self._replace(ranks=of_group).select(np.frombuffer(measured, dtype=bool))
+
+    def of_models(self, names: Sequence[str]) -> "HeldOutRanks":
+        """Some of the models, in this order; those that were not measured are left out."""
+        return self._replace(ranks={name: self.ranks[name] for name in names if name in self.ranks})
 
     def select(self, chosen: NDArray[np.bool_]) -> "HeldOutRanks":
         """Some of the held-out interactions."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
-from recsys_pipeline.core.evaluation import LEAKING, HeldOutRanks, Quality, segment_quality, segments
+from recsys_pipeline.core.evaluation import NO_RIVALS, HeldOutRanks, Quality, segment_quality, segments
 
 
 def models_table(
@@ -55,6 +55,6 @@ def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -
             }
             for segment in segments(ranks, popularity)
             for name, (mean, error, hit_rate) in segment_quality(ranks, segment, k).items()
-            if name != LEAKING
+            if name not in NO_RIVALS
         ]
     )

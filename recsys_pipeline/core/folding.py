@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, Hyperparameters
-from recsys_pipeline.core.interactions import EventRules
 from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import INTERACTIONS_AT_ONCE, Pattern
@@ -59,8 +58,7 @@ class FoldIn:
         self._model = model
         manifest = model.manifest
         self._strengths: Mapping[str, float] = manifest["strengths"]
-        # Older models do not say it.
-        self._aggregate = EventRules.from_metadata(manifest.get("rules", {})).aggregate
+        self._aggregate = model.aggregate
         self._seen_events = manifest["seen_events"]
         self._hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
         self.events = list(dict.fromkeys([*model.contents.counts, *self._strengths, *self._seen_events]))

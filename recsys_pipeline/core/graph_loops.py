@@ -60,15 +60,8 @@ def walk(indptr, items, values, known, users_of_item, items_of_user, item_scale,
 
 def compile_all() -> None:
     """Compile the loops for the types that they get, or read the machine code that is kept."""
-    one, none = np.zeros(2, np.int32), (np.zeros(2, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    for indptr in (one, one.astype(np.int64)):
-        graph = (indptr, none[1], none[2])
-        walk(
-            *none,
-            np.zeros(1, np.int32),
-            graph,
-            graph,
-            np.zeros(1, np.float32),
-            0.5,
-            np.zeros((1, 1), np.float32),
-        )
+    nobody, scores = np.full(1, -1, np.int32), np.zeros((1, 1), np.float32)
+    for indptr in (np.zeros(2, np.int32), np.zeros(2, np.int64)):
+        graph = indptr, np.zeros(0, np.int32), np.zeros(0, np.float32)
+        rows = np.zeros(2, np.int32), *graph[1:]
+        walk(*rows, nobody, graph, graph, np.zeros(1, np.float32), 0.5, scores)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import History
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, Hyperparameters
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.weighting import bm25_weights
 
@@ -128,6 +129,11 @@ class Split:
     def user_items(self, hyperparameters: Hyperparameters) -> "csr_matrix":
         """The weighted users x items matrix to train on."""
         return self.training[hyperparameters.strengths].user_items(self.weights(hyperparameters))
+
+    def graph_rows(self, parameters: GraphFilter, mapping: str) -> "csr_matrix":
+        """R of the item graph, of what is left for training by this mapping of the events."""
+        left = self.training_strengths[mapping]
+        return self.training[mapping].user_items(parameters.weigh(left[left > 0]))
 
     def history(self, target_events: Sequence[str]) -> History:
         """The interactions with the events that are left of them."""

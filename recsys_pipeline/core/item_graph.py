@@ -84,9 +84,9 @@ class ItemGraph:
     def scorer(self, people: "csr_matrix", known: NDArray[np.integer] | None = None) -> Scorer:
         """The scores of people with these rows of R; 0 for an item that no walk reaches.
 
-        Somebody who is a user of the graph walks with the row that is given, in place of the own one in it. So
-        the scores of a person who is not in the graph are those of a graph that has them too, but for the
-        items' degrees.
+        Somebody who is a user of the graph walks with the row that is given, in place of the one that the
+        graph has. So the scores of somebody new are those of a graph that has them too, but for the items'
+        degrees.
 
         Args:
             people: (n, n_items) float32, the scorer's users.

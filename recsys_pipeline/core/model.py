@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.blending import History
+from recsys_pipeline.core.blending import Blend, History
+from recsys_pipeline.core.interactions import EventRules
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class Contents(NamedTuple):
@@ -47,6 +53,13 @@ class Contents(NamedTuple):
         events = {event: counts > 0 for event, counts in self.counts.items()}
         return History(self.pattern, events, target_events)
 
+    def graph_rows(self, parameters: GraphFilter, aggregate: Aggregate) -> "csr_matrix":
+        """R of the item graph, whose parameters say how strong each event is."""
+        assert parameters.strengths
+        strengths = combined_strengths(self.counts, parameters.strengths, aggregate)
+        counted = strengths > 0
+        return self.pattern.select(counted).user_items(parameters.weigh(strengths[counted]))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -77,6 +90,20 @@ class Model:
     def history(self) -> History:
         """What a blend knows beside the factors."""
         return self.contents.history(self.manifest["target_events"])
+
+    @property
+    def blend(self) -> Blend | None:
+        """The weights of its blend, where the search has fitted one."""
+        return Blend.from_mapping(self.manifest["blend"]) if self.manifest.get("blend") else None
+
+    @property
+    def aggregate(self) -> Aggregate:
+        """What several events of an interaction add up to; models from before it was a choice do not say."""
+        return EventRules.from_metadata(self.manifest.get("rules", {})).aggregate
+
+    def graph_rows(self, blend: Blend) -> "csr_matrix | None":
+        """R of the blend's item graph, of all users; None where it has none."""
+        return self.contents.graph_rows(blend.filter, self.aggregate) if blend.filter else None
 
     @cached_property
     def target_users(self) -> NDArray[np.int64]:

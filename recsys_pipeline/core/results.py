@@ -92,6 +92,7 @@ class Winner(NamedTuple):
         strengths: of the events, by the chosen mapping; None for those that the interactions have already.
         row: of `grid_search_results`.
         blend: weights of the blend, where the search has fitted one.
+        blend_without: by group of its terms, the weights of the others; see `FittedBlend`.
     """
 
     hyperparameters: Hyperparameters
@@ -100,6 +101,7 @@ class Winner(NamedTuple):
     strengths: Mapping[str, float] | None
     row: Mapping[str, Any]
     blend: Blend | None
+    blend_without: Mapping[str, Blend] = {}
 
     @classmethod
     def of(cls, grid_search_results: pa.Table) -> Self:
@@ -110,4 +112,7 @@ class Winner(NamedTuple):
         name = hyperparameters.strengths
         strengths = None if name == DEFAULT_STRENGTHS else metadata["strengths"][name]
         blend = Blend.from_mapping(metadata["blend"]) if metadata.get("blend") else None
-        return cls(hyperparameters, metadata["seed"], metadata["solver"], strengths, row, blend)
+        without = {
+            group: Blend.from_mapping(others) for group, others in metadata.get("blend_without", {}).items()
+        }
+        return cls(hyperparameters, metadata["seed"], metadata["solver"], strengths, row, blend, without)

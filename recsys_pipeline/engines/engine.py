@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
-from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.blending import FittedBlend
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.offer import Offer
@@ -52,6 +53,7 @@ class SearchPlan(NamedTuple):
         most_silent_seconds: how long a worker may say nothing before its first answer.
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
         incumbent: one of the trials, which halving never stops; None for no such trial.
+        graph: the item graph that a blend may have as a term; None for a blend without.
     """
 
     trials: Sequence[Hyperparameters]
@@ -66,6 +68,7 @@ class SearchPlan(NamedTuple):
     most_silent_seconds: float
     memory_limit: float = 0.0
     incumbent: Hyperparameters | None = None
+    graph: GraphFilter | None = None
 
 
 class Memory(NamedTuple):
@@ -87,7 +90,7 @@ class EvaluationPlan(NamedTuple):
         winner: what is evaluated.
         models: by number of the split, the models to measure, by the names in `core.evaluation`; one that
             says nothing on this data is passed over, and the blend, where the winner has one, comes with the
-            tuned model.
+            tuned model, as do those without some of its terms that are asked for.
         k: length of the lists.
         seed: of the random starts of the first split; that of the next is one more, and so on.
         baselines: by the same names, the configurations of those that are baselines.
@@ -154,7 +157,7 @@ class ExportPlan(NamedTuple):
 
     Attributes:
         n: length of the lists.
-        blend: score by the blend that the search has fitted.
+        blend: score by the blend that the search has fitted, in place of the factors alone.
         memory_limit: in GB; 0 for the default.
     """
 
@@ -190,7 +193,7 @@ class PreparedSearch(Protocol):
         """
         ...
 
-    def fit_blend(self, hyperparameters: Hyperparameters) -> Blend | None:
+    def fit_blend(self, hyperparameters: Hyperparameters) -> FittedBlend | None:
         """The blend with the ALS scores of these hyperparameters, learned from the first split.
 
         None where no held-out item is within its reach.

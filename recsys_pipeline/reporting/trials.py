@@ -8,9 +8,10 @@ from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
-from recsys_pipeline.core.blending import Blend
+from recsys_pipeline.core.blending import ALS, ANY, GRAPH, TARGET, Blend
 from recsys_pipeline.core.comparison import Choice, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import varying
+from recsys_pipeline.core.item_graph import PRESENCE, GraphFilter
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -22,6 +23,12 @@ from recsys_pipeline.reporting.metadata import (
 from recsys_pipeline.reporting.model import told_ends, told_values
 
 _SHOWN = 10
+_TERMS = {
+    ALS: "ALS score",
+    GRAPH: "item graph",
+    TARGET: "log popularity, target events",
+    ANY: "log popularity, any event",
+}
 
 
 def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
@@ -123,22 +130,22 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
 
 
 def blend_table(blend: Blend) -> MarkdownMetadataValue:
-    """The weights of the blend."""
-    return markdown_table(["weight of", ""], list(_weights(blend).items()))
+    """The weights of the blend: what a standard deviation of each term is worth."""
+    lines = [[_TERMS.get(name, name), rounded(weight)] for name, weight in blend.weights.items()]
+    return markdown_table(["term", "weight of a standard deviation"], lines)
 
 
 def told_blend(blend: Blend) -> str:
     """The same on one line."""
-    return told_values(_weights(blend))
+    told = told_values({_TERMS.get(name, name): rounded(weight) for name, weight in blend.weights.items()})
+    return f"{told}; item graph: {told_filter(blend.filter)}" if blend.filter else told
 
 
-def _weights(blend: Blend) -> dict[str, float]:
-    return {
-        "ALS score": rounded(blend.als),
-        **{f"own {event}": rounded(weight) for event, weight in blend.events.items()},
-        "log popularity, target events": rounded(blend.target),
-        "log popularity, any event": rounded(blend.any),
-    }
+def told_filter(parameters: GraphFilter) -> str:
+    """The parameters of an item graph on one line."""
+    by = "presence of" if parameters.weighting == PRESENCE else "strengths of"
+    events = ", ".join(parameters.strengths) if parameters.strengths else "all events"
+    return f"exponents {parameters.user_exponent:g} and {parameters.item_exponent:g}, by {by} {events}"
 
 
 def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, MarkdownMetadataValue]:

@@ -202,7 +202,7 @@ def test_it_says_what_was_decided_and_why():
 
 def test_and_of_a_blend_its_weights():
     blend = Blend(als=0.5, events={"view": 1.5}, target=0.25, any=-2.0)
-    decided = section(card(facts(searched={"blend": blend._asdict()})), "What was decided")
+    decided = section(card(facts(searched={"blend": blend.as_dict()})), "What was decided")
 
     assert (
         "ALS score 0.5, own view 1.5, log popularity, target events 0.25, log popularity, any event -2"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import BaselineResult
-from recsys_pipeline.core.blending import Blend, fit_blend
+from recsys_pipeline.core.blending import FittedBlend, fit_blend, terms_of
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
@@ -32,6 +32,8 @@ from recsys_pipeline.engines.engine import (
     SearchMethod,
     SearchPlan,
 )
+from recsys_pipeline.engines.local.compiling import ready
+from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.exporting import recommendations, similar_items
@@ -65,7 +67,8 @@ class LocalEngine:
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
         require_addressable(solver, interactions.pattern.n_interactions)
-        splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
+        mappings = {**plan.mappings, **({GRAPH_STRENGTHS: plan.graph.strengths} if plan.graph else {})}
+        splits = interactions.splits(leave_one_out_split, mappings, weigh_all=True)
         return LocalSearch(interactions, list(splits), plan)
 
     def baselines(
@@ -196,14 +199,18 @@ class LocalSearch:
             (result,) = pool.run([Task(fit) for fit in fits_for([hyperparameters])])
         return result
 
-    def fit_blend(self, hyperparameters: Hyperparameters) -> Blend | None:
+    def fit_blend(self, hyperparameters: Hyperparameters) -> FittedBlend | None:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
-        split, seed = self._splits[0], self._plan.seed
+        split, seed, graph = self._splits[0], self._plan.seed, self._plan.graph
         trainer = trainer_for(Solver(self._plan.solver))
         state = train_to_the_end(trainer, split.user_items(hyperparameters), hyperparameters, seed)
+        history = split.history(self._interactions.rules.target_events)
+        if graph:
+            ready("recsys_pipeline.core.graph_loops")
+        rows = split.graph_rows(graph, GRAPH_STRENGTHS) if graph else None
         return fit_blend(
-            state.factors.scorer(),
-            split.history(self._interactions.rules.target_events),
+            terms_of(state.factors, history, graph, rows),
+            graph,
             split.exclusions,
             split.users[split.can_be_hit],
             split.items[split.can_be_hit],

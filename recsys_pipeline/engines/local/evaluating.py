@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy, mean_beyond_accuracy
 from recsys_pipeline.core.columns import ITEM_INDEX, SPLIT, USER_INDEX
 from recsys_pipeline.core.evaluation import (
-    BLEND,
+    ABLATIONS,
     IN_ORDER,
     LEAKING,
     NOT_MEASURED,
@@ -26,7 +26,7 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes
-from recsys_pipeline.engines.local.contenders import TUNED_STRENGTHS, Contest
+from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS, TUNED_STRENGTHS, Contest
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.memory import data_bytes, fit_bytes, memory_limit, told
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
@@ -59,7 +59,7 @@ class _MeasureJob:
 
     @property
     def models(self) -> list[str]:
-        return [TUNED, BLEND] if self.model == TUNED and self.contest.blend else [self.model]
+        return [TUNED, *self.contest.blends] if self.model == TUNED else [self.model]
 
     @property
     def size(self) -> float:
@@ -93,7 +93,8 @@ class _About(NamedTuple):
     """What this process still needs to know of a split once the workers have it.
 
     Attributes:
-        models: that say something on this data, of those that were asked for.
+        models: that say something on this data, of those that were asked for and have a job of their own.
+        ablations: blends without some of their terms that were asked for.
         n_held_out: held-out interactions.
         interactions_of_user: (n_held_out,) training interactions of the user.
         popularity_of_item: (n_held_out,) training interactions of the item.
@@ -103,6 +104,7 @@ class _About(NamedTuple):
     """
 
     models: list[str]
+    ablations: list[str]
     n_held_out: int
     interactions_of_user: NDArray[np.int64]
     popularity_of_item: NDArray[np.int64]
@@ -113,7 +115,8 @@ class _About(NamedTuple):
     @classmethod
     def of(cls, split: Split, wanted: Sequence[str], contest: Contest) -> Self:
         return cls(
-            [model for model in wanted if _applies(model, split, contest)],
+            [model for model in wanted if model not in ABLATIONS and _applies(model, split, contest)],
+            [model for model in wanted if model in ABLATIONS],
             len(split.users),
             _interactions_of_user(split),
             _popularity_of_item(split),
@@ -135,6 +138,7 @@ def evaluate(
         tuned=plan.winner.hyperparameters.replace(strengths=TUNED_STRENGTHS),
         solver=Solver(plan.winner.solver),
         blend=plan.winner.blend,
+        blend_without=plan.winner.blend_without,
         target_events=list(interactions.rules.target_events),
         baselines={
             model: baseline._replace(strengths=_own_name(baseline.strengths))
@@ -159,7 +163,13 @@ def evaluate(
         wanted = [(number, model) for number, each in enumerate(about) for model in each.models]
         jobs = [
             _MeasureJob(
-                n, number, model, plan.seed + number, contest, pool.folder, about[number].job_bytes(model)
+                n,
+                number,
+                model,
+                plan.seed + number,
+                contest.with_ablations(about[number].ablations),
+                pool.folder,
+                about[number].job_bytes(model),
             )
             for n, (number, model) in enumerate(wanted)
         ]
@@ -178,9 +188,11 @@ def evaluate(
 
 def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> Iterator[Split]:
     """The data of each seed."""
+    blend = plan.winner.blend
     mappings = {
         DEFAULT_STRENGTHS: None,
         TUNED_STRENGTHS: plan.winner.strengths,
+        **({GRAPH_STRENGTHS: blend.filter.strengths} if blend and blend.filter else {}),
         **{
             name: plan.mappings[baseline.strengths]
             for baseline in plan.baselines.values()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from recsys_pipeline.core.blending import Blend, by_blend
+from recsys_pipeline.core.blending import terms_of
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import (
     ALS,
@@ -26,7 +26,7 @@ from recsys_pipeline.core.exports import (
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import ByFactors, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import SCORES_AT_ONCE
+from recsys_pipeline.core.ranking import SCORES_AT_ONCE, Scorer
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.compiling import ready
@@ -38,16 +38,16 @@ _LISTS_PER_BLOCK = 1024
 _BLOCKS_PER_THREAD = 2
 # Of what is handed on: a row group of the file.
 _ROWS_AT_ONCE = 1 << 20
-# Of a thread: its scores, once more while they are made, and what is compared with them.
-_BYTES_PER_THREAD = 3 * 4 * SCORES_AT_ONCE
+# Of a thread: its scores, those of the terms while they are made, and what is compared with them.
+_BYTES_PER_THREAD = 4 * 4 * SCORES_AT_ONCE
 
 MakeBlock = Callable[[NDArray[np.int32]], pa.RecordBatch]
 
 
 def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    weights = model.manifest["blend"] if plan.blend else None
-    if plan.blend and not weights:
+    blend = model.blend if plan.blend else None
+    if plan.blend and not blend:
         raise InputError(
             "recommendations: `scorer` is `blend`, and the model has none. Set `blend` of "
             "grid_search_results to true and materialize it again with what follows it, or set `scorer` to "
@@ -55,11 +55,14 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
         )
     exclusions, popularity = model.exclusions, Popularity.in_model(model, offer)
     model.factors.require_finite()
-    source = (
-        by_blend(Blend.from_mapping(weights), model.factors, model.history)
-        if weights
+    source: ByFactors | Scorer = (
+        terms_of(model.factors, model.history, blend.filter, model.graph_rows(blend)).scorer(blend)
+        if blend
         else ByFactors.of(model.factors, offer)
     )
+
+    if blend and blend.filter:
+        ready("recsys_pipeline.core.graph_loops")
 
     def make(users: NDArray[np.int32]) -> pa.RecordBatch:
         lists = make_lists(source, users, exclusions, plan.n, offer, popularity)

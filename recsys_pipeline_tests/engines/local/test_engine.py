@@ -265,7 +265,7 @@ def test_a_mapping_that_leaves_events_out_is_trained_on_the_rest():
 
 def test_the_blend_is_learned_from_the_held_out_interactions():
     """Everybody buys what they viewed."""
-    blend = prepared([TRIAL], shop_split(keep_other_events=True)).fit_blend(TRIAL)
+    blend = prepared([TRIAL], shop_split(keep_other_events=True)).fit_blend(TRIAL).blend
 
     assert set(blend.events) == {"view", "buy"}
     assert blend.events["view"] > 0.5

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from recsys_pipeline.core.blending import Blend, by_blend
+from recsys_pipeline.core.blending import Blend, terms_of
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.offer import ByFactors, Offer, Popularity, make_lists
 from recsys_pipeline.core.ranking import Factors
@@ -65,7 +65,7 @@ def test_recommendations_are_those_of_one_user_after_the_other(model, offer, sou
 
     by = ByFactors.of(model.factors, offer)
     if plan.blend:
-        by = by_blend(Blend.from_mapping(BLEND), model.factors, model.history)
+        by = terms_of(model.factors, model.history, None, None).scorer(Blend.from_mapping(BLEND))
     expected = list(expected_rows(model, offer, source, by, n))
     columns = ["UserID", "rank", "ProductCode", "source"]
     assert table.select(columns).to_pylist() == [{name: row[name] for name in columns} for row in expected]
