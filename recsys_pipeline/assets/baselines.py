@@ -60,30 +60,30 @@ class BaselinesConfig(Config):
         description="Of `item_knn`: how many nearest items of an item count, beside itself.",
     )
     shrinkage: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
-        default=[10.0, 100.0],
+        default=[10.0, 100.0, 1000.0],
         min_length=1,
         description="Of `item_knn`: added to the product of the norms in the cosine, so that items of few "
         "users count less; in mean squared weights, which is a number of users where all weigh the same.",
     )
     similarity_weighting: list[SimilarityWeighting] = Field(
-        default=[each.value for each in SimilarityWeighting if each is not SimilarityWeighting.bm25],
+        default=[SimilarityWeighting.presence.value, SimilarityWeighting.tf_idf.value],
         validate_default=True,
         min_length=1,
         description="Of `item_knn`: what an item's vector has for a user: `presence` (1), the `strengths`, "
         "or these weighted by `tf_idf` or `bm25`.",
     )
     user_exponent: list[_Exponent] = Field(
-        default=[0.5],
+        default=[0.25, 0.5],
         min_length=1,
         description="Of `graph_filter`: the larger, the less users with many items count.",
     )
     item_exponent: list[_Exponent] = Field(
-        default=[0.25, 0.5],
+        default=[0.0, 0.25, 0.5],
         min_length=1,
         description="Of `graph_filter`: the larger, the less popular items count.",
     )
     graph_weighting: list[GraphWeighting] = Field(
-        default=[GraphWeighting.presence.value],
+        default=[each.value for each in GraphWeighting],
         validate_default=True,
         min_length=1,
         description="Of `graph_filter`: an interaction counts 1 (`presence`), or its strength (`strengths`).",

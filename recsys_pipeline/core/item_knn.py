@@ -1,6 +1,6 @@
 """Item-kNN: what the people who have the user's items have besides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple, Self
 
@@ -50,7 +50,7 @@ def similarity_weights(
 
 
 class NearestItems(NamedTuple):
-    """The nearest other items of each item, by several shrinkages, the nearest first.
+    """The nearest other items of each item, by several shrinkages and numbers of neighbours.
 
         similarity(i, j) = w_i . w_j / (|w_i| |w_j| + shrinkage * m)
 
@@ -61,8 +61,10 @@ class NearestItems(NamedTuple):
         pattern: the interactions.
         weights: (n_interactions,) float32.
         shrinkages: by which they were found.
+        numbers: of neighbours, for which they are ready.
         own: (n_shrinkages, n_items) float32, the similarity of an item to itself.
-        begins: (n_items + 1,) where the neighbours of each item begin.
+        begins: (n_items + 1,) where the neighbours of each item begin: first the nearest of the smallest
+            number, then what the next one adds.
         counts: (n_shrinkages, n_items) how many an item has.
         items: (n_shrinkages, begins[-1]) int32.
         similarities: the same, float32.
@@ -74,6 +76,7 @@ class NearestItems(NamedTuple):
     pattern: Pattern
     weights: NDArray[np.float32]
     shrinkages: tuple[float, ...]
+    numbers: tuple[int, ...]
     own: NDArray[np.float32]
     begins: NDArray[np.int64]
     counts: NDArray[np.int32]
@@ -82,35 +85,42 @@ class NearestItems(NamedTuple):
 
     @classmethod
     def of(
-        cls, pattern: Pattern, weights: NDArray[np.float32], most: int, shrinkages: Sequence[float]
+        cls,
+        pattern: Pattern,
+        weights: NDArray[np.float32],
+        numbers: Iterable[int],
+        shrinkages: Iterable[float],
     ) -> Self:
-        """Of each item at most so many; the dot products are computed once for all shrinkages.
+        """The dot products are computed once for all.
 
         Args:
             pattern: the interactions.
             weights: (n_interactions,) above 0.
-            most: neighbours of an item.
+            numbers: of neighbours of an item.
             shrinkages: at or above 0.
         """
         from recsys_pipeline.core.similarity import nearest_items  # numba: not everybody needs it
 
+        descending = sorted(set(numbers), reverse=True)
+        by = tuple(dict.fromkeys(shrinkages))
         item_users = pattern.user_items(weights).tocsc()
         squared = np.square(weights.astype(np.float64))
         squared_norms = np.bincount(pattern.indices, weights=squared, minlength=pattern.n_items)
-        shrunk_by = np.array(shrinkages, dtype=np.float64) * (squared.mean() if len(squared) else 1.0)
+        shrunk_by = np.array(by, dtype=np.float64) * (squared.mean() if len(squared) else 1.0)
         begins = np.zeros(pattern.n_items + 1, dtype=np.int64)
-        np.cumsum(np.minimum(most, most_neighbours(pattern)), out=begins[1:])
-        counts = np.zeros((len(shrinkages), pattern.n_items), dtype=np.int32)
-        items = np.empty((len(shrinkages), begins[-1]), dtype=np.int32)
+        np.cumsum(np.minimum(descending[0], most_neighbours(pattern)), out=begins[1:])
+        counts = np.zeros((len(by), pattern.n_items), dtype=np.int32)
+        items = np.empty((len(by), begins[-1]), dtype=np.int32)
         similarities = np.empty(items.shape, dtype=np.float32)
         nearest_items(
             *(pattern.indptr, pattern.indices, weights),
             *(item_users.indptr, item_users.indices, item_users.data),
-            *(np.sqrt(squared_norms), shrunk_by, begins, counts, items, similarities),
+            *(np.sqrt(squared_norms), shrunk_by, np.array(descending, dtype=np.int64)),
+            *(begins, counts, items, similarities),
         )
         own = squared_norms / np.maximum(squared_norms + shrunk_by[:, None], np.finfo(np.float64).tiny)
         return cls(
-            *(pattern, weights, tuple(shrinkages), own.astype(np.float32)),
+            *(pattern, weights, by, tuple(descending), own.astype(np.float32)),
             *(begins, counts, items, similarities),
         )
 
@@ -123,11 +133,16 @@ class NearestItems(NamedTuple):
         An item like none of the user's is not recommended.
 
         Args:
-            n_neighbours: at most as many as were found.
+            n_neighbours: one of the numbers for which the neighbours are ready.
             shrinkage: one of those by which they were found.
+
+        Raises:
+            ValueError: the neighbours are not ready for these.
         """
         from recsys_pipeline.core.similarity import by_neighbour, list_by_similarity
 
+        if n_neighbours not in self.numbers:
+            raise ValueError(f"the nearest items are ready for {self.numbers} neighbours, not {n_neighbours}")
         number = self.shrinkages.index(shrinkage)
         n_all = int(np.minimum(self.counts[number], n_neighbours).sum())
         begins = np.zeros(self.pattern.n_items + 1, dtype=np.int64)

@@ -17,60 +17,53 @@ def _is_worse(similarity, item, than, other):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _sink(similarities, items, place, n):  # type: ignore[no-untyped-def]
-    """Restore the heap whose worst of the first n comes first, where only that at `place` may be too good."""
-    similarity, item = similarities[place], items[place]
-    while True:
-        child = 2 * place + 1
-        if child >= n:
-            break
-        if child + 1 < n and _is_worse(
-            similarities[child + 1], items[child + 1], similarities[child], items[child]
-        ):
-            child += 1
-        if not _is_worse(similarities[child], items[child], similarity, item):
-            break
-        similarities[place], items[place] = similarities[child], items[child]
-        place = child
-    similarities[place], items[place] = similarity, item
+def _bring_forward(similarities, items, n, most):  # type: ignore[no-untyped-def]
+    """Reorder the first n so that the best `most` of them come first, in any order.
 
-
-@compiled()
-def _nearest(found, dots, norm, norms, shrinkage, similarities, items):  # type: ignore[no-untyped-def]
-    """Fill the short arrays with the nearest of the found items, the nearest first.
-
-    Returns:
-        How many there are.
+    Hoare's selection: the order is total, so which these are does not depend on the way.
     """
-    n, most = 0, len(items)
-    if most == 0:
-        return 0
-    for item in found:
-        similarity = np.float32(dots[item] / (norm * norms[item] + shrinkage))
-        if n < most:
-            similarities[n], items[n] = similarity, item
-            n += 1
-            if n == most:
-                for place in range(most // 2 - 1, -1, -1):
-                    _sink(similarities, items, place, most)
-        elif _is_worse(similarities[0], items[0], similarity, item):
-            similarities[0], items[0] = similarity, item
-            _sink(similarities, items, 0, most)
-    if n < most:
-        for place in range(n // 2 - 1, -1, -1):
-            _sink(similarities, items, place, n)
-    for last in range(n - 1, 0, -1):
-        similarities[0], similarities[last] = similarities[last], similarities[0]
-        items[0], items[last] = items[last], items[0]
-        _sink(similarities, items, 0, last)
-    return n
+    low, high = 0, n - 1
+    while low < high:
+        middle = (low + high) >> 1
+        similarity, item = similarities[middle], items[middle]
+        left, right = low, high
+        while left <= right:
+            while _is_worse(similarity, item, similarities[left], items[left]):
+                left += 1
+            while _is_worse(similarities[right], items[right], similarity, item):
+                right -= 1
+            if left <= right:
+                similarities[left], similarities[right] = similarities[right], similarities[left]
+                items[left], items[right] = items[right], items[left]
+                left += 1
+                right -= 1
+        if most - 1 <= right:
+            high = right
+        elif most >= left + 1:
+            low = left
+        else:
+            break
 
 
 @compiled()
 def nearest_items(  # type: ignore[no-untyped-def]
-    indptr, indices, weights, by_item, users, of_users, norms, shrinkages, begins, counts, items, similarities
+    indptr,
+    indices,
+    weights,
+    by_item,
+    users,
+    of_users,
+    norms,
+    shrinkages,
+    numbers,
+    begins,
+    counts,
+    items,
+    similarities,
 ):
     """The nearest other items of each item, by each shrinkage; see `item_knn.NearestItems`.
+
+    Of each item the nearest of the smallest number come first, then what the next number adds, and so on.
 
     Args:
         indptr: with `indices` and `weights`, the interactions of each user (CSR).
@@ -81,6 +74,7 @@ def nearest_items(  # type: ignore[no-untyped-def]
         of_users: float32 weights.
         norms: (n_items,) float64.
         shrinkages: (n,) float64.
+        numbers: how many neighbours are wanted, descending.
         begins: (n_items + 1,) where the neighbours of each item begin: there is room for so many.
         counts: (n, n_items) int32, the result: how many neighbours there are.
         items: (n, begins[-1]) int32, the result: their indexes.
@@ -89,6 +83,7 @@ def nearest_items(  # type: ignore[no-untyped-def]
     n_items = len(norms)
     dots = np.zeros(n_items, np.float64)
     found = np.empty(n_items, np.int32)
+    others, of_others = np.empty(n_items, np.int32), np.empty(n_items, np.float32)
     for item in range(n_items):
         n_found = 0
         for place in range(by_item[item], by_item[item + 1]):
@@ -104,17 +99,21 @@ def nearest_items(  # type: ignore[no-untyped-def]
             if found[number] != item:
                 found[n_others] = found[number]
                 n_others += 1
-        room = slice(begins[item], begins[item + 1])
+        begin = begins[item]
         for number in range(len(shrinkages)):
-            counts[number, item] = _nearest(
-                found[:n_others],
-                dots,
-                norms[item],
-                norms,
-                shrinkages[number],
-                similarities[number, room],
-                items[number, room],
-            )
+            for place in range(n_others):
+                other = found[place]
+                of_others[place] = dots[other] / (norms[item] * norms[other] + shrinkages[number])
+                others[place] = other
+            n = n_others
+            for most in numbers:
+                if most < n:
+                    _bring_forward(of_others, others, n, most)
+                    n = most
+            n = min(n_others, begins[item + 1] - begin)
+            counts[number, item] = n
+            items[number, begin : begin + n] = others[:n]
+            similarities[number, begin : begin + n] = of_others[:n]
         for number in range(n_others):
             dots[found[number]] = 0
         dots[item] = 0
@@ -127,7 +126,7 @@ def by_neighbour(begins, counts, items, similarities, most, out_begins, out_item
     Args:
         begins: (n_items + 1,) where the neighbours of each item begin.
         counts: (n_items,) how many there are.
-        items: their indexes, the nearest first.
+        items: their indexes, the first `most` the nearest.
         similarities: float32.
         most: of each item so many count.
         out_begins: (n_items + 1,) int64, filled with 0; the result: CSR by neighbour.
@@ -212,9 +211,8 @@ def compile_all() -> None:
         begins = np.zeros(2, np.int64)
         of_items = np.zeros(1, np.int32), nothing, of_nothing
         by_neighbour(begins, *of_items, 1, begins.copy(), nothing, of_nothing)
-        nearest_items(
-            *matrix, *matrix, norms, norms, begins, np.zeros((1, 1), np.int32), none, none.astype(np.float32)
-        )
+        result = np.zeros((1, 1), np.int32), none, none.astype(np.float32)
+        nearest_items(*matrix, *matrix, norms, norms, np.ones(1, np.int64), begins, *result)
         excluded = pointers, nothing
         list_by_similarity(
             *matrix, nothing, begins, nothing, of_nothing, np.zeros(1, np.float32), *excluded, none

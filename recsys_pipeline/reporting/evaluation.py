@@ -8,7 +8,7 @@ from dagster import MarkdownMetadataValue, MetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
-from recsys_pipeline.core.evaluation import BLEND, LEAKING, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation import BLEND, LEAKING, NO_RIVALS, TUNED, HeldOutRanks, Quality
 from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -120,7 +120,7 @@ def evaluation_metadata(
 def verdict(quality: Mapping[str, Quality]) -> str:
     """Is the tuned model worth having, and the blend on top of it?"""
     tuned = quality[TUNED]
-    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
+    others = {name: each for name, each in quality.items() if name not in (TUNED, BLEND, *NO_RIVALS)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
     place = "the best of the others" if best.map > tuned.map else "the next best"
     rival = f"{name} ({fixed(best.map)}), {place}"

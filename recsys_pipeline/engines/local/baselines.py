@@ -1,7 +1,7 @@
 """The baselines, each made of what a split leaves for training."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,20 @@ from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
 from recsys_pipeline.core.ease import ease_bytes, ease_scorer
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph, reached_only
+from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
 from recsys_pipeline.core.item_knn import (
     NearestItems,
     SimilarityWeighting,
     nearest_bytes,
     similarity_weights,
 )
-from recsys_pipeline.core.ranking import SCORES_AT_ONCE, Lister, lists_by
+from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.ranking import NOTHING, SCORES_AT_ONCE, Lister, lists_by, scored_lists
 
+N = TypeVar("N", int, float)
+
+# Few enough for the memory of one block to serve the next: new pages take as long as what is written to them.
+_SCORES_AT_ONCE = 1 << 21
 # Compiled loops that a family needs.
 LOOPS = {
     Family.item_knn: "recsys_pipeline.core.similarity",
@@ -84,7 +89,8 @@ def baseline_bytes(baselines: Sequence[Baseline], split: Split) -> int:
     scores = 3 * 4 * SCORES_AT_ONCE
     if first.family is Family.item_knn:
         shrinkages = {baseline.shrinkage for baseline in baselines}
-        return nearest_bytes(training, _most_neighbours(baselines), len(shrinkages))
+        most = max(_number(baseline.neighbours) for baseline in baselines)
+        return nearest_bytes(training, most, len(shrinkages))
     if first.family is Family.graph_filter:
         return 16 * training.n_interactions + scores
     if first.family is Family.ease:
@@ -97,33 +103,40 @@ def _by_item_knn(baselines: Sequence[Baseline], split: Split) -> Iterator[Traine
     training = split.training[name]
     weighting = SimilarityWeighting(baselines[0].weighting)
     weights = similarity_weights(training, _strengths_left(split, name), weighting)
-    shrinkages = list(dict.fromkeys(_number(baseline.shrinkage) for baseline in baselines))
-    nearest = NearestItems.of(training, weights, _most_neighbours(baselines), shrinkages)
-    for baseline in baselines:
-        lister = nearest.lister(baseline.neighbours or 0, _number(baseline.shrinkage))
-        yield TrainedBaseline(baseline, lister)
+    wanted = [(_number(baseline.neighbours), _number(baseline.shrinkage)) for baseline in baselines]
+    numbers, shrinkages = zip(*wanted, strict=True)
+    nearest = NearestItems.of(training, weights, numbers, shrinkages)
+    for baseline, parameters in zip(baselines, wanted, strict=True):
+        yield TrainedBaseline(baseline, nearest.lister(*parameters))
 
 
 def _by_graph_filter(baseline: Baseline, split: Split) -> Lister:
     assert baseline.weighting is not None
     exponents = _number(baseline.user_exponent), _number(baseline.item_exponent)
     parameters = GraphFilter(*exponents, baseline.weighting)
-    name = _mapping(baseline)
-    rows = split.training[name].user_items(parameters.weigh(_strengths_left(split, name)))
-    return lists_by(reached_only(ItemGraph.of(rows, parameters).scorer(rows)))
+    rows = split.graph_rows(parameters, _mapping(baseline))
+    scorer = ItemGraph.of(rows, parameters).scorer(rows)
+
+    def lister(users: NDArray[np.int32], exclusions: Pattern, k: int) -> NDArray[np.int32]:
+        lists = np.full((len(users), k), NOTHING, dtype=np.int32)
+        at_once = max(1, _SCORES_AT_ONCE // exclusions.n_items)
+        for first in range(0, len(users), at_once):
+            block = slice(first, first + at_once)
+            lists[block], scores = scored_lists(scorer, users[block], exclusions, k)
+            # What no walk reaches has score 0, and comes last.
+            lists[block][scores <= 0] = NOTHING
+        return lists
+
+    return lister
 
 
 def _mapping(baseline: Baseline) -> str:
     return baseline.strengths or DEFAULT_STRENGTHS
 
 
-def _number(parameter: float | None) -> float:
+def _number(parameter: N | None) -> N:
     assert parameter is not None
     return parameter
-
-
-def _most_neighbours(baselines: Sequence[Baseline]) -> int:
-    return max(baseline.neighbours or 0 for baseline in baselines)
 
 
 def _strengths_left(split: Split, mapping: str) -> NDArray[np.float64]:
