@@ -86,6 +86,7 @@ def card_facts(
                 name: stored_metadata(grid_search_results)[name]
                 for name in ("strategy", "prefer", "switch", "decision", "agreement", "blend")
             },
+            "beside_baselines": stored_metadata(grid_search_results).get("beside_baselines", ""),
             "chosen": chosen,
             "trials": len(rows),
             "failed_trials": sum(row[columns.MAP_AT_10] is None for row in rows),
@@ -265,6 +266,11 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
         f"The configuration: {escaped(configuration)}; solver {shown(model['solver'])}, seed "
         f"{model['seed']}. The model was then trained on all interactions.",
         f"Against the release before: {escaped(search['decision'])}.",
+        *(
+            [f"Against simpler models, on the pairs of the search: {escaped(beside)}."]
+            if (beside := search.get("beside_baselines"))
+            else []
+        ),
         f"The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
         f"{search['prefer']}, switch {search['switch']}. Trials that are not distinguishable from the best: "
         f"{f'{equals:,}' if equals else 'none'}.",

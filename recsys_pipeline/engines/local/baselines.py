@@ -86,15 +86,15 @@ def baseline_bytes(baselines: Sequence[Baseline], split: Split) -> int:
     """What the baselines of a group take beside the data, estimated."""
     first = baselines[0]
     training = split.training[_mapping(first)]
-    scores = 3 * 4 * SCORES_AT_ONCE
+    most_scores = len(split.users) * training.n_items
     if first.family is Family.item_knn:
         shrinkages = {baseline.shrinkage for baseline in baselines}
         most = max(_number(baseline.neighbours) for baseline in baselines)
         return nearest_bytes(training, most, len(shrinkages))
     if first.family is Family.graph_filter:
-        return 16 * training.n_interactions + scores
+        return 16 * training.n_interactions + 12 * min(most_scores, _SCORES_AT_ONCE)
     if first.family is Family.ease:
-        return ease_bytes(training.n_items) + scores
+        return ease_bytes(training.n_items) + 12 * min(most_scores, SCORES_AT_ONCE)
     return 16 * training.n_interactions
 
 

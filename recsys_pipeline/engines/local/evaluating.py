@@ -175,7 +175,7 @@ def evaluate(
         ]
         report(
             f"{len(jobs)} models to measure on {len(about)} seeds, {workers} workers; memory limit "
-            f"{told(limit)}, a model {told(max(job.bytes for job in jobs))}"
+            f"{told(limit)}, a model up to {told(max(job.bytes for job in jobs))}"
         )
         room = limit - max(each.data_bytes for each in about)
         results: Iterator[_Measured] = pool.do(jobs, room)
