@@ -81,7 +81,8 @@ def test_makes_every_artefact(shared_warehouse):
     assert sorted(path.name for path in root.iterdir() if not path.name.startswith(".")) == sorted(
         [
             *(f"{name}.parquet" for name in ("raw_feedback", "rejected_feedback", "feedback_strengths")),
-            *(f"{name}.parquet" for name in ("leave_one_out_split", "grid_search_results", "trial_ranks")),
+            *(f"{name}.parquet" for name in ("leave_one_out_split", "baselines", "baseline_ranks")),
+            *(f"{name}.parquet" for name in ("grid_search_results", "trial_ranks")),
             *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
             *("popular_items.parquet", "bm25_matrix", "best_model", "evaluation", "model_card"),
             *("releases", "search_journal"),
@@ -144,7 +145,7 @@ def ancestors(asset):
     return {key.path[-1] for key in graph.get_ancestor_asset_keys(AssetKey(asset))}
 
 
-@pytest.mark.parametrize("asset", [*SPINE[1:-1], "evaluation"])
+@pytest.mark.parametrize("asset", [*SPINE[1:-1], "baselines", "evaluation"])
 def test_every_table_names_the_states_of_all_that_it_was_made_from(shared_warehouse, asset):
     for table in shared_warehouse.read_tables(asset).values():
         lineage = Lineage.of(table)

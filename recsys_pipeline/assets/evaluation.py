@@ -10,11 +10,14 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.core.baseline_tables import ChosenBaselines
+from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
     ABLATIONS,
-    KNN_BM25,
-    KNN_COSINE,
+    EASE,
+    GRAPH_FILTER,
+    ITEM_KNN,
     LEAKING,
     NOTEBOOK,
     POPULARITY,
@@ -51,8 +54,9 @@ class EvaluationProtocol(Enum):
 class Comparison(Enum):
     """What the tuned model is compared with, besides popularity."""
 
-    item_knn_bm25 = "item_knn_bm25"
-    item_knn_cosine = "item_knn_cosine"
+    item_knn = "item_knn"
+    graph_filter = "graph_filter"
+    ease = "ease"
     repeat_consumption = "repeat_consumption"
     notebook_als = "notebook_als"
     weights_of_all = "weights_of_all"
@@ -60,15 +64,22 @@ class Comparison(Enum):
 
 
 _MODELS = {
-    Comparison.item_knn_bm25: KNN_BM25,
-    Comparison.item_knn_cosine: KNN_COSINE,
+    Comparison.item_knn: ITEM_KNN,
+    Comparison.graph_filter: GRAPH_FILTER,
+    Comparison.ease: EASE,
     Comparison.repeat_consumption: REPEAT_CONSUMPTION,
     Comparison.notebook_als: NOTEBOOK,
     Comparison.weights_of_all: LEAKING,
 }
-# Those that are an ALS fit of their own, and those that are fitted to all interactions in some way.
+# Those that are an ALS fit of their own, those that `baselines` has tuned, and those that are fitted to all
+# interactions in some way.
 _ALS = (Comparison.notebook_als, Comparison.weights_of_all)
-_FITTED = (Comparison.item_knn_bm25, Comparison.item_knn_cosine, *_ALS)
+_TUNED = {
+    Comparison.item_knn: Family.item_knn,
+    Comparison.graph_filter: Family.graph_filter,
+    Comparison.ease: Family.ease,
+}
+_FITTED = (*_TUNED, *_ALS)
 
 _TOLD = {
     EvaluationProtocol.random: "random leave-one-out: the held-out interaction may be older than "
@@ -111,13 +122,13 @@ class EvaluationConfig(Config):
         default=20_000, ge=0, description="Hold out an interaction of at most this many users; 0 takes all."
     )
     k: int = Field(default=10, ge=1, le=1000, description="Length of the recommended lists.")
-    neighbours: int = Field(default=20, ge=1, description="Number of neighbours of the item-kNN models.")
     # An Enum, for Dagster to refuse an unknown name before the run; it wants the names as defaults.
     compare_with: list[Comparison] = Field(
         default=[each.value for each in Comparison],
         validate_default=True,
-        description="What the tuned model is compared with besides popularity: `item_knn_bm25`, "
-        "`item_knn_cosine`, `repeat_consumption`, and, each an ALS fit of its own, `notebook_als` and "
+        description="What the tuned model is compared with besides popularity: `item_knn`, `graph_filter`, "
+        "`ease` and `repeat_consumption`, each as `baselines` has tuned it, and, each an ALS fit of its own, "
+        "`notebook_als` and "
         "`weights_of_all` (the tuned model with weights from all interactions, held-out ones included). "
         "`blend_terms`: where the search has fitted a blend, what each of its terms is worth.",
     )
@@ -153,15 +164,15 @@ def evaluation(
     feedback: Feedback,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
+    baselines: pa.Table,
     grid_search_results: pa.Table,
 ) -> MaterializeResult[Tables]:
     """How good the chosen configuration is on held-out interactions that the search never scored.
 
     Weights come from training interactions only, as they would in use; figures are means over users and
     seeds, with 95 % intervals (bootstrap over users). Beside it, on the same held-out interactions:
-    popularity, item-kNN, repeat consumption where that may be recommended and, on the first seed, the
-    notebook's ALS before its search, and what it changes to take the weights from all interactions, as the
-    search and the notebook do.
+    the best of each family of `baselines` and, on the first seed, the notebook's ALS before its search, and
+    what it changes to take the weights from all interactions, as the search and the notebook do.
     """
     interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
@@ -174,22 +185,24 @@ def evaluation(
     # know it.
     later = leave_one_out_split if protocol is EvaluationProtocol.last else None
     n_interactions = interactions.pattern.n_interactions
+    chosen = ChosenBaselines.of(baselines)
     plan = EvaluationPlan(
         winner=winner,
-        models=[_models(config, number, n_interactions) for number in range(config.seeds)],
+        models=[_models(config, number, n_interactions, chosen) for number in range(config.seeds)],
         k=config.k,
         seed=config.seed,
-        n_neighbours=config.neighbours,
+        baselines=_configurations(chosen),
+        mappings=chosen.mappings,
         unknown_to_training=later,
         workers=config.workers,
         most_silent_seconds=3600 * config.patience_hours,
         memory_limit=config.memory_limit,
     )
-    ranks, lists, failures = LocalEngine().evaluate(bm25_matrix, held_out, plan, context.log.info)
+    ranks, lists, failures, seconds = LocalEngine().evaluate(bm25_matrix, held_out, plan, context.log.info)
     for name, failure in failures.items():
         context.log.warning(f"{name} is left out: {failure}")
     quality = qualities(ranks, config.k, config.seed)
-    models = models_table(quality, lists)
+    models = models_table(quality, lists, seconds)
     by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
     told = verdict(quality)
     context.log.info(f"MAP@{config.k}: {told}")
@@ -197,7 +210,7 @@ def evaluation(
     if protocol is EvaluationProtocol.random and interactions.timestamps is None:
         protocol_told += "; the feedback has no timestamps"
     out_of_reach = share_out_of_reach(ranks)
-    left_out = _left_out(config, ranks, interactions, failures)
+    left_out = _left_out(config, ranks, interactions, chosen, failures)
     stored = {
         "strategy": protocol.value,
         "protocol": protocol_told,
@@ -287,7 +300,24 @@ def _drawn(
     return tables
 
 
-def _models(config: EvaluationConfig, number: int, n_interactions: int) -> list[str]:
+def _configurations(chosen: ChosenBaselines) -> dict[str, Baseline]:
+    """By name of the model, the configuration of each baseline."""
+    return {
+        POPULARITY: Baseline(Family.popularity),
+        REPEAT_CONSUMPTION: chosen.by_family.get(
+            Family.repeat_consumption, Baseline(Family.repeat_consumption)
+        ),
+        **{
+            _MODELS[comparison]: chosen.by_family[family]
+            for comparison, family in _TUNED.items()
+            if family in chosen.by_family
+        },
+    }
+
+
+def _models(
+    config: EvaluationConfig, number: int, n_interactions: int, baselines: ChosenBaselines
+) -> list[str]:
     """What is measured on the seed of this number."""
     chosen = [
         _MODELS[comparison]
@@ -295,13 +325,18 @@ def _models(config: EvaluationConfig, number: int, n_interactions: int) -> list[
         if comparison in _MODELS
         and (comparison not in _ALS or number < config.seeds_of_fits)
         and (comparison not in _FITTED or n_interactions <= config.most_interactions_of_fits)
+        and (comparison not in _TUNED or _TUNED[comparison] in baselines.by_family)
     ]
     blend_terms = Comparison.blend_terms in config.compare_with and number < config.seeds_of_fits
     return [TUNED, POPULARITY, *chosen, *(ABLATIONS if blend_terms else ())]
 
 
 def _left_out(
-    config: EvaluationConfig, ranks: HeldOutRanks, interactions: Interactions, failures: Mapping[str, str]
+    config: EvaluationConfig,
+    ranks: HeldOutRanks,
+    interactions: Interactions,
+    baselines: ChosenBaselines,
+    failures: Mapping[str, str],
 ) -> str:
     """What was not measured, and why."""
     n_users, n_interactions = interactions.pattern.n_users, interactions.pattern.n_interactions
@@ -315,7 +350,18 @@ def _left_out(
             f"{', '.join(fitted)}: not measured, for {n_interactions:,} interactions are more than "
             f"most_interactions_of_fits {config.most_interactions_of_fits:,}"
         )
-    elif als and config.seeds_of_fits < config.seeds:
-        told.append(f"{', '.join(als)}: measured on {config.seeds_of_fits} of {config.seeds} seeds")
+    else:
+        told += _not_tuned(config, baselines)
+        if als and config.seeds_of_fits < config.seeds:
+            told.append(f"{', '.join(als)}: measured on {config.seeds_of_fits} of {config.seeds} seeds")
     told += [f"{name}: {failure}" for name, failure in failures.items()]
     return "; ".join(told) or "nothing"
+
+
+def _not_tuned(config: EvaluationConfig, baselines: ChosenBaselines) -> list[str]:
+    """Which comparisons `baselines` has no configuration for, and why."""
+    return [
+        f"{comparison.value}: {baselines.why_not.get(family, 'it is not among the families of baselines')}"
+        for comparison, family in _TUNED.items()
+        if comparison in config.compare_with and family not in baselines.by_family
+    ]

@@ -13,6 +13,7 @@ from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
+from recsys_pipeline.core.baseline_tables import lead_over_baselines
 from recsys_pipeline.core.comparison import choose_or_keep, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
@@ -22,6 +23,7 @@ from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult, best_first
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.reporting.baselines import told_lead
 from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
@@ -46,6 +48,7 @@ def grid_search_results(
     warehouse: Warehouse,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
+    baselines: Tables,
 ) -> MaterializeResult[Tables]:
     """One row a trial: its hyperparameters and how it ranks the held-out interactions, best MAP@10 first.
 
@@ -75,6 +78,10 @@ def grid_search_results(
     why_none = incumbent.why_none if place is None else ranking[place].failure
     decided = told_choice(choice, incumbent.version, why_none)
     context.log.info(decided)
+    best_ranks, groups = ranking[0].ranks, group_by_user(split, users)
+    assert best_ranks is not None
+    beside_baselines = told_lead(lead_over_baselines(best_ranks, baselines, *groups, seed=search_config.seed))
+    context.log.info(beside_baselines)
     fitted = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and fitted is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
@@ -98,6 +105,7 @@ def grid_search_results(
         "prefer": search_config.prefer.value,
         "switch": search_config.switch.value,
         "decision": decided,
+        "beside_baselines": beside_baselines,
     }
     table = results_table(ranking, differences, chosen, place)
     if at_the_ends := told_ends(table):
@@ -119,6 +127,7 @@ def grid_search_results(
             "prefer": search_config.prefer.value,
             "switch": search_config.switch.value,
             "decision": decided,
+            "beside_baselines": beside_baselines,
             "incumbent": incumbent.version or incumbent.why_none,
             "seed": search_config.seed,
             **({"around": around["version"] or "the first values of the lists"} if around else {}),

@@ -45,6 +45,15 @@ DIFFERENCE_LOW = "difference_low"
 DIFFERENCE_HIGH = "difference_high"
 RANKS = "ranks"
 
+# Of a baseline.
+FAMILY = "family"
+NEIGHBOURS = "neighbours"
+SHRINKAGE = "shrinkage"
+USER_EXPONENT = "user_exponent"
+ITEM_EXPONENT = "item_exponent"
+PENALTY = "penalty"
+SECONDS = "seconds"
+
 # Of `evaluation`; at the k of its configuration.
 MODEL = "model"
 MAP = "map"
@@ -107,12 +116,19 @@ DESCRIPTIONS = {
     RECALL_AT_10: "Mean share of a user's held-out items among the first 10.",
     NOTEBOOK_MAP_AT_10: "The notebook's own formula; can exceed 1.",
     ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
-    CHOSEN: "Whether the model is made of this trial.",
+    CHOSEN: "Whether the model is made of this trial; of baselines, whether it is the best of its family.",
     INCUMBENT: "Whether it is the configuration of the release before, as far as the search could try it.",
     DISTINGUISHABLE: "Whether MAP@10 is significantly below the best, on the same held-out interactions.",
     DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
     DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",
     RANKS: "Rank of each held-out interaction, in the order of leave_one_out_split; 11 is beyond the tenth.",
+    FAMILY: "Kind of baseline.",
+    NEIGHBOURS: "Nearest items of an item that count, beside itself.",
+    SHRINKAGE: "Added to the product of the norms in the cosine, in mean squared weights.",
+    USER_EXPONENT: "Power of a user's degree by which the steps of the graph filter are divided.",
+    ITEM_EXPONENT: "Power of an item's degree by which they are divided, at both ends.",
+    PENALTY: "Of EASE on the squared weights, in mean numbers of users of an item.",
+    SECONDS: "Wall seconds of training and lists; what several configurations share counts in each.",
     MODEL: "What recommends.",
     MAP: "Mean average precision over users and seeds.",
     MAP_STANDARD_ERROR: "Standard error of the mean average precision over users.",
@@ -139,6 +155,6 @@ DESCRIPTIONS = {
     RECOMMENDABLE: "Whether anybody may be recommended the item.",
     REASON: "Why it is not recommendable; empty for an item that is.",
     CATEGORY: "Category of the item in the catalogue; null for none.",
-    FAILURE: "Why the trial failed; empty for one that did not.",
+    FAILURE: "Why it has no scores: it failed, or was not measured; empty where it has.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }

@@ -55,6 +55,44 @@ def intervals(means: NDArray[np.float64]) -> list[Interval]:
     return [Interval(low, high) for low, high in ends.T.tolist()]
 
 
+class Difference(NamedTuple):
+    """Of a mean between two models, on the same held-out interactions.
+
+    Attributes:
+        mean: the one minus the other.
+        interval: of it, a paired bootstrap over users.
+    """
+
+    mean: float
+    interval: Interval
+
+
+def mean_difference(
+    ranks: NDArray[np.integer],
+    others: NDArray[np.integer],
+    group: NDArray[np.int64],
+    user: NDArray[np.int64],
+    seed: int,
+) -> Difference:
+    """MAP@10 by the one ranks minus that by the others.
+
+    Args:
+        ranks: (n_held_out,) 1-based.
+        others: (n_held_out,) of the same held-out interactions.
+        group: group of each held-out interaction, see `group_by_user`.
+        user: user of each group.
+        seed: of the bootstrap.
+    """
+    n_relevant = np.bincount(group)
+    of_users = [
+        mean_of_users(average_precision(hits_of_groups(each, group), n_relevant), user)
+        for each in (ranks, others)
+    ]
+    differences = of_users[0] - of_users[1]
+    (interval,) = intervals(bootstrap_means(differences[:, None], seed))
+    return Difference(float(differences.mean()), interval)
+
+
 def compare_with_best(
     ranking: Sequence[TrialResult], group: NDArray[np.int64], user: NDArray[np.int64], seed: int
 ) -> list[Interval | None]:

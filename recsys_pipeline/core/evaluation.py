@@ -24,8 +24,9 @@ from recsys_pipeline.core.metrics import (
 TUNED = "tuned ALS"
 BLEND = "blend"
 REPEAT_CONSUMPTION = "repeat consumption"
-KNN_BM25 = "item-kNN, BM25"
-KNN_COSINE = "item-kNN, cosine"
+ITEM_KNN = "item-kNN"
+GRAPH_FILTER = "graph filter"
+EASE = "EASE"
 NOTEBOOK = "notebook's ALS"
 POPULARITY = "popularity"
 LEAKING = "tuned ALS, weights of all interactions"
@@ -45,8 +46,9 @@ IN_ORDER = (
     BLEND,
     *ABLATIONS,
     REPEAT_CONSUMPTION,
-    KNN_BM25,
-    KNN_COSINE,
+    GRAPH_FILTER,
+    ITEM_KNN,
+    EASE,
     NOTEBOOK,
     POPULARITY,
     LEAKING,

@@ -11,7 +11,9 @@ from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.evaluation import NO_RIVALS, HeldOutRanks, Quality, segment_quality, segments
 
 
-def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy]) -> pa.Table:
+def models_table(
+    quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy], seconds: Mapping[str, float]
+) -> pa.Table:
     """A row a model; what lists are like is null where the model has none."""
     return pa.Table.from_pylist(
         [
@@ -24,6 +26,7 @@ def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccur
                 columns.TO_TUNED_LOW: each.difference.low,
                 columns.TO_TUNED_HIGH: each.difference.high,
                 columns.SEEDS: each.seeds,
+                columns.SECONDS: seconds[name],
                 columns.NDCG: each.ndcg,
                 columns.HIT_RATE: each.hit_rate,
                 columns.RECALL: each.recall,

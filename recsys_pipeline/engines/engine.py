@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import FittedBlend
 from recsys_pipeline.core.evaluation import HeldOutRanks
@@ -92,7 +93,8 @@ class EvaluationPlan(NamedTuple):
             tuned model, as do those without some of its terms that are asked for.
         k: length of the lists.
         seed: of the random starts of the first split; that of the next is one more, and so on.
-        n_neighbours: of each item that count in the item-kNN models.
+        baselines: by the same names, the configurations of those that are baselines.
+        mappings: strengths of the events that these name.
         unknown_to_training: rows of a `leave_one_out_split` that are not ranked, but that training must not
             know either.
         workers: models side by side; 0 takes what the machine offers.
@@ -104,7 +106,8 @@ class EvaluationPlan(NamedTuple):
     models: Sequence[Sequence[str]]
     k: int
     seed: int
-    n_neighbours: int
+    baselines: Mapping[str, Baseline]
+    mappings: Mappings
     unknown_to_training: pa.Table | None
     workers: int
     most_silent_seconds: float
@@ -118,11 +121,35 @@ class Evaluated(NamedTuple):
         ranks: the held-out interactions and where each model ranked them.
         lists: by model, what its lists are like, where it has any.
         failures: by model, why it could not be measured.
+        seconds: by model, wall seconds of training and lists, the mean over the splits.
     """
 
     ranks: HeldOutRanks
     lists: Mapping[str, BeyondAccuracy]
     failures: Mapping[str, str]
+    seconds: Mapping[str, float]
+
+
+class BaselinePlan(NamedTuple):
+    """Which baselines are to be measured.
+
+    Attributes:
+        baselines: the configurations to try.
+        mappings: strengths of the events that they name.
+        most_items_of_ease: above, EASE is not measured.
+        most_interactions: above, what is fitted to all interactions is not measured.
+        workers: side by side; 0 takes what the machine offers.
+        most_silent_seconds: how long a worker may say nothing.
+        memory_limit: in GB, for this process and its workers; 0 for the default.
+    """
+
+    baselines: Sequence[Baseline]
+    mappings: Mappings
+    most_items_of_ease: int
+    most_interactions: int
+    workers: int
+    most_silent_seconds: float
+    memory_limit: float = 0.0
 
 
 class ExportPlan(NamedTuple):
@@ -191,6 +218,30 @@ class Engine(Protocol):
 
         Raises:
             InputError: the plan asks for what the data or the solver does not have.
+        """
+        ...
+
+    def baselines(
+        self,
+        bm25_matrix: Tables | Datasets,
+        leave_one_out_split: pa.Table,
+        plan: BaselinePlan,
+        report: Callable[[str], None],
+    ) -> list[BaselineResult]:
+        """Make every baseline of what each split leaves, and rank what it holds out.
+
+        Args:
+            bm25_matrix: all interactions.
+            leave_one_out_split: the pairs by which the search chooses too.
+            plan: what to measure.
+            report: told what is being done.
+
+        Returns:
+            A result for each configuration, in the given order; then one for each family that is not measured
+            on this data, which says why.
+
+        Raises:
+            InputError: the plan names events that the data does not have.
         """
         ...
 

@@ -15,8 +15,9 @@ from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.evaluation import (
     BLEND,
-    KNN_BM25,
-    KNN_COSINE,
+    EASE,
+    GRAPH_FILTER,
+    ITEM_KNN,
     LEAKING,
     NOTEBOOK,
     POPULARITY,
@@ -41,8 +42,9 @@ _MEANINGS = {
     TUNED: "this model",
     BLEND: "this model blended with the user's own history and popularity",
     REPEAT_CONSUMPTION: "what the user has interacted with before, then what is popular",
-    KNN_BM25: "items that the same people have as the user's own, weighted by BM25",
-    KNN_COSINE: "items that the same people have as the user's own, by cosine",
+    GRAPH_FILTER: "what the people have who share items with the user",
+    ITEM_KNN: "the items nearest to the user's own: those that the same people have",
+    EASE: "what a linear model predicts from all of the user's items",
     NOTEBOOK: "the same method as this model, not tuned",
     POPULARITY: "the most popular items, the same for everybody",
     LEAKING: "shows an effect: this model with weights that know what is hidden",
@@ -84,6 +86,7 @@ def card_facts(
                 name: stored_metadata(grid_search_results)[name]
                 for name in ("strategy", "prefer", "switch", "decision", "agreement", "blend")
             },
+            "beside_baselines": stored_metadata(grid_search_results).get("beside_baselines", ""),
             "chosen": chosen,
             "trials": len(rows),
             "failed_trials": sum(row[columns.MAP_AT_10] is None for row in rows),
@@ -221,6 +224,7 @@ def _quality(evaluation: Facts) -> list[str]:
         f"HitRate@{k}",
         f"Recall@{k}",
         "seeds",
+        "seconds",
     ]
     table = [
         [
@@ -233,6 +237,7 @@ def _quality(evaluation: Facts) -> list[str]:
             fixed(row[columns.HIT_RATE]),
             fixed(row[columns.RECALL]),
             row[columns.SEEDS],
+            _seconds(row),
         ]
         for row in models
     ]
@@ -261,6 +266,11 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
         f"The configuration: {escaped(configuration)}; solver {shown(model['solver'])}, seed "
         f"{model['seed']}. The model was then trained on all interactions.",
         f"Against the release before: {escaped(search['decision'])}.",
+        *(
+            [f"Against simpler models, on the pairs of the search: {escaped(beside)}."]
+            if (beside := search.get("beside_baselines"))
+            else []
+        ),
         f"The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
         f"{search['prefer']}, switch {search['switch']}. Trials that are not distinguishable from the best: "
         f"{f'{equals:,}' if equals else 'none'}.",
@@ -351,6 +361,11 @@ def _difference(row: Facts) -> str:
     if row[columns.MODEL] == TUNED:
         return ""
     return interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH])
+
+
+def _seconds(row: Facts) -> str:
+    """Of training and lists; releases before there were any have none."""
+    return f"{row[columns.SECONDS]:.1f}" if columns.SECONDS in row else ""
 
 
 def _ends(row: Facts) -> str:

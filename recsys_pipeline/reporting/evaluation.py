@@ -8,7 +8,7 @@ from dagster import MarkdownMetadataValue, MetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
-from recsys_pipeline.core.evaluation import BLEND, LEAKING, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation import BLEND, LEAKING, NO_RIVALS, TUNED, HeldOutRanks, Quality
 from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -29,6 +29,7 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
         "95 % interval",
         "difference to the tuned",
         "seeds",
+        "seconds",
         f"NDCG@{k}",
         f"HitRate@{k}",
         f"Recall@{k}",
@@ -45,6 +46,7 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
                 f"{row[columns.MAP_LOW]:.4f} to {row[columns.MAP_HIGH]:.4f}",
                 interval(row[columns.TO_TUNED_LOW], row[columns.TO_TUNED_HIGH]) if place else "",
                 str(row[columns.SEEDS]),
+                f"{row[columns.SECONDS]:.1f}",
                 fixed(row[columns.NDCG]),
                 fixed(row[columns.HIT_RATE]),
                 fixed(row[columns.RECALL]),
@@ -118,10 +120,14 @@ def evaluation_metadata(
 def verdict(quality: Mapping[str, Quality]) -> str:
     """Is the tuned model worth having, and the blend on top of it?"""
     tuned = quality[TUNED]
-    others = {name: each for name, each in quality.items() if name not in (TUNED, LEAKING, BLEND)}
+    others = {name: each for name, each in quality.items() if name not in (TUNED, BLEND, *NO_RIVALS)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
     place = "the best of the others" if best.map > tuned.map else "the next best"
-    told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
+    rival = f"{name} ({fixed(best.map)}), {place}"
+    if best.difference.high < 0:
+        told = f"the tuned model ({fixed(tuned.map)}) is better than {rival}"
+    else:
+        told = f"the tuned model ({fixed(tuned.map)}) does not beat {rival}: it is {_compared(best)} it"
     if BLEND in quality:
         blend = quality[BLEND]
         told += f", and {_compared(blend)} its blend ({fixed(blend.map)})"

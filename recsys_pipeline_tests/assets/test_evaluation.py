@@ -12,9 +12,10 @@ from dagster import DagsterInvalidConfigError, Failure, build_asset_context, val
 
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
 from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
+from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.columns import STRENGTH
 from recsys_pipeline.core.comparison import Interval
-from recsys_pipeline.core.evaluation import KNN_COSINE, LEAKING, NOTEBOOK, POPULARITY, TUNED
+from recsys_pipeline.core.evaluation import GRAPH_FILTER, ITEM_KNN, LEAKING, NOTEBOOK, POPULARITY, TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import Scores
@@ -24,6 +25,8 @@ from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline_tests.core.small_feeds import (
+    BASELINES,
+    baselines_of,
     given_split,
     interactions_of,
     matrix_of,
@@ -34,8 +37,9 @@ from recsys_pipeline_tests.worlds import N_USERS, metadata_of
 
 MODELS = [
     "tuned ALS",
-    "item-kNN, BM25",
-    "item-kNN, cosine",
+    "graph filter",
+    "item-kNN",
+    "EASE",
     "notebook's ALS",
     "popularity",
     "tuned ALS, weights of all interactions",
@@ -106,8 +110,9 @@ CLOCK = interactions_of(
 )
 
 
-def evaluated(interactions, split, **config):
+def evaluated(interactions, split, baselines=None, **config):
     """What the asset makes of a search that chose TRIAL."""
+    baselines = baselines or baselines_of(split)
     result = TrialResult(TRIAL, Scores(0.5, 0.1, 0.5, 0.5, 0.5, 0.5), 1.0, ranks=np.array([1], np.uint8))
     stored = {"seed": 42, "solver": "implicit", "strengths": {"default": {}}, "blend": None}
     with build_asset_context() as context:
@@ -117,6 +122,7 @@ def evaluated(interactions, split, **config):
             feedback=Feedback(path="feedback.csv"),
             bm25_matrix={name: ds.dataset(table) for name, table in matrix_of(interactions).items()},
             leave_one_out_split=split,
+            baselines=baselines["baselines"],
             grid_search_results=with_metadata(results_table([result], [Interval(0.0, 0.0)], 0), stored),
         )
 
@@ -137,14 +143,17 @@ def split_at_the_last(interactions):
 
 
 def figures(result, models):
-    rows = result.value["models"].to_pylist()
+    """The rows of the models, but for the seconds."""
+    rows = result.value["models"].drop_columns("seconds").to_pylist()
     return {row.pop("model"): row for row in rows if row["model"] in models}
 
 
 def test_the_same_run_gives_the_same_figures():
-    first, second = (evaluated(SHOP, split_at_random(SHOP), seeds=1).value for _ in range(2))
+    first, second = (evaluated(SHOP, split_at_random(SHOP), seeds=1) for _ in range(2))
 
-    assert all(first[name].equals(second[name]) for name in ("models", "segments", "held_out"))
+    # But for the seconds.
+    assert figures(first, MODELS) == figures(second, MODELS)
+    assert all(first.value[name].equals(second.value[name]) for name in ("segments", "held_out"))
 
 
 def test_an_interaction_that_was_scored_by_the_search_is_caught(tmp_path):
@@ -245,8 +254,8 @@ def test_the_protocol(interactions, split, config, expected):
     ("config", "seeds_of", "left_out"),
     [
         pytest.param(
-            {"compare_with": ["item_knn_cosine"]},
-            {TUNED: 2, KNN_COSINE: 2, POPULARITY: 2},
+            {"compare_with": ["item_knn", "graph_filter"]},
+            {TUNED: 2, ITEM_KNN: 2, GRAPH_FILTER: 2, POPULARITY: 2},
             "nothing",
             id="what is asked for, and popularity",
         ),
@@ -263,9 +272,9 @@ def test_the_protocol(interactions, split, config, expected):
             id="or on all",
         ),
         pytest.param(
-            {"compare_with": ["notebook_als", "item_knn_bm25"], "most_interactions_of_fits": 179},
+            {"compare_with": ["notebook_als", "item_knn"], "most_interactions_of_fits": 179},
             {TUNED: 2, POPULARITY: 2},
-            "item_knn_bm25, notebook_als: not measured, for 180 interactions are more than "
+            "item_knn, notebook_als: not measured, for 180 interactions are more than "
             "most_interactions_of_fits 179",
             id="or, on large data, on none",
         ),
@@ -286,8 +295,40 @@ def test_what_is_compared_is_configured_and_what_is_left_out_is_said(config, see
     assert re.fullmatch(left_out, result.metadata["left_out"])
 
 
+def test_what_was_not_tuned_is_not_measured_and_the_reason_is_passed_on():
+    split = split_at_random(CLOCK)
+    baselines = baselines_of(split, BASELINES[:1], why_not={Family.ease: "35 items are more than 5"})
+    result = evaluated(CLOCK, split, baselines, compare_with=["item_knn", "graph_filter", "ease"], seeds=1)
+
+    assert result.value["models"]["model"].to_pylist() == [TUNED, ITEM_KNN, POPULARITY]
+    assert result.metadata["left_out"] == (
+        "graph_filter: it is not among the families of baselines; ease: 35 items are more than 5"
+    )
+
+
+def test_a_baseline_is_measured_by_the_strengths_that_it_was_tuned_by():
+    """Where odd items count for nothing, nobody is recommended one."""
+    events = [(f"u{user}", item, "odd" if item % 2 else "even") for user in range(30) for item in range(8)]
+    shop = interactions_of(events, {"odd": 1.0, "even": 1.0})
+    split = split_at_random(shop)
+    by_even = Baseline(Family.item_knn, "evens", "presence", neighbours=20, shrinkage=10.0)
+    both, alone = (
+        evaluated(
+            shop,
+            split,
+            baselines_of(split, [each], strengths={"evens": {"even": 1.0}}),
+            compare_with=["item_knn"],
+            seeds=1,
+        ).value["models"]
+        for each in (by_even._replace(strengths="default"), by_even)
+    )
+
+    coverage = [table["coverage"].to_pylist()[1] for table in (both, alone)]
+    assert coverage == [1.0, 0.5]
+
+
 @pytest.mark.parametrize(
-    ("names", "refused"), [(["notebook_als"], False), ([], False), (["item_knn_bm25", "svd"], True)]
+    ("names", "refused"), [(["notebook_als"], False), ([], False), (["item_knn", "svd"], True)]
 )
 def test_a_comparison_that_there_is_not_is_refused_before_the_run(names, refused):
     config = {"ops": {"evaluation": {"config": {"compare_with": names}}}}

@@ -17,6 +17,7 @@ from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import (
     as_split,
+    baselines_of,
     given_split,
     interactions_of,
     shop_events,
@@ -108,13 +109,15 @@ def split(interactions=SHOP, **config):
 
 def search(warehouse, table=None, **config):
     """What `grid_search_results` makes of one trial, or of the lists in its place."""
+    table = split().value if table is None else table
     with build_asset_context() as context:
         return grid_search_results(
             context,
             GridConfig(**{**SMALL_GRID, "regularization": [0.1], "iterations": [6], "workers": 1, **config}),
             warehouse=warehouse,
             bm25_matrix=stored_matrix_of(SHOP),
-            leave_one_out_split=split().value if table is None else table,
+            leave_one_out_split=table,
+            baselines=baselines_of(table),
         )
 
 

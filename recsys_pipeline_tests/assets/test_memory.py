@@ -12,7 +12,13 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.local.memory import data_bytes
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline_tests.core.small_feeds import interactions_of, shop_events, split_of, stored_matrix_of
+from recsys_pipeline_tests.core.small_feeds import (
+    baselines_of,
+    interactions_of,
+    shop_events,
+    split_of,
+    stored_matrix_of,
+)
 from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, run_graph
 
 SHOP = interactions_of(shop_events())
@@ -29,6 +35,7 @@ def search(warehouse, limit):
             warehouse=warehouse,
             bm25_matrix=stored_matrix_of(SHOP),
             leave_one_out_split=SPLIT,
+            baselines=baselines_of(SPLIT),
         )
 
 
@@ -89,8 +96,11 @@ def test_the_evaluation_says_what_it_has(warehouse, capfd):
             feedback=Feedback(path="feedback.csv"),
             bm25_matrix=stored_matrix_of(SHOP),
             leave_one_out_split=SPLIT,
+            baselines=baselines_of(SPLIT)["baselines"],
             grid_search_results=search(warehouse, 0.0).value["grid_search_results"],
         )
 
     (line,) = lines(capfd, "models to measure")
-    assert line.endswith("2 models to measure on 1 seeds, 1 workers; memory limit 1.5 GB, a model 7.56 kB")
+    assert line.endswith(
+        "2 models to measure on 1 seeds, 1 workers; memory limit 1.5 GB, a model up to 7.56 kB"
+    )

@@ -6,11 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from recsys_pipeline.core.baseline_tables import (
+    BASELINES_TABLE,
+    RANKS_TABLE,
+    baseline_ranks_table,
+    baselines_table,
+)
+from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family, best_baselines_first
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, EventRules, Interactions, Tables
 from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.strengths import Aggregate
 from recsys_pipeline.core.weighting import bm25_weights, weigh_trained
@@ -19,6 +27,13 @@ from recsys_pipeline.engines.local.solvers import Solver, trainer_for
 from recsys_pipeline.engines.local.training import train_to_the_end
 
 SHOP = {"view": 1.0, "buy": 3.0}
+BASELINES = (
+    Baseline(Family.item_knn, "default", "presence", neighbours=20, shrinkage=10.0),
+    Baseline(Family.graph_filter, "default", "presence", user_exponent=0.5, item_exponent=0.5),
+    Baseline(Family.ease, "default", "presence", penalty=1.0),
+    Baseline(Family.popularity),
+    Baseline(Family.repeat_consumption, "default"),
+)
 
 
 def interactions_of(
@@ -74,6 +89,30 @@ def given_split(interactions: Interactions, given: Sequence[tuple]) -> pa.Table:
 def as_split(table: pa.Table, *, keep_other_events: bool = False, strategy: str = "random") -> pa.Table:
     """The table with what the asset says of it."""
     return with_metadata(table, {"keep_other_events": keep_other_events, "strategy": strategy})
+
+
+def baselines_of(
+    split: pa.Table,
+    baselines: Sequence[Baseline] = BASELINES,
+    *,
+    ranks: Sequence[int] = (11,),
+    why_not: Mapping[Family, str] | None = None,
+    strengths: Mapping[str, Mapping[str, float]] | None = None,
+) -> Tables:
+    """`baselines` that rank what a split holds out: all at the last of these, but for the first ones."""
+    given = np.full(split.num_rows, ranks[-1], np.uint8)
+    given[: len(ranks)] = ranks
+    of_each = np.arange(len(given))
+    scores = score(hits_of_groups(given, of_each), np.ones(len(given), np.int64))
+    ranking = best_baselines_first(
+        [
+            *(BaselineResult(baseline, scores, 1.0, ranks=given) for baseline in baselines),
+            *(BaselineResult(Baseline(f), None, float("nan"), why) for f, why in (why_not or {}).items()),
+        ]
+    )
+    stored = {"strengths": {"default": {}, **(strengths or {})}}
+    tables = {BASELINES_TABLE: baselines_table(ranking), RANKS_TABLE: baseline_ranks_table(ranking)}
+    return {name: with_metadata(table, stored) for name, table in tables.items()}
 
 
 def model_of(

@@ -37,6 +37,7 @@ ASSETS: dict[str, list[str]] = {
     "feedback_strengths": ["feedback_strengths"],
     "bm25_matrix": ["pairs", "users", "items"],
     "leave_one_out_split": ["leave_one_out_split"],
+    "baselines": ["baselines", "baseline_ranks"],
     "grid_search_results": ["grid_search_results", "trial_ranks"],
     "evaluation": ["models", "segments", "held_out"],
     # What has no tables is none, or lies in none.
@@ -62,6 +63,7 @@ _CONFIGURATION = {
             "workers": 1,
         }
     },
+    "baselines": {"config": {"neighbours": [20], "shrinkage": [10.0], "workers": 1}},
     "evaluation": {"config": {"seeds": 1, "min_interactions": 2}},
     "release": {"config": {"must_beat_popularity": False, "keep_releases": 2}},
 }

@@ -5,7 +5,15 @@ import pytest
 
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.comparison import Interval
-from recsys_pipeline.core.evaluation import BLEND, LEAKING, POPULARITY, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation import (
+    BLEND,
+    LEAKING,
+    NO_RIVALS,
+    POPULARITY,
+    TUNED,
+    HeldOutRanks,
+    Quality,
+)
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
 
@@ -27,7 +35,10 @@ def shown(models):
         ranks={name: np.array([1, 2, 11]) for name in models},
     )
     lists = {name: BeyondAccuracy(0.5, 2.0, 0.25, 1.0) for name in models if name != LEAKING}
-    tables = models_table(models, lists), segments_table(ranks, np.array([3, 2, 1]), 10)
+    tables = (
+        models_table(models, lists, dict.fromkeys(models, 1.5)),
+        segments_table(ranks, np.array([3, 2, 1]), 10),
+    )
     return evaluation_metadata(models, lists, *tables, ranks, 10, 1, "as told")
 
 
@@ -41,19 +52,25 @@ def shown(models):
         ),
         pytest.param(
             {"item-kNN": quality(0.2)},
-            "the tuned model (0.3000) is not distinguishable from item-kNN (0.2000), the next best",
+            "the tuned model (0.3000) does not beat item-kNN (0.2000), the next best: "
+            "it is not distinguishable from it",
             id="not distinguishable",
         ),
         pytest.param(
             {"item-kNN": quality(0.4, BETTER)},
-            "the tuned model (0.3000) is worse than item-kNN (0.4000), the best of the others",
+            "the tuned model (0.3000) does not beat item-kNN (0.4000), the best of the others: "
+            "it is worse than it",
             id="worse",
         ),
         pytest.param(
-            {POPULARITY: quality(0.1, WORSE), BLEND: quality(0.4, BETTER), LEAKING: quality(0.9, BETTER)},
+            {
+                POPULARITY: quality(0.1, WORSE),
+                BLEND: quality(0.4, BETTER),
+                **{name: quality(0.9, BETTER) for name in NO_RIVALS},
+            },
             "the tuned model (0.3000) is better than popularity (0.1000), the next best, "
             "and worse than its blend (0.4000)",
-            id="neither the blend nor what leaks is one of the others",
+            id="neither the blend nor what shows an effect is one of the others",
         ),
     ],
 )
@@ -98,5 +115,7 @@ def test_a_row_says_on_how_many_seeds_and_nothing_of_lists_that_there_are_not():
     }
     tuned, _, leaking = (line.split(" | ") for line in shown(models)["models"].md_str.splitlines()[2:])
 
-    assert tuned[4:] == ["3", "0.3000", "0.3000", "0.3000", "50.0%", "2.0", "100.0% |"]
-    assert [cell.strip("| ") for cell in leaking[4:]] == ["1", "0.4500", "0.4500", "0.4500", "", "", ""]
+    assert tuned[4:] == ["3", "1.5", "0.3000", "0.3000", "0.3000", "50.0%", "2.0", "100.0% |"]
+    assert [cell.strip("| ") for cell in leaking[4:]] == [
+        *("1", "1.5", "0.4500", "0.4500", "0.4500", "", "", ""),
+    ]

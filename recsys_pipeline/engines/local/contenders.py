@@ -4,31 +4,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
+from recsys_pipeline.core.baseline_tuning import Baseline
 from recsys_pipeline.core.blending import Blend, terms_of
 from recsys_pipeline.core.evaluation import (
     BLEND,
-    KNN_BM25,
-    KNN_COSINE,
     LEAKING,
     NOTEBOOK,
-    POPULARITY,
-    REPEAT_CONSUMPTION,
     TUNED,
     blend_without,
 )
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.ranking import Factors, Lister
+from recsys_pipeline.engines.local.baselines import trained_baselines
 from recsys_pipeline.engines.local.compiling import ready
-from recsys_pipeline.engines.local.neighbours import Neighbours, by_neighbours
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Trainer, train_to_the_end
 
-_NEIGHBOURS = {KNN_BM25: Neighbours.bm25, KNN_COSINE: Neighbours.cosine}
 # The notebook's model before its grid search.
 NOTEBOOK_HYPERPARAMETERS = Hyperparameters(
     factors=64, regularization=0.05, alpha=20.0, iterations=15, bm25_K1=100.0, bm25_B=0.8
@@ -61,7 +53,7 @@ class Contest(NamedTuple):
         blend: weights of the blend, where there is one.
         blend_without: by group of its terms, the weights of the others.
         target_events: events that count for popularity.
-        n_neighbours: of each item that count in the item-kNN models.
+        baselines: by name of the model, the configuration of each baseline.
         k: length of the lists.
     """
 
@@ -70,7 +62,7 @@ class Contest(NamedTuple):
     blend: Blend | None
     blend_without: Mapping[str, Blend]
     target_events: list[str]
-    n_neighbours: int
+    baselines: Mapping[str, Baseline]
     k: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,6 +73,7 @@ class Contest(NamedTuple):
             "solver": self.solver.value,
             "blend": self.blend.as_dict() if self.blend else None,
             "blend_without": {group: blend.as_dict() for group, blend in self.blend_without.items()},
+            "baselines": {name: baseline.as_dict() for name, baseline in self.baselines.items()},
         }
 
     @classmethod
@@ -90,6 +83,7 @@ class Contest(NamedTuple):
             "tuned": Hyperparameters(**values["tuned"]),
             "solver": Solver(values["solver"]),
             "blend": Blend.from_mapping(values["blend"]) if values["blend"] else None,
+            "baselines": {name: Baseline.from_mapping(each) for name, each in values["baselines"].items()},
             "blend_without": {
                 group: Blend.from_mapping(blend) for group, blend in values["blend_without"].items()
             },
@@ -132,16 +126,9 @@ class Contest(NamedTuple):
             yield leaked._replace(lister=None)
         elif name == NOTEBOOK:
             yield _by_factors(name, split, NOTEBOOK_HYPERPARAMETERS, seed, trainer_of(self.solver))
-        elif name == POPULARITY:
-            yield Contender(name, by_popularity(split.target_popularity(self.target_events)))
-        elif name == REPEAT_CONSUMPTION:
-            popularity = split.target_popularity(self.target_events)
-            training = split.training[DEFAULT_STRENGTHS]
-            yield Contender(name, by_repeat_consumption(training, _strengths_of(split), popularity))
         else:
-            user_items = split.training[DEFAULT_STRENGTHS].user_items(_strengths_of(split))
-            lister = by_neighbours(user_items, _NEIGHBOURS[name], self.n_neighbours, num_threads=1)
-            yield Contender(name, lister)
+            (baseline,) = trained_baselines([self.baselines[name]], split, self.target_events)
+            yield Contender(name, baseline.lister)
 
     def _tuned(self, split: Split, seed: int, trainer: Trainer) -> Iterator[Contender]:
         tuned = _by_factors(TUNED, split, self.tuned, seed, trainer)
@@ -163,9 +150,3 @@ def _by_factors(
     user_items = split.user_items(hyperparameters)
     factors = train_to_the_end(trainer, user_items, hyperparameters, seed).factors
     return Contender(name, factors.lister(), factors)
-
-
-def _strengths_of(split: Split) -> NDArray[np.float64]:
-    """(n_training_interactions,) the strengths as the feedback has them."""
-    left = split.training_strengths[DEFAULT_STRENGTHS]
-    return left[left > 0]

@@ -9,19 +9,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.baseline_tuning import BaselineResult
 from recsys_pipeline.core.blending import MOST_CHOICES, Choices, FittedBlend, fit_blend, terms_of
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
-from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions, Mappings, Tables
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
+    BaselinePlan,
     Evaluated,
     EvaluationPlan,
     ExportPlan,
@@ -48,6 +50,7 @@ from recsys_pipeline.engines.local.solvers import (
     trains_as_implicit,
 )
 from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
+from recsys_pipeline.engines.local.tuning import tune_baselines
 
 
 class LocalEngine:
@@ -58,12 +61,7 @@ class LocalEngine:
     ) -> PreparedSearch:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
-        events = {event for mapping in plan.mappings.values() for event in mapping or ()}
-        if unknown := events - set(interactions.counts):
-            raise InputError(
-                f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
-                f"It has {', '.join(interactions.counts)}."
-            )
+        require_known_events(interactions, plan.mappings)
         if any(trial.weighting == BM25 for trial in plan.trials):
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
@@ -72,6 +70,18 @@ class LocalEngine:
         mappings = {**plan.mappings, **({GRAPH_STRENGTHS: plan.graph.strengths} if plan.graph else {})}
         splits = interactions.splits(leave_one_out_split, mappings, weigh_all=True)
         return LocalSearch(interactions, list(splits), plan)
+
+    def baselines(
+        self,
+        bm25_matrix: Tables | Datasets,
+        leave_one_out_split: pa.Table,
+        plan: BaselinePlan,
+        report: Callable[[str], None],
+    ) -> list[BaselineResult]:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        interactions = Interactions.from_tables(bm25_matrix)
+        require_known_events(interactions, plan.mappings)
+        return tune_baselines(interactions, leave_one_out_split, plan, report)
 
     def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
         """See `recsys_pipeline.engines.engine.Engine`."""
@@ -114,6 +124,20 @@ class LocalEngine:
     def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
         """See `recsys_pipeline.engines.engine.Engine`."""
         return similar_items(model, offer, plan)
+
+
+def require_known_events(interactions: Interactions, mappings: Mappings) -> None:
+    """Refuse mappings of events that the feedback does not have.
+
+    Raises:
+        InputError: it names them.
+    """
+    events = {event for mapping in mappings.values() for event in mapping or ()}
+    if unknown := events - set(interactions.counts):
+        raise InputError(
+            f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
+            f"It has {', '.join(interactions.counts)}."
+        )
 
 
 def require_positive_weights(interactions: Interactions) -> None:

@@ -25,6 +25,7 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
+from recsys_pipeline.engines.local.baselines import baseline_bytes
 from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS, TUNED_STRENGTHS, Contest
 from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.memory import data_bytes, fit_bytes, memory_limit, told
@@ -42,6 +43,7 @@ class _Measured(NamedTuple):
     model: str
     ranks: NDArray[np.int64]
     lists: BeyondAccuracy | None
+    seconds: float = 0.0
     failure: str = ""
 
 
@@ -80,11 +82,11 @@ class _MeasureJob:
         ranks = np.load(file, allow_pickle=False)
         file.unlink()
         lists = BeyondAccuracy(**message["lists"]) if message["lists"] else None
-        return _Measured(self.split, self.models[n_answers], ranks, lists)
+        return _Measured(self.split, self.models[n_answers], ranks, lists, message["seconds"])
 
     def failures(self, n_answers: int, reason: str) -> Iterator[_Measured]:
         for model in self.models[n_answers:]:
-            yield _Measured(self.split, model, np.empty(0, np.int64), None, reason)
+            yield _Measured(self.split, model, np.empty(0, np.int64), None, failure=reason)
 
 
 class _About(NamedTuple):
@@ -97,7 +99,8 @@ class _About(NamedTuple):
         interactions_of_user: (n_held_out,) training interactions of the user.
         popularity_of_item: (n_held_out,) training interactions of the item.
         data_bytes: what the split takes, in this process while it is made and mapped by the workers.
-        job_bytes: what training a model takes beside the data, estimated.
+        fit_bytes: what training ALS takes beside the data, estimated.
+        baseline_bytes: by name, what a baseline takes.
     """
 
     models: list[str]
@@ -106,7 +109,8 @@ class _About(NamedTuple):
     interactions_of_user: NDArray[np.int64]
     popularity_of_item: NDArray[np.int64]
     data_bytes: int
-    job_bytes: int
+    fit_bytes: int
+    baseline_bytes: Mapping[str, int]
 
     @classmethod
     def of(cls, split: Split, wanted: Sequence[str], contest: Contest) -> Self:
@@ -118,7 +122,12 @@ class _About(NamedTuple):
             _popularity_of_item(split),
             2 * data_bytes([split]),
             fit_bytes([split], contest.tuned),
+            {name: baseline_bytes([baseline], split) for name, baseline in contest.baselines.items()},
         )
+
+    def job_bytes(self, model: str) -> int:
+        """What measuring a model takes beside the data."""
+        return self.baseline_bytes.get(model, self.fit_bytes)
 
 
 def evaluate(
@@ -131,7 +140,10 @@ def evaluate(
         blend=plan.winner.blend,
         blend_without=plan.winner.blend_without,
         target_events=list(interactions.rules.target_events),
-        n_neighbours=plan.n_neighbours,
+        baselines={
+            model: baseline._replace(strengths=_own_name(baseline.strengths))
+            for model, baseline in plan.baselines.items()
+        },
         k=plan.k,
     )
     # A device does one fit at a time.
@@ -157,13 +169,13 @@ def evaluate(
                 plan.seed + number,
                 contest.with_ablations(about[number].ablations),
                 pool.folder,
-                about[number].job_bytes,
+                about[number].job_bytes(model),
             )
             for n, (number, model) in enumerate(wanted)
         ]
         report(
             f"{len(jobs)} models to measure on {len(about)} seeds, {workers} workers; memory limit "
-            f"{told(limit)}, a model {told(max(each.job_bytes for each in about))}"
+            f"{told(limit)}, a model up to {told(max(job.bytes for job in jobs))}"
         )
         room = limit - max(each.data_bytes for each in about)
         results: Iterator[_Measured] = pool.do(jobs, room)
@@ -181,6 +193,11 @@ def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan
         DEFAULT_STRENGTHS: None,
         TUNED_STRENGTHS: plan.winner.strengths,
         **({GRAPH_STRENGTHS: blend.filter.strengths} if blend and blend.filter else {}),
+        **{
+            name: plan.mappings[baseline.strengths]
+            for baseline in plan.baselines.values()
+            if baseline.strengths and (name := _own_name(baseline.strengths))
+        },
     }
     later = plan.unknown_to_training
     return interactions.splits(
@@ -189,6 +206,11 @@ def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan
         weigh_all=False,
         unknown_to_training=None if later is None else interactions.positions_in(later),
     )
+
+
+def _own_name(mapping: str | None) -> str | None:
+    """Name of a mapping of the baselines, which is not one of the others here."""
+    return mapping if mapping in (None, DEFAULT_STRENGTHS) else f"baselines: {mapping}"
 
 
 def _applies(model: str, split: Split, contest: Contest) -> bool:
@@ -214,6 +236,7 @@ def _put_together(
         raise RuntimeError(f"{TUNED} could not be measured: {failures[TUNED]}")
     ranks: dict[str, NDArray[np.int64]] = {}
     lists: dict[str, BeyondAccuracy] = {}
+    seconds: dict[str, float] = {}
     for model in IN_ORDER:
         found = {each.split: each for each in measured if each.model == model}
         if model in failures or not found:
@@ -224,6 +247,7 @@ def _put_together(
                 for number, each in enumerate(about)
             ]
         )
+        seconds[model] = float(np.mean([each.seconds for each in found.values()]))
         if of_seeds := [each.lists for each in found.values() if each.lists]:
             lists[model] = mean_beyond_accuracy(of_seeds)
     return Evaluated(
@@ -237,6 +261,7 @@ def _put_together(
         ),
         lists,
         failures,
+        seconds,
     )
 
 

@@ -12,7 +12,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import naming
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranks import packed_ranks
+from recsys_pipeline.engines.local.baselines import LOOPS, trained_baselines
 from recsys_pipeline.engines.local.compiling import ready
-from recsys_pipeline.engines.local.contenders import Contest
+from recsys_pipeline.engines.local.contenders import Contender, Contest
 from recsys_pipeline.engines.local.measuring import measure
 from recsys_pipeline.engines.local.solvers import Solver, trainer_for
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer, score_fit
@@ -155,7 +158,9 @@ def _perform(
         return trainers[solver, num_threads]
 
     try:
-        if "measure" in job:
+        if "baselines" in job:
+            _measure_baselines(job, splits, folder, say)
+        elif "measure" in job:
             _measure(job, splits, folder, trainer, say)
         else:
             _fit(job, splits, trainer, say)
@@ -193,13 +198,48 @@ def _measure(
     trainer: Callable[[Solver], Trainer],
     say: Callable[..., None],
 ) -> None:
-    ready("recsys_pipeline.core.selection")
     split, contest = splits[job["split"]], Contest.from_mapping(job["contest"])
+    baseline = contest.baselines.get(job["measure"])
+    _make_ready(baseline.family if baseline else None)
     contenders = contest.trained(job["measure"], split, job["seed"], trainer)
-    for contender, file in zip(contenders, job["ranks"], strict=True):
-        ranks, lists = measure(contender, split, contest.k)
-        np.save(folder / file, ranks, allow_pickle=False)
-        say(lists=lists._asdict() if lists else None)
+    _say_measured(contenders, split, contest.k, [folder / file for file in job["ranks"]], say)
+
+
+def _measure_baselines(
+    job: dict[str, Any], splits: Sequence[Split], folder: Path, say: Callable[..., None]
+) -> None:
+    baselines = [Baseline.from_mapping(values) for values in job["baselines"]]
+    _make_ready(baselines[0].family)
+    split = splits[job["split"]]
+    contenders = (
+        Contender(trained.baseline.family.value, trained.lister)
+        for trained in trained_baselines(baselines, split, job["target_events"])
+    )
+    _say_measured(contenders, split, job["k"], [folder / file for file in job["ranks"]], say)
+
+
+def _make_ready(family: Family | None) -> None:
+    """Compile what a baseline needs before its seconds count."""
+    ready("recsys_pipeline.core.selection")
+    if family in LOOPS:
+        ready(LOOPS[family])
+
+
+def _say_measured(
+    contenders: Iterator[Contender], split: Split, k: int, files: Sequence[Path], say: Callable[..., None]
+) -> None:
+    """Write the ranks of each model, and say what its lists are like and what it took to train and list."""
+    training = 0.0
+    for file in files:
+        begin = time.perf_counter()
+        contender = next(contenders)
+        trained = time.perf_counter()
+        # What comes later builds on what comes first.
+        training += trained - begin
+        ranks, lists = measure(contender, split, k)
+        seconds = training + time.perf_counter() - trained
+        np.save(file, ranks, allow_pickle=False)
+        say(lists=lists._asdict() if lists else None, seconds=seconds)
 
 
 def main(folder: str) -> None:

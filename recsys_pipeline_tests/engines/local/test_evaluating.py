@@ -9,7 +9,7 @@ from recsys_pipeline.core.evaluation import (
 )
 from recsys_pipeline.core.evaluation import (
     IN_ORDER,
-    KNN_COSINE,
+    ITEM_KNN,
     LEAKING,
     NOT_MEASURED,
     NOTEBOOK,
@@ -23,12 +23,19 @@ from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local import memory
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.pool import WorkerPool
-from recsys_pipeline_tests.core.small_feeds import given_split, interactions_of, shop_events, split_of
+from recsys_pipeline.reporting.baselines import NAMES
+from recsys_pipeline_tests.core.small_feeds import (
+    BASELINES,
+    given_split,
+    interactions_of,
+    shop_events,
+    split_of,
+)
 
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=10.0, iterations=4, bm25_K1=100.0, bm25_B=0.8)
 BLEND = Blend(als=1.0, events={"view": 1.0, "buy": 0.0}, target=0.0, any=0.0)
-ALWAYS = ["tuned ALS", "item-kNN, BM25", "item-kNN, cosine", "notebook's ALS", "popularity"]
+ALWAYS = ["tuned ALS", "graph filter", "item-kNN", "EASE", "notebook's ALS", "popularity"]
 
 
 def measured(
@@ -42,7 +49,8 @@ def measured(
         models=models or [[model for model in IN_ORDER if model != BLENDED]],
         k=10,
         seed=1,
-        n_neighbours=20,
+        baselines={NAMES[baseline.family]: baseline for baseline in BASELINES},
+        mappings={"default": None},
         unknown_to_training=None,
         workers=2,
         most_silent_seconds=100,
@@ -112,9 +120,9 @@ def test_each_seed_has_a_random_start_of_its_own():
     """The same held-out interactions twice: what needs no random start has the same ranks."""
     interactions = interactions_of(shop_events())
     table = split_of(interactions, *[drawn(interactions, 0)] * 2)
-    ranks = measured(interactions, table, models=[[TUNED, KNN_COSINE]] * 2).ranks.ranks
+    ranks = measured(interactions, table, models=[[TUNED, ITEM_KNN]] * 2).ranks.ranks
 
-    first, second = np.split(ranks[KNN_COSINE], 2)
+    first, second = np.split(ranks[ITEM_KNN], 2)
     assert first.tolist() == second.tolist()
     first, second = np.split(ranks[TUNED], 2)
     assert first.tolist() != second.tolist()
@@ -147,8 +155,8 @@ def test_as_many_models_are_measured_side_by_side_as_the_memory_limit_allows(mon
     assert len(started) == workers
     assert list(found.ranks.ranks) == [*ALWAYS, LEAKING]
     assert told[0] == (
-        "6 models to measure on 1 seeds, 2 workers; "
-        f"memory limit {memory.told(limit * memory.GB)}, a model 7.56 kB"
+        "7 models to measure on 1 seeds, 2 workers; "
+        f"memory limit {memory.told(limit * memory.GB)}, a model up to 78 kB"
     )
 
 
@@ -156,7 +164,7 @@ def test_each_seed_is_trained_on_what_it_leaves():
     """The second of two seeds that hold out other interactions ranks as if it were alone."""
     interactions = interactions_of(shop_events(), **PURCHASES)
     first, second = drawn(interactions, 3), drawn(interactions, 4)
-    models = [KNN_COSINE, POPULARITY]
+    models = [ITEM_KNN, POPULARITY]
     both = measured(interactions, split_of(interactions, first, second), models=[models] * 2).ranks
     alone = measured(interactions, split_of(interactions, second), models=[models]).ranks
 

@@ -1,0 +1,144 @@
+"""The tables that the tuning of the baselines leaves, and what is read from them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_pipeline.core import columns
+from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family
+from recsys_pipeline.core.comparison import Difference, mean_difference
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
+from recsys_pipeline.core.metadata import stored_metadata
+
+BASELINES_TABLE, RANKS_TABLE = "baselines", "baseline_ranks"
+
+_TYPES = {
+    columns.FAMILY: pa.string(),
+    "strengths": pa.string(),
+    "weighting": pa.string(),
+    columns.NEIGHBOURS: pa.int64(),
+    columns.SHRINKAGE: pa.float64(),
+    columns.USER_EXPONENT: pa.float64(),
+    columns.ITEM_EXPONENT: pa.float64(),
+    columns.PENALTY: pa.float64(),
+}
+_SCORES = {
+    columns.MAP_AT_10: "map",
+    columns.MAP_AT_10_STANDARD_ERROR: "standard_error",
+    columns.NDCG_AT_10: "ndcg",
+    columns.HIT_RATE_AT_10: "hit_rate",
+    columns.RECALL_AT_10: "recall",
+}
+
+
+def _chosen(ranking: Sequence[BaselineResult]) -> list[bool]:
+    """Of each whether it is the first of its family that was measured."""
+    seen: set[Family] = set()
+    found = []
+    for result in ranking:
+        found.append(result.scores is not None and result.baseline.family not in seen)
+        if result.scores is not None:
+            seen.add(result.baseline.family)
+    return found
+
+
+def baselines_table(ranking: Sequence[BaselineResult]) -> pa.Table:
+    """A row a configuration in this order, best first; scores of one that was not measured are null."""
+    scores = {
+        column: pa.array([getattr(r.scores, name) if r.scores else None for r in ranking], pa.float64())
+        for column, name in _SCORES.items()
+    }
+    return pa.table(
+        {
+            **_parameters(ranking),
+            **scores,
+            columns.SECONDS: pa.array([r.seconds if r.scores else None for r in ranking], pa.float64()),
+            columns.CHOSEN: _chosen(ranking),
+            columns.FAILURE: pa.array([r.failure or None for r in ranking], pa.string()),
+        }
+    )
+
+
+def baseline_ranks_table(ranking: Sequence[BaselineResult]) -> pa.Table:
+    """A row for the chosen one of each family: the rank of each held-out interaction, a byte each."""
+    chosen = [result for result, is_chosen in zip(ranking, _chosen(ranking), strict=True) if is_chosen]
+    ranks = pa.array([result.ranks for result in chosen], pa.list_(pa.uint8()))
+    return pa.table({**_parameters(chosen), columns.RANKS: ranks})
+
+
+def _parameters(results: Sequence[BaselineResult]) -> dict[str, pa.Array]:
+    rows = [result.baseline.as_dict() for result in results]
+    return {name: pa.array([row[name] for row in rows], kind) for name, kind in _TYPES.items()}
+
+
+class ChosenBaselines(NamedTuple):
+    """What `baselines` found.
+
+    Attributes:
+        by_family: the best configuration of each family that was measured.
+        mappings: strengths of the events by name; None for those that the interactions have already.
+        why_not: by family, why it was not measured.
+    """
+
+    by_family: Mapping[Family, Baseline]
+    mappings: Mapping[str, Mapping[str, float] | None]
+    why_not: Mapping[Family, str]
+
+    @classmethod
+    def of(cls, baselines: pa.Table) -> Self:
+        """From the table."""
+        rows = baselines.to_pylist()
+        named = stored_metadata(baselines)["strengths"]
+        chosen = [Baseline.from_mapping(row) for row in rows if row[columns.CHOSEN]]
+        return cls(
+            {baseline.family: baseline for baseline in chosen},
+            {name: None if name == DEFAULT_STRENGTHS else mapping for name, mapping in named.items()},
+            {Family(row["family"]): row[columns.FAILURE] for row in rows if row[columns.FAILURE]},
+        )
+
+
+class Lead(NamedTuple):
+    """A trial of the search beside the strongest baseline, on the same held-out interactions.
+
+    Attributes:
+        baseline: the strongest.
+        baseline_map: its MAP@10.
+        difference: MAP@10 of the trial minus that.
+    """
+
+    baseline: Baseline
+    baseline_map: float
+    difference: Difference
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the trial is better by more than chance."""
+        return self.difference.interval.low > 0
+
+
+def lead_over_baselines(
+    ranks: NDArray[np.uint8],
+    baselines: Mapping[str, pa.Table],
+    group: NDArray[np.int64],
+    user: NDArray[np.int64],
+    seed: int,
+) -> Lead | None:
+    """How much better a trial is than the strongest baseline; None where none was measured.
+
+    Args:
+        ranks: (n_held_out,) by the trial.
+        baselines: the tables of `baselines`.
+        group: group of each held-out interaction, see `group_by_user`.
+        user: user of each group.
+        seed: of the bootstrap.
+    """
+    of_chosen = baselines[RANKS_TABLE]
+    if not of_chosen.num_rows:
+        return None
+    best = baselines[BASELINES_TABLE].slice(0, 1).to_pylist()[0]
+    own = of_chosen[columns.RANKS][0].values.to_numpy()
+    difference = mean_difference(ranks, own, group, user, seed)
+    return Lead(Baseline.from_mapping(best), best[columns.MAP_AT_10], difference)

@@ -1,0 +1,90 @@
+"""What a tuned model should beat: the baselines by family, what was tried of each, and which one is best."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
+from recsys_pipeline.core.metrics import Scores
+
+
+class Family(Enum):
+    """The kinds of baselines."""
+
+    item_knn = "item_knn"
+    graph_filter = "graph_filter"
+    ease = "ease"
+    popularity = "popularity"
+    repeat_consumption = "repeat_consumption"
+
+
+# Those that learn from all interactions.
+FITTED = (Family.item_knn, Family.graph_filter, Family.ease)
+
+
+class Baseline(NamedTuple):
+    """One configuration of a baseline; None where a parameter means nothing to its family.
+
+    Attributes:
+        family: which kind.
+        strengths: name of the mapping from events to strengths; what it leaves out does not count.
+        weighting: of the interactions.
+        neighbours: of an item that count, of item-kNN.
+        shrinkage: of the similarities, see `item_knn.NearestItems`.
+        user_exponent: of the graph filter, see `item_graph.GraphFilter`.
+        item_exponent: the same.
+        penalty: of EASE, see `ease.ease_scorer`.
+    """
+
+    family: Family
+    strengths: str | None = None
+    weighting: str | None = None
+    neighbours: int | None = None
+    shrinkage: float | None = None
+    user_exponent: float | None = None
+    item_exponent: float | None = None
+    penalty: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON, or as a row."""
+        return {**self._asdict(), "family": self.family.value}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """From a row or from JSON; other keys do not count."""
+        known = {name: values[name] for name in cls._fields}
+        return cls(**{**known, "family": Family(values["family"])})
+
+    def told(self) -> dict[str, Any]:
+        """The parameters that mean something to its family, by name."""
+        values = self.as_dict()
+        del values["family"]
+        if self.strengths == DEFAULT_STRENGTHS:
+            del values["strengths"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class BaselineResult(NamedTuple):
+    """What became of a configuration.
+
+    Attributes:
+        baseline: what was tried.
+        scores: None where it was not measured.
+        seconds: wall time of training and lists; what several configurations share counts in each.
+        failure: why it was not measured, empty where it was.
+        ranks: (n_held_out,) of the held-out interactions of all splits; K + 1 is beyond K.
+    """
+
+    baseline: Baseline
+    scores: Scores | None
+    seconds: float
+    failure: str = ""
+    ranks: NDArray[np.uint8] | None = None
+
+
+def best_baselines_first(results: Sequence[BaselineResult]) -> list[BaselineResult]:
+    """By MAP@10, among equals in the given order; what was not measured last."""
+    return sorted(results, key=lambda result: -result.scores.map if result.scores else 1.0)
