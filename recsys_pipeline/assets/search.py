@@ -91,6 +91,7 @@ def grid_search_results(
         },
         "blend": fitted.blend.as_dict() if fitted else None,
         "blend_without": {name: each.as_dict() for name, each in fitted.without.items()} if fitted else {},
+        "graph": plan.graph.as_dict() if plan.graph else None,
         "agreement": agreed._asdict() if agreed else None,
         "around": around,
         "incumbent": incumbent.as_dict(),

@@ -11,9 +11,19 @@ from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.evaluation import NO_RIVALS, HeldOutRanks, Quality, segment_quality, segments
 
 
-def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy]) -> pa.Table:
-    """A row a model; what lists are like is null where the model has none."""
-    return pa.Table.from_pylist(
+def models_table(
+    quality: Mapping[str, Quality],
+    lists: Mapping[str, BeyondAccuracy],
+    to_blend: Mapping[str, Quality] | None = None,
+) -> pa.Table:
+    """A row a model; what lists are like is null where the model has none.
+
+    Args:
+        quality: of each model; differences are to the tuned one.
+        lists: what those of a model are like.
+        to_blend: the same with differences to the blend; None, as nulls, where there is none.
+    """
+    table = pa.Table.from_pylist(
         [
             {
                 columns.MODEL: name,
@@ -35,6 +45,11 @@ def models_table(quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccur
             for name, each in quality.items()
         ]
     )
+    to_blend = to_blend or {}
+    for column, end in ((columns.TO_BLEND_LOW, "low"), (columns.TO_BLEND_HIGH, "high")):
+        ends = [getattr(to_blend[name].difference, end) if name in to_blend else None for name in quality]
+        table = table.append_column(column, pa.array(ends, pa.float64()))
+    return table
 
 
 def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -> pa.Table:
