@@ -264,9 +264,10 @@ def _blend(evaluation: Facts, search: Facts, scorer: str) -> list[str]:
     by_blend = scorer == BY_BLEND
     lists = "The lists are by the blend" if by_blend else "The lists are by ALS"
     if found is None:
-        told = f"{lists}; how the two compare could not be measured."
-    elif found.is_better and by_blend:
-        told = f"{lists}, which is better than ALS by more than chance: {found.told}."
+        told = f"{lists}; how ALS and the blend compare could not be measured."
+    elif by_blend:
+        is_better = "is better" if found.is_better else "is not better"
+        told = f"{lists}, which {is_better} than ALS by more than chance: {found.told}."
     elif found.is_better:
         told = (
             f"{lists}, although the blend is better by more than chance: {found.told}. With `scorer: blend` "

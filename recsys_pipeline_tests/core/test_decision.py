@@ -79,7 +79,9 @@ def test_lists_by_the_blend_are_judged_by_the_blend():
 def test_a_scorer_that_could_not_be_measured_is_not_released():
     (told,) = decided(scorer="the blend", released_map=None, must_beat_popularity=False).reasons_against
 
-    assert told == "the blend could not be measured, so that nothing tells whether it is better than popularity"
+    assert (
+        told == "the blend could not be measured, so that nothing tells whether it is better than popularity"
+    )
 
 
 def test_everything_that_speaks_against_it_is_told():
