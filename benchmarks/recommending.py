@@ -71,7 +71,7 @@ def random_model(n_users: int, n_items: int, n_factors: int) -> Model:
     users, items = pa.array(np.arange(n_users)), pa.array(np.arange(n_items)).cast(pa.string())
     manifest = _manifest(NOTEBOOK.replace(factors=n_factors), {"view": 1.0})
     blend = Blend(als=1.0, events={"view": 1.0}, target=0.1, any=0.1)
-    return Model(users, items, factors, contents, {**manifest, "blend": blend._asdict()})
+    return Model(users, items, factors, contents, {**manifest, "blend": blend.as_dict()})
 
 
 def _manifest(hyperparameters: Hyperparameters, strengths: dict[str, float]) -> dict[str, Any]:

@@ -275,10 +275,14 @@ def deliver(warehouse: UPath) -> None:
 @main.command()
 @click.argument("user")
 @click.option("-n", default=10, show_default=True, type=click.IntRange(min=1), help="At most so many.")
-@click.option("--blend", is_flag=True, help="Score by the blend, where the release has one.")
+@click.option(
+    "--blend/--no-blend",
+    default=None,
+    help="Score by the blend, or by ALS alone; by default as the release's own lists are scored.",
+)
 @_JSON
 @click.pass_obj
-def recommend(warehouse: UPath, user: str, n: int, blend: bool, as_json: bool) -> None:
+def recommend(warehouse: UPath, user: str, n: int, blend: bool | None, as_json: bool) -> None:
     """The best items for USER by the current release."""
     _tell_table(
         warehouse, user, "users", lambda model, raw_id: model.recommend(raw_id, n, blend=blend), as_json

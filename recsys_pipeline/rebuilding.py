@@ -11,7 +11,7 @@ from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.exports import BLEND, popular_items_of
+from recsys_pipeline.core.exports import BLEND, GRAPH, popular_items_of
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.ids import IdType
 from recsys_pipeline.core.interactions import EventRules, Interactions
@@ -97,6 +97,7 @@ def rebuild(
     fitted = LocalEngine().refit(interactions.to_tables(weights), winner)
     (folder / "model").mkdir()
     description = {name: manifest[name] for name in (*DESCRIBED, "blend", "rules")}
+    description["graph"] = manifest.get("graph")
     write_model(folder / "model", fitted, contents_of(interactions, winner), description)
     made = {name: UPath(folder / "model" / name) for name in table_files()}
     if has_table(manifest, "catalogue"):
@@ -128,9 +129,11 @@ def _lists(
     engine = LocalEngine()
     said = {name: stored_metadata(released[name]) for name in _LISTS}
     plan = ExportPlan(said["recommendations"]["n"], said["recommendations"]["scorer"] == BLEND)
+    by_graph = said["similar_items"].get("scorer") == GRAPH
+    similar = ExportPlan(said["similar_items"]["n"], graph=by_graph)
     streams = {
         "recommendations": engine.recommendations(model, offer, plan),
-        "similar_items": engine.similar_items(model, offer, ExportPlan(said["similar_items"]["n"])),
+        "similar_items": engine.similar_items(model, offer, similar),
     }
     for name, rows in streams.items():
         warehouse.write_batches(name, with_metadata(rows, said[name]))

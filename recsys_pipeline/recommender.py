@@ -15,7 +15,7 @@ from upath import UPath
 from recsys_pipeline.core.blending import Blend, BlendedItems
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.exports import ALS, BLEND, POPULAR, cosines
+from recsys_pipeline.core.exports import ALS, BLEND, GRAPH, POPULAR, cosines
 from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.item_graph import ItemGraph
@@ -132,7 +132,7 @@ class Recommender:
         n: int = 10,
         *,
         filter_already_liked_items: bool = True,
-        blend: bool = False,
+        blend: bool | None = None,
         fill_up: bool = False,
     ) -> pd.DataFrame:
         """The best items for a user, best first; among equal scores in the order of `items`.
@@ -143,7 +143,9 @@ class Recommender:
                 rules leave fewer, and none when the model was trained on nothing of this user.
             filter_already_liked_items: leave out what the user's seen events exclude (`seen_events` in
                 the manifest; by default all that the user touched).
-            blend: score by the blend of ALS score, own history and popularity that the search has fitted.
+            blend: score by the blend of ALS score, item graph, own history and popularity that the search
+                has fitted, or by ALS alone; None as the release's own lists are scored (`scorer` in the
+                manifest).
             fill_up: continue a list that is shorter than `n` with popular items, under the same rules.
 
         Returns:
@@ -162,7 +164,7 @@ class Recommender:
         n: int = 10,
         *,
         filter_already_liked_items: bool = True,
-        blend: bool = False,
+        blend: bool | None = None,
         fill_up: bool = False,
     ) -> pd.DataFrame:
         """What `recommend` gives each of these users, in one table, and in much less time.
@@ -194,7 +196,7 @@ class Recommender:
         *,
         user_id: RawId | None = None,
         filter_already_liked_items: bool = True,
-        blend: bool = False,
+        blend: bool | None = None,
         fill_up: bool = True,
         skip_unknown: bool = True,
     ) -> pd.DataFrame:
@@ -209,7 +211,8 @@ class Recommender:
             user_id: the user whom the model knows already and whose events since the training these are; None
                 for somebody new.
             filter_already_liked_items: leave out what the seen events exclude.
-            blend: score by the blend, with these events as the own history.
+            blend: score by the blend, with these events as the own history, or by ALS alone; None as the
+                release's own lists are scored.
             fill_up: continue a short list with popular items. By default, because a page for somebody new has
                 to show something: without an event of a product that the model knows, all items are popular.
             skip_unknown: do as if events of products that the model does not know were not there, such as of
@@ -237,7 +240,7 @@ class Recommender:
         *,
         user_ids: Iterable[RawId | None] | None = None,
         filter_already_liked_items: bool = True,
-        blend: bool = False,
+        blend: bool | None = None,
         fill_up: bool = True,
         skip_unknown: bool = True,
     ) -> pd.DataFrame:
@@ -279,12 +282,15 @@ class Recommender:
         return table
 
     def similar_items(self, product_code: RawId, n: int = 10) -> pd.DataFrame:
-        """The items whose factors point most nearly the same way, best first, without the item itself.
+        """The items most like this one, as the release's own lists have them: best first, without the item.
 
-        Fewer than `n` where the shop's rules leave fewer, and none for an item that nobody was trained on.
+        These are the items whose factors point most nearly the same way or, where the release took the item
+        graph (`similar_items_scorer` in the manifest), its strongest neighbours there. Fewer than `n` where
+        the shop's rules leave fewer, and none for an item that nobody was trained on, or that shares no user
+        with another.
 
         Returns:
-            Columns `item` (raw id) and `score`, the cosine.
+            Columns `item` (raw id) and `score`: the cosine, or the weight of the edge.
 
         Raises:
             KeyError: the model does not know the item.
@@ -292,11 +298,16 @@ class Recommender:
         """
         item = _positions(self.items, [product_code], "item")
         itself = Pattern(np.array([0, 1]), item, len(self.items))
-        by_cosine = self._by_cosine._replace(users=self._by_cosine.users[item])
+        source: ByFactors | Scorer
+        by_graph = self.manifest.get("similar_items_scorer") == GRAPH
+        if by_graph:
+            source = self._of_item(int(item[0]))
+        else:
+            source = self._by_cosine._replace(users=self._by_cosine.users[item])
         k = _at_most(n, len(self.items))
-        lists = make_lists(by_cosine, np.zeros(1, dtype=np.int32), itself, k, self._offer)
+        lists = make_lists(source, np.zeros(1, dtype=np.int32), itself, k, self._offer)
         listed = lists.items[0] != NOTHING
-        scores = cosines(lists.scores[0, listed])
+        scores = lists.scores[0, listed] if by_graph else cosines(lists.scores[0, listed])
         return pd.DataFrame({"item": self.items[lists.items[0, listed]], "score": scores})
 
     def was_trained_on(self, user_id: RawId) -> bool:
@@ -363,8 +374,12 @@ class Recommender:
 
     # --- The lists ---
 
-    def _wanted(self, n: int, filter_already_liked_items: bool, blend: bool, fill_up: bool) -> "_Wanted":
+    def _wanted(
+        self, n: int, filter_already_liked_items: bool, blend: bool | None, fill_up: bool
+    ) -> "_Wanted":
         """What is asked for; refused before anything is computed."""
+        if blend is None:
+            blend = self.manifest.get("scorer") == BLEND
         return _Wanted(
             _at_most(n, len(self.items)),
             filter_already_liked_items,
@@ -434,6 +449,18 @@ class Recommender:
     def _by_cosine(self) -> ByFactors:
         return ByFactors.of_cosines(self._release.factors.items, self._offer)
 
+    def _of_item(self, item: int) -> Scorer:
+        """The neighbours of one item in the graph; it is the scorer's only user."""
+        neighbours = self._neighbours
+        return lambda rows: neighbours(np.full(len(rows), item, dtype=np.int32))
+
+    @cached_property
+    def _neighbours(self) -> Scorer:
+        graph = self._release.item_graph
+        if not graph:
+            raise InputError("the release says that its similar items are by an item graph, and has none")
+        return graph.neighbours()
+
     @cached_property
     def _blend(self) -> Blend:
         blend = self._release.blend
@@ -446,9 +473,13 @@ class Recommender:
 
     @cached_property
     def _blended_items(self) -> BlendedItems:
-        rows = self._release.graph_rows(self._blend)
-        graph = ItemGraph.of(rows, self._blend.filter) if self._blend.filter and rows is not None else None
-        return BlendedItems.of(self._release.factors.items, graph, self._release.history)
+        release, parameters = self._release, self._blend.filter
+        if parameters is None or parameters == release.graph:
+            # The same graph is not kept twice.
+            graph = release.item_graph if parameters else None
+        else:
+            graph = ItemGraph.of(release.contents.graph_rows(parameters, release.aggregate), parameters)
+        return BlendedItems.of(release.factors.items, graph, release.history)
 
     @cached_property
     def _popularity(self) -> Popularity:

@@ -9,6 +9,7 @@ import pytest
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, ONE_PLUS_ALPHA_W, Hyperparameters
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.recommender import Recommender
@@ -219,6 +220,59 @@ def assert_same(many, one):
     assert many["score"].to_numpy() == pytest.approx(one["score"].to_numpy(), abs=1e-5)
     assert many["already_liked"].tolist() == one["already_liked"].tolist()
     assert many["source"].tolist() == one["source"].tolist()
+
+
+GRAPH = GraphFilter(0.5, 0.0, strengths={"view": 1.0, "buy": 3.0})
+BY_GRAPH = Blend(
+    *(0.0, {"view": 0.0, "buy": 0.0}, 0.0, 0.0),
+    graph=1.0,
+    filter=GRAPH,
+    scales={"graph": 0.1},
+)
+
+
+def released_by(scorer, **options):
+    """What says that its lists are by this scorer."""
+    made = recommender_of(**options)
+    return Recommender(replace(made._release, manifest={**made.manifest, "scorer": scorer}))
+
+
+@pytest.mark.parametrize("scorer", ["als", "blend"])
+def test_who_does_not_say_which_scorer_gets_that_of_the_releases_own_lists(scorer):
+    model = released_by(scorer, blend=BY_GRAPH)
+    ask = {
+        "one": lambda **chosen: model.recommend("u3", **chosen),
+        "many": lambda **chosen: model.recommend_many(["u3"], **chosen),
+        "new": lambda **chosen: model.recommend_for(history("u3"), **chosen),
+        "many new": lambda **chosen: model.recommend_for_many([history("u3")], **chosen),
+    }
+
+    for asked in ask.values():
+        assert set(asked()["source"]) == {scorer}
+        pd.testing.assert_frame_equal(asked(), asked(blend=scorer == "blend"))
+        assert set(asked(blend=scorer == "als")["source"]) == {"als", "blend"} - {scorer}
+
+
+def test_a_release_from_before_the_scorer_was_a_choice_is_scored_by_als(model):
+    assert set(model.recommend("u3")["source"]) == {"als"}
+
+
+def test_the_graph_gives_somebody_new_what_one_that_has_them_gives_for_unseen_items():
+    """But for the degrees of the items, which do not count in this one."""
+    without = [event for event in EVENTS if event[0] != "u3"]
+    new = released_by("blend", events=without, blend=BY_GRAPH).recommend_for(history("u3"), n=N_ITEMS)
+    known = released_by("blend", blend=BY_GRAPH).recommend("u3", n=N_ITEMS)
+    new, known = (table[~table["already_liked"]].set_index("item")["score"] for table in (new, known))
+
+    assert list(new.index) == list(known.index)
+    assert new.to_numpy() == pytest.approx(known.to_numpy(), rel=1e-5)
+
+
+def test_a_user_without_new_events_gets_the_same_lists_by_the_graph():
+    model = released_by("blend", blend=BY_GRAPH)
+    again, before = model.recommend_for([], user_id="u3", n=20), model.recommend("u3", n=20)
+
+    pd.testing.assert_frame_equal(again, before)
 
 
 @pytest.mark.parametrize("blend", [False, True])

@@ -13,6 +13,7 @@ from upath import UPath
 
 from recsys_pipeline import load_model, recommender
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline_tests.worlds import publish_model
 
@@ -112,6 +113,35 @@ def test_similar_items_are_others_by_cosine(model):
 
     assert sorted(table["item"]) == ["00a", "c", "d"]
     assert table["score"].to_numpy() == pytest.approx(np.sort((unit @ unit[1])[[0, 2, 3]])[::-1], abs=1e-6)
+
+
+GRAPH = GraphFilter(0.5, 0.5, strengths={"view": 1.0}).as_dict()
+
+
+def test_or_by_the_item_graph_where_the_release_has_its_own_lists_from_there(tmp_path):
+    """Of "d" only user 30 knows more, and all three other items share that user with it."""
+    publish_to(UPath(tmp_path), similar_items_scorer="graph", graph=GRAPH)
+    table = load_model(tmp_path).similar_items("d", n=10)
+
+    # Of user 30 with four items the steps are 1 / sqrt(4 * users of the item).
+    edges = {"00a": 0.25 / np.sqrt(3), "b": 0.25 / np.sqrt(2), "c": 0.25 / np.sqrt(2)}
+    assert table["item"].tolist() == ["b", "c", "00a"]
+    assert table["score"].to_numpy() == pytest.approx([edges[item] for item in table["item"]])
+
+
+def test_a_release_that_says_so_without_a_graph_is_an_error(tmp_path):
+    publish_to(UPath(tmp_path), similar_items_scorer="graph")
+
+    with pytest.raises(InputError, match="and has none"):
+        load_model(tmp_path).similar_items("d")
+
+
+@pytest.mark.parametrize("field", ["scorer", "similar_items_scorer", "graph"])
+def test_a_scorer_that_nobody_knows_is_refused(tmp_path, field):
+    publish_to(UPath(tmp_path), **{field: "guessing"})
+
+    with pytest.raises(InputError, match=f"has no valid field '{field}'"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("unknown", [99, "10", None])

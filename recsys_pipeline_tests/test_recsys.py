@@ -182,6 +182,7 @@ def test_a_user_gets_what_the_package_recommends(shared_warehouse):
     rows = as_json(shared_warehouse, "recommend", "7", "-n", "3")
 
     assert [row["item"] for row in rows] == listed["item"].tolist()
+    assert rows == as_json(shared_warehouse, "recommend", "7", "-n", "3", "--no-blend")
     _, printed, _ = recsys(shared_warehouse, "recommend", "7", "-n", "3")
     assert printed.split()[:2] == ["item", "score"]
     assert len(printed.splitlines()) == 4

@@ -117,8 +117,12 @@ def publish_model(
     blend: dict[str, Any] | None = None,
     keep: int = 7,
     hyperparameters: Hyperparameters | None = None,
+    **told: Any,
 ) -> UPath:
-    """A model with these factors, of users who viewed the given items; each view excludes its item."""
+    """A model with these factors, of users who viewed the given items; each view excludes its item.
+
+    `told` is what its manifest also says.
+    """
     pattern = pattern_of(rows, len(items))
     everywhere = np.ones(pattern.n_interactions)
     contents = Contents(
@@ -146,6 +150,7 @@ def publish_model(
         "metrics": {},
         "counts": {},
         "inputs": {},
+        **told,
     }
     tables = FactorTables(
         factor_table("UserID", pa.array(users), factors.users),

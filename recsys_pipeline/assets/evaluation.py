@@ -5,7 +5,7 @@ from enum import Enum
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
@@ -15,6 +15,7 @@ from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
     ABLATIONS,
+    BLEND,
     EASE,
     GRAPH_FILTER,
     ITEM_KNN,
@@ -24,8 +25,10 @@ from recsys_pipeline.core.evaluation import (
     REPEAT_CONSUMPTION,
     TUNED,
     HeldOutRanks,
+    Quality,
     qualities,
     share_out_of_reach,
+    worth_of_terms,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
@@ -34,7 +37,7 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
+from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import rounded, told_unknown
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
@@ -202,7 +205,9 @@ def evaluation(
     for name, failure in failures.items():
         context.log.warning(f"{name} is left out: {failure}")
     quality = qualities(ranks, config.k, config.seed)
-    models = models_table(quality, lists, seconds)
+    to_blend = _qualities_to_blend(ranks, config)
+    worths = [worth._asdict() for worth in worth_of_terms(to_blend)]
+    models = models_table(quality, lists, seconds, to_blend)
     by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
     told = verdict(quality)
     context.log.info(f"MAP@{config.k}: {told}")
@@ -220,6 +225,7 @@ def evaluation(
         "verdict": told,
         "out_of_reach": out_of_reach,
         "left_out": left_out,
+        "blend_terms": worths,
     }
     return MaterializeResult(
         value={
@@ -233,6 +239,7 @@ def evaluation(
             ),
             "out_of_reach": rounded(out_of_reach),
             "left_out": left_out,
+            **({"blend_terms": MetadataValue.md(blend_terms_lines(worths, config.k))} if worths else {}),
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
     )
@@ -329,6 +336,13 @@ def _models(
     ]
     blend_terms = Comparison.blend_terms in config.compare_with and number < config.seeds_of_fits
     return [TUNED, POPULARITY, *chosen, *(ABLATIONS if blend_terms else ())]
+
+
+def _qualities_to_blend(ranks: HeldOutRanks, config: EvaluationConfig) -> Mapping[str, Quality]:
+    """The quality of each model, its difference to the blend; nothing without one."""
+    if BLEND not in ranks.ranks:
+        return {}
+    return qualities(ranks.of_models([BLEND, *ranks.ranks]), config.k, config.seed)
 
 
 def _left_out(

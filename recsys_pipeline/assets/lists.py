@@ -1,5 +1,6 @@
 """The lists that shops read: for every user, for every item, and for people never seen."""
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -11,11 +12,13 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.columns import ITEM, SIMILAR
-from recsys_pipeline.core.exports import ALS, BLEND, ListTally, popular_items_of
+from recsys_pipeline.core.exports import ALS, BLEND, GRAPH, ListTally, popular_items_of
+from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
-from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Popularity
+from recsys_pipeline.core.scorer import Choice, by_evidence
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import markdown_table, rounded
@@ -31,6 +34,14 @@ class Scorer(Enum):
 
     als = ALS
     blend = BLEND
+    auto = "auto"
+
+
+class SimilarScorer(Enum):
+    """Who says how much one item is like another."""
+
+    als = ALS
+    graph = GRAPH
 
 
 class ListsConfig(Config):
@@ -44,9 +55,10 @@ class RecommendationsConfig(ListsConfig):
 
     scorer: Scorer = Field(
         default=Scorer.als,
-        description="`als`: by the factors; `blend`: by ALS score, own history and popularity, as the search "
-        "has fitted it (`blend` of grid_search_results). It scores every item for every user and so takes "
-        "longer.",
+        description="`als`: by the factors; `blend`: by ALS score, item graph, own history and popularity, "
+        "as the search has fitted it (`blend` of grid_search_results). It scores every item for every user "
+        "and so takes longer. `auto`: by the blend where the evaluation says that it is better than ALS by "
+        "more than chance, else by the factors.",
     )
     memory_limit: float = Field(
         default=settings.MEMORY_LIMIT,
@@ -58,6 +70,11 @@ class RecommendationsConfig(ListsConfig):
 class SimilarItemsConfig(ListsConfig):
     """What is listed for every item."""
 
+    scorer: SimilarScorer = Field(
+        default=SimilarScorer.als,
+        description="`als`: the cosine of the factors; `graph`: the weight of the edge in the item graph of "
+        "the search, by the users whom the two items share.",
+    )
     memory_limit: float = Field(
         default=settings.MEMORY_LIMIT,
         ge=0,
@@ -77,24 +94,27 @@ def recommendations(
     warehouse: Warehouse,
     best_model: Model,
     catalogue: pa.Table,
+    evaluation: Tables,
 ) -> MaterializeResult[None]:
     """The best items for every user, of those on offer and not excluded, then popular ones where these end.
 
     Scores compare within one source only: of a popular item it is the share of users who had a target event
     with it.
     """
-    offer, plan = (
-        offer_in(catalogue),
-        ExportPlan(config.n, config.scorer is Scorer.blend, config.memory_limit),
-    )
+    choice = _choice(config.scorer, best_model, evaluation)
+    context.log.info(choice.told)
+    offer = offer_in(catalogue)
+    plan = ExportPlan(config.n, choice.scorer == BLEND, config.memory_limit)
     tally = ListTally(config.n, ITEM)
     rows = tally.counted(LocalEngine().recommendations(best_model, offer, plan))
     said = {
         "n": config.n,
-        "scorer": config.scorer.value,
+        "scorer": choice.scorer,
+        "scorer_asked_for": config.scorer.value,
+        "scorer_told": choice.told,
         "target_events": best_model.manifest["target_events"],
     }
-    described = with_ancestors(with_metadata(rows, said), ancestors_of([best_model, catalogue]))
+    described = with_ancestors(with_metadata(rows, said), ancestors_of([best_model, catalogue, evaluation]))
     warehouse.write_batches("recommendations", described)
     n_users, n_offered = len(best_model.users), int(np.count_nonzero(offer.allowed))
     context.log.info(
@@ -104,6 +124,8 @@ def recommendations(
     return MaterializeResult(
         metadata={
             **_metadata(warehouse, "recommendations", rows.schema, tally.n_rows),
+            "scorer": choice.scorer,
+            "scorer_told": choice.told,
             "users": n_users,
             "users_with_a_full_list": tally.n_full,
             "users_without_a_list": n_users - tally.n_lists,
@@ -126,19 +148,25 @@ def similar_items(
     best_model: Model,
     catalogue: pa.Table,
 ) -> MaterializeResult[None]:
-    """For every item those on offer whose factors point most nearly the same way; the score is the cosine.
+    """For every item those on offer that are most like it.
 
-    Items of which the model knows nothing have no list and are in none.
+    By the factors these are the items whose factors point most nearly the same way, and the score is the
+    cosine; by the item graph its strongest neighbours, and the score is the weight of the edge. Items of
+    which the model, or the graph, knows nothing have no list and are in none.
     """
-    offer, plan = offer_in(catalogue), ExportPlan(config.n, memory_limit=config.memory_limit)
+    offer = offer_in(catalogue)
+    by_graph = config.scorer is SimilarScorer.graph
+    plan = ExportPlan(config.n, memory_limit=config.memory_limit, graph=by_graph)
     tally = ListTally(config.n, SIMILAR)
     rows = tally.counted(LocalEngine().similar_items(best_model, offer, plan))
     ancestors = ancestors_of([best_model, catalogue])
-    warehouse.write_batches("similar_items", with_ancestors(with_metadata(rows, {"n": config.n}), ancestors))
+    said = {"n": config.n, "scorer": config.scorer.value}
+    warehouse.write_batches("similar_items", with_ancestors(with_metadata(rows, said), ancestors))
     context.log.info(f"{tally.n_rows:,} rows for {tally.n_lists:,} of {len(best_model.items):,} items")
     return MaterializeResult(
         metadata={
             **_metadata(warehouse, "similar_items", rows.schema, tally.n_rows),
+            "scorer": config.scorer.value,
             "items": len(best_model.items),
             "items_with_a_full_list": tally.n_full,
             "items_without_a_list": len(best_model.items) - tally.n_lists,
@@ -158,6 +186,16 @@ def popular_items(
     table = popular_items_of(popularity, offer, best_model.items, config.n)
     said = {"n": config.n, "target_events": best_model.manifest["target_events"]}
     return MaterializeResult(value=with_metadata(table, said))
+
+
+def _choice(asked_for: Scorer, model: Model, evaluation: Mapping[str, pa.Table]) -> Choice:
+    """Who scores; the evidence is asked only where it is to decide."""
+    if asked_for is Scorer.auto:
+        models = evaluation["models"]
+        k = stored_metadata(models)["k"]
+        return by_evidence(models.to_pylist(), k, has_blend=model.blend is not None)
+    names = {Scorer.als: "ALS", Scorer.blend: "the blend"}
+    return Choice(asked_for.value, f"scored by {names[asked_for]}, as `scorer` is configured")
 
 
 def _metadata(warehouse: Warehouse, asset_name: str, schema: pa.Schema, n_rows: int) -> dict[str, Any]:

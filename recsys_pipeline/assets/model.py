@@ -9,6 +9,7 @@ from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
+from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
 from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
@@ -73,6 +74,7 @@ def best_model(
         "target_events": list(interactions.rules.target_events),
         "seen_events": list(interactions.rules.seen_events),
         "blend": winner.blend.as_dict() if winner.blend else None,
+        "graph": stored_metadata(grid_search_results).get("graph"),
         "metrics": quality,
         "counts": {
             "users": n_users,

@@ -1,7 +1,7 @@
 """The release: what readers get, once it deserves it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,9 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.decision import Evidence, decide
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.evaluation import POPULARITY, TUNED
+from recsys_pipeline.core.evaluation import BLEND, POPULARITY, TUNED
+from recsys_pipeline.core.exports import ALS
+from recsys_pipeline.core.exports import BLEND as BY_BLEND
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
@@ -54,6 +56,28 @@ from recsys_pipeline.storage.warehouse import Warehouse
 # Whose files a release has.
 _MEMBERS = ("best_model", "catalogue", "recommendations", "similar_items", "popular_items")
 DESERVED = "the_release_is_deserved"
+
+
+class _Evaluated(NamedTuple):
+    """Where the evaluation has a scorer.
+
+    Attributes:
+        told: the scorer, for people.
+        model: name of its row.
+        low: column with the lower end of the difference to it.
+        high: column with the upper end.
+    """
+
+    told: str
+    model: str
+    low: str
+    high: str
+
+
+_EVALUATED = {
+    ALS: _Evaluated("ALS", TUNED, columns.TO_TUNED_LOW, columns.TO_TUNED_HIGH),
+    BY_BLEND: _Evaluated("the blend", BLEND, columns.TO_BLEND_LOW, columns.TO_BLEND_HIGH),
+}
 
 
 class ReleaseConfig(Config):
@@ -131,7 +155,16 @@ def release(
     last = _last(context, warehouse)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
-    evidence = _evidence(context, warehouse, best_model, evaluation, inputs, last, broken)
+    evidence = _evidence(
+        context,
+        warehouse,
+        best_model,
+        evaluation,
+        stored_metadata(recommendations)["scorer"],
+        inputs,
+        last,
+        broken,
+    )
     decision = decide(
         evidence,
         must_beat_popularity=config.must_beat_popularity,
@@ -161,6 +194,8 @@ def release(
             "verdict": stored_metadata(evaluation["models"])["verdict"],
             "models": evaluation["models"].to_pylist(),
         },
+        "scorer": stored_metadata(recommendations)["scorer"],
+        "similar_items_scorer": stored_metadata(similar_items).get("scorer", ALS),
         "decision": decision._asdict(),
         "card": model_card.facts,
         "feedback": feedback.model_dump(mode="json"),
@@ -170,10 +205,12 @@ def release(
     folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
+    assert evidence.released_map is not None  # else it would not have been released
     yield MaterializeResult(
         metadata={
             "decision": told,
-            f"MAP@{evidence.k}": rounded(evidence.tuned_map),
+            f"MAP@{evidence.k}": rounded(evidence.released_map),
+            "scorer": evidence.scorer,
             "version": folder.name,
             "before": str(last["version"]) if last else "none",
             "releases": len(read_pointer(warehouse.root).published),
@@ -210,13 +247,15 @@ def _evidence(
     warehouse: Warehouse,
     best_model: Model,
     evaluation: Tables,
+    scorer: str,
     inputs: Mapping[str, str],
     last: Mapping[str, Any] | None,
     broken: Sequence[str],
 ) -> Evidence:
     models = {row[columns.MODEL]: row for row in evaluation["models"].to_pylist()}
-    # Popularity is missing where its worker failed.
-    tuned, popularity = models[TUNED], models.get(POPULARITY, {})
+    evaluated = _EVALUATED[scorer]
+    # Popularity is missing where its worker failed, and so may the blend be.
+    released, popularity = models.get(evaluated.model, {}), models.get(POPULARITY, {})
     # Releases of former versions of this package count no events.
     events_of_last = (last["counts"].get("events") if last else None) or None
     return Evidence(
@@ -224,10 +263,11 @@ def _evidence(
         broken_promises=broken,
         factors_are_finite=all(bool(np.isfinite(factors).all()) for factors in best_model.factors),
         k=stored_metadata(evaluation["models"])["k"],
-        tuned_map=tuned[columns.MAP],
+        scorer=evaluated.told,
+        released_map=released.get(columns.MAP),
         popularity_map=popularity.get(columns.MAP),
-        popularity_low=popularity.get(columns.TO_TUNED_LOW),
-        popularity_high=popularity.get(columns.TO_TUNED_HIGH),
+        popularity_low=popularity.get(evaluated.low),
+        popularity_high=popularity.get(evaluated.high),
         events=best_model.manifest["counts"]["events"],
         events_of_last=events_of_last,
         held=_held(warehouse),

@@ -13,10 +13,11 @@ from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
-from recsys_pipeline.core.baseline_tables import lead_over_baselines
+from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, ChosenBaselines, lead_over_baselines
 from recsys_pipeline.core.comparison import choose_or_keep, compare_with_best
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.results import ranks_table, results_table
@@ -59,7 +60,8 @@ def grid_search_results(
     """
     search_config: SearchConfig = config
     incumbent = incumbent_of(search_config, warehouse, context.log.info)
-    prepared = _prepare(search_config, incumbent, bm25_matrix, leave_one_out_split, context.log.info)
+    graph = ChosenBaselines.of(baselines[BASELINES_TABLE]).graph
+    prepared = _prepare(search_config, incumbent, graph, bm25_matrix, leave_one_out_split, context.log.info)
     plan, search, incumbent = prepared
     around = told_start(plan, incumbent, context.log.info)
     begin = time.perf_counter()
@@ -98,6 +100,7 @@ def grid_search_results(
         },
         "blend": fitted.blend.as_dict() if fitted else None,
         "blend_without": {name: each.as_dict() for name, each in fitted.without.items()} if fitted else {},
+        "graph": plan.graph.as_dict() if plan.graph else None,
         "agreement": agreed._asdict() if agreed else None,
         "around": around,
         "incumbent": incumbent.as_dict(),
@@ -144,16 +147,17 @@ class _Prepared(NamedTuple):
 def _prepare(
     config: SearchConfig,
     incumbent: Incumbent,
+    graph: GraphFilter | None,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
     log: Callable[[str], None],
 ) -> _Prepared:
     """The search with the incumbent as one of its trials, or without where that is all that is wrong."""
-    plan = config.plan(incumbent.hyperparameters)
+    plan = config.plan(incumbent.hyperparameters)._replace(graph=graph)
     try:
         return _Prepared(plan, LocalEngine().search(bm25_matrix, leave_one_out_split, plan), incumbent)
     except InputError as error:
-        without = config.plan()
+        without = config.plan()._replace(graph=graph)
         if without.trials == plan.trials:
             raise
         search = LocalEngine().search(bm25_matrix, leave_one_out_split, without)

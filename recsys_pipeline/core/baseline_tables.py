@@ -11,6 +11,7 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family
 from recsys_pipeline.core.comparison import Difference, mean_difference
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
 
 BASELINES_TABLE, RANKS_TABLE = "baselines", "baseline_ranks"
@@ -81,11 +82,13 @@ class ChosenBaselines(NamedTuple):
         by_family: the best configuration of each family that was measured.
         mappings: strengths of the events by name; None for those that the interactions have already.
         why_not: by family, why it was not measured.
+        graph: the best item graph, with the strengths that it takes; None where none was measured.
     """
 
     by_family: Mapping[Family, Baseline]
     mappings: Mapping[str, Mapping[str, float] | None]
     why_not: Mapping[Family, str]
+    graph: GraphFilter | None
 
     @classmethod
     def of(cls, baselines: pa.Table) -> Self:
@@ -93,10 +96,13 @@ class ChosenBaselines(NamedTuple):
         rows = baselines.to_pylist()
         named = stored_metadata(baselines)["strengths"]
         chosen = [Baseline.from_mapping(row) for row in rows if row[columns.CHOSEN]]
+        by_family = {baseline.family: baseline for baseline in chosen}
+        best = by_family.get(Family.graph_filter)
         return cls(
-            {baseline.family: baseline for baseline in chosen},
+            by_family,
             {name: None if name == DEFAULT_STRENGTHS else mapping for name, mapping in named.items()},
             {Family(row["family"]): row[columns.FAILURE] for row in rows if row[columns.FAILURE]},
+            best.graph_filter()._replace(strengths=named[best.strengths]) if best else None,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metrics import Scores
 
 
@@ -57,6 +58,13 @@ class Baseline(NamedTuple):
         """From a row or from JSON; other keys do not count."""
         known = {name: values[name] for name in cls._fields}
         return cls(**{**known, "family": Family(values["family"])})
+
+    def graph_filter(self) -> GraphFilter:
+        """The parameters of a graph filter, with the strengths of the feedback."""
+        assert self.user_exponent is not None
+        assert self.item_exponent is not None
+        assert self.weighting is not None
+        return GraphFilter(self.user_exponent, self.item_exponent, self.weighting)
 
     def told(self) -> dict[str, Any]:
         """The parameters that mean something to its family, by name."""

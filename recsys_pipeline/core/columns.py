@@ -62,6 +62,8 @@ MAP_LOW = "map_low"
 MAP_HIGH = "map_high"
 TO_TUNED_LOW = "difference_to_tuned_low"
 TO_TUNED_HIGH = "difference_to_tuned_high"
+TO_BLEND_LOW = "difference_to_blend_low"
+TO_BLEND_HIGH = "difference_to_blend_high"
 NDCG = "ndcg"
 HIT_RATE = "hit_rate"
 RECALL = "recall"
@@ -136,6 +138,8 @@ DESCRIPTIONS = {
     MAP_HIGH: "Upper end of that interval.",
     TO_TUNED_LOW: "Difference to the tuned model: lower end of the 95 % interval (paired bootstrap).",
     TO_TUNED_HIGH: "Difference to the tuned model: upper end of that interval.",
+    TO_BLEND_LOW: "Difference to the blend: lower end of the 95 % interval (paired bootstrap).",
+    TO_BLEND_HIGH: "Difference to the blend: upper end of that interval.",
     NDCG: "Normalized discounted cumulative gain, binary relevance.",
     HIT_RATE: "Share of users with a held-out item in the list.",
     RECALL: "Mean share of a user's held-out items in the list.",

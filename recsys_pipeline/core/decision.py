@@ -12,10 +12,12 @@ class Evidence(NamedTuple):
         broken_promises: what is wrong in the tables as they were written.
         factors_are_finite: whether no factor is NaN or infinite.
         k: length of the evaluated lists.
-        tuned_map: mean average precision of the chosen configuration on data that the search never scored.
+        scorer: of the lists that are to be released, for people.
+        released_map: mean average precision of that scorer on data that the search never scored; None where
+            it could not be measured.
         popularity_map: that of the most popular items, on the same data; None, as the two ends, where it
             could not be measured.
-        popularity_low: 95 % interval of popularity's minus the tuned model's: its lower end.
+        popularity_low: 95 % interval of popularity's minus the released scorer's: its lower end.
         popularity_high: its upper end.
         events: in the feedback.
         events_of_last: in that of the last release; None for the first.
@@ -26,7 +28,8 @@ class Evidence(NamedTuple):
     broken_promises: Sequence[str]
     factors_are_finite: bool
     k: int
-    tuned_map: float
+    scorer: str
+    released_map: float | None
     popularity_map: float | None
     popularity_low: float | None
     popularity_high: float | None
@@ -99,12 +102,18 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
 
 def _against_popularity(evidence: Evidence) -> tuple[bool | None, str]:
     """Whether the model is better by more than chance, and the figures; None where nobody can tell."""
-    popularity, low, high = evidence.popularity_map, evidence.popularity_low, evidence.popularity_high
+    released, popularity = evidence.released_map, evidence.popularity_map
+    low, high = evidence.popularity_low, evidence.popularity_high
+    if released is None:
+        return None, (
+            f"{evidence.scorer} could not be measured, so that nothing tells whether it is better than "
+            "popularity"
+        )
     if popularity is None or low is None or high is None:
         return None, "popularity could not be measured, so that nothing tells whether the model is better"
     # The interval is popularity minus the model; people ask for the model minus popularity.
     told = (
-        f"MAP@{evidence.k} {evidence.tuned_map:.4f} against {popularity:.4f} of popularity "
-        f"(difference {evidence.tuned_map - popularity:+.4f}, 95 % interval {-high:+.4f} to {-low:+.4f})"
+        f"MAP@{evidence.k} {released:.4f} of {evidence.scorer} against {popularity:.4f} of popularity "
+        f"(difference {released - popularity:+.4f}, 95 % interval {-high:+.4f} to {-low:+.4f})"
     )
     return -high > 0, told

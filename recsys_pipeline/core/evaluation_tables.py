@@ -12,10 +12,20 @@ from recsys_pipeline.core.evaluation import NO_RIVALS, HeldOutRanks, Quality, se
 
 
 def models_table(
-    quality: Mapping[str, Quality], lists: Mapping[str, BeyondAccuracy], seconds: Mapping[str, float]
+    quality: Mapping[str, Quality],
+    lists: Mapping[str, BeyondAccuracy],
+    seconds: Mapping[str, float],
+    to_blend: Mapping[str, Quality] | None = None,
 ) -> pa.Table:
-    """A row a model; what lists are like is null where the model has none."""
-    return pa.Table.from_pylist(
+    """A row a model; what lists are like is null where the model has none.
+
+    Args:
+        quality: of each model; differences are to the tuned one.
+        lists: what those of a model are like.
+        seconds: what a model took.
+        to_blend: the same with differences to the blend; None, as nulls, where there is none.
+    """
+    table = pa.Table.from_pylist(
         [
             {
                 columns.MODEL: name,
@@ -38,6 +48,11 @@ def models_table(
             for name, each in quality.items()
         ]
     )
+    to_blend = to_blend or {}
+    for column, end in ((columns.TO_BLEND_LOW, "low"), (columns.TO_BLEND_HIGH, "high")):
+        ends = [getattr(to_blend[name].difference, end) if name in to_blend else None for name in quality]
+        table = table.append_column(column, pa.array(ends, pa.float64()))
+    return table
 
 
 def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -> pa.Table:

@@ -13,6 +13,7 @@ from recsys_pipeline.core.ranking import NOTHING
 
 ALS = "als"
 BLEND = "blend"
+GRAPH = "graph"
 POPULAR = "popular"
 
 
@@ -49,20 +50,24 @@ def recommendations_of(lists: Lists, users: pa.Array, items: pa.Array, source: s
     return pa.record_batch(columns, schema=recommendations_schema(users.type, items.type))
 
 
-def similar_items_of(lists: Lists, of_items: pa.Array, items: pa.Array) -> pa.RecordBatch:
+def similar_items_of(
+    lists: Lists, of_items: pa.Array, items: pa.Array, *, by_cosine: bool = True
+) -> pa.RecordBatch:
     """The rows of `similar_items`, by item, then rank.
 
     Args:
-        lists: by cosine, of these items.
+        lists: of these items.
         of_items: (n,) raw id of each list's item.
         items: raw id of each item index.
+        by_cosine: whether the scores are cosines.
     """
     row, place = np.nonzero(lists.items != NOTHING)
+    scores = lists.scores[row, place]
     columns = [
         of_items.take(pa.array(row)),
         _ranks(place),
         items.take(pa.array(lists.items[row, place])),
-        pa.array(cosines(lists.scores[row, place])),
+        pa.array(cosines(scores) if by_cosine else scores),
     ]
     return pa.record_batch(columns, schema=similar_items_schema(items.type))
 

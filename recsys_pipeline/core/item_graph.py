@@ -49,6 +49,10 @@ class GraphFilter(NamedTuple):
         """From JSON."""
         return cls(**values)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self._asdict(), "strengths": None if self.strengths is None else dict(self.strengths)}
+
     def weigh(self, strengths: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n,) the entries of R, of interactions of these strengths; 0 for one that does not count."""
         entries = strengths > 0 if self.weighting == PRESENCE else strengths
@@ -113,6 +117,17 @@ class ItemGraph:
             return scores
 
         return scores_of
+
+    def neighbours(self) -> Scorer:
+        """Of each item the others, by the weight of the edge to them: the entries of R~' R~.
+
+        What no walk reaches is no neighbour. The scorer's users are the items.
+        """
+        from scipy.sparse import identity
+
+        n_items = len(self.item_scale)
+        nobody = np.full(n_items, -1, dtype=np.int32)
+        return reached_only(self.scorer(identity(n_items, np.float32, format="csr"), nobody))
 
 
 def reached_only(scorer: Scorer) -> Scorer:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import Blend, History
 from recsys_pipeline.core.interactions import EventRules
-from recsys_pipeline.core.item_graph import GraphFilter
+from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
@@ -95,6 +95,18 @@ class Model:
     def blend(self) -> Blend | None:
         """The weights of its blend, where the search has fitted one."""
         return Blend.from_mapping(self.manifest["blend"]) if self.manifest.get("blend") else None
+
+    @property
+    def graph(self) -> GraphFilter | None:
+        """The parameters of its item graph, where the search had one."""
+        return GraphFilter.from_mapping(self.manifest["graph"]) if self.manifest.get("graph") else None
+
+    @cached_property
+    def item_graph(self) -> ItemGraph | None:
+        """Its item graph, of all users; None where the search had none."""
+        if not self.graph:
+            return None
+        return ItemGraph.of(self.contents.graph_rows(self.graph, self.aggregate), self.graph)
 
     @property
     def aggregate(self) -> Aggregate:

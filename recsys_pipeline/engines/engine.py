@@ -159,11 +159,13 @@ class ExportPlan(NamedTuple):
         n: length of the lists.
         blend: score by the blend that the search has fitted, in place of the factors alone.
         memory_limit: in GB; 0 for the default.
+        graph: list similar items by the item graph, in place of the cosine of their factors.
     """
 
     n: int
     blend: bool = False
     memory_limit: float = 0.0
+    graph: bool = False
 
 
 class PreparedSearch(Protocol):
@@ -283,9 +285,13 @@ class Engine(Protocol):
         ...
 
     def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
-        """The rows of `similar_items`: of every item that has factors, those that point most nearly its way.
+        """The rows of `similar_items`: of every item those most like it.
+
+        By the cosine of factors every item that has any has a list, by the item graph every item that shares
+        a user with another.
 
         Raises:
+            InputError: the plan asks for an item graph that the model does not have.
             FloatingPointError: a factor is NaN or infinite.
         """
         ...

@@ -14,6 +14,7 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
     BLEND,
     EASE,
     GRAPH_FILTER,
@@ -25,10 +26,13 @@ from recsys_pipeline.core.evaluation import (
     TUNED,
 )
 from recsys_pipeline.core.examples import example_users, strongest_interactions
+from recsys_pipeline.core.exports import ALS
+from recsys_pipeline.core.exports import BLEND as BY_BLEND
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.reporting.evaluation import segments_markdown
+from recsys_pipeline.core.scorer import blend_against_als
+from recsys_pipeline.reporting.evaluation import blend_terms_lines, segments_markdown
 from recsys_pipeline.reporting.metadata import escaped, fixed, interval, shown, table_lines
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
 from recsys_pipeline.reporting.trials import told_agreement, told_blend
@@ -40,7 +44,7 @@ _SHOWN = 10
 _LETTERS_OF_AN_ID = 200
 _MEANINGS = {
     TUNED: "this model",
-    BLEND: "this model blended with the user's own history and popularity",
+    BLEND: "this model blended with item graph, own history and popularity, as far as the blend has them",
     REPEAT_CONSUMPTION: "what the user has interacted with before, then what is popular",
     GRAPH_FILTER: "what the people have who share items with the user",
     ITEM_KNN: "the items nearest to the user's own: those that the same people have",
@@ -65,7 +69,7 @@ def card_facts(
         evaluation: its tables.
         grid_search_results: of the search that the model is made from.
         model: the model.
-        recommendations: at least the rows of `example_users`.
+        recommendations: at least the rows of `example_users`, saying who scored.
     """
     rows = grid_search_results.to_pylist()
     chosen = next(row for row in rows if row[columns.CHOSEN])
@@ -100,7 +104,9 @@ def card_facts(
             },
             "models": evaluation["models"].to_pylist(),
             "segments": evaluation["segments"].to_pylist(),
+            "blend_terms": stored_metadata(evaluation["models"]).get("blend_terms", []),
         },
+        "scorer": stored_metadata(recommendations).get("scorer", ALS),
         "examples": _examples(model, recommendations),
     }
     as_json: dict[str, Any] = json.loads(json.dumps(_without_nan(facts)))
@@ -160,6 +166,8 @@ def card(facts: Facts) -> str:
         *_data(facts["feed"], facts["counts"], facts["model"]),
         "## How good it is",
         *_quality(facts["evaluation"]),
+        # Cards from before the scorer was a choice do not say it.
+        *_blend(facts["evaluation"], facts["search"], facts.get("scorer", ALS)),
         "## What was decided, and why",
         *_decisions(facts["search"], facts["model"]),
         "## Limits",
@@ -211,7 +219,7 @@ def _quality(evaluation: Facts) -> list[str]:
     k = evaluation["k"]
     # What shows an effect is no rival.
     models = sorted(
-        evaluation["models"],
+        (row for row in evaluation["models"] if row[columns.MODEL] not in ABLATIONS),
         key=lambda row: (row[columns.MODEL] == LEAKING, -row[columns.MAP], row[columns.MODEL]),
     )
     header = [
@@ -250,6 +258,36 @@ def _quality(evaluation: Facts) -> list[str]:
             f"HitRate@{k} is the share of users with a held-out item in the list, Recall@{k} the share of "
             f"the held-out items that are in it, and NDCG@{k} like MAP@{k}, but kinder to later places.",
         ),
+    ]
+
+
+def _blend(evaluation: Facts, search: Facts, scorer: str) -> list[str]:
+    """Whether the lists are better made by the blend, and what its terms are worth; nothing without one."""
+    if not search["blend"]:
+        return []
+    found = blend_against_als(evaluation["models"], evaluation["k"])
+    by_blend = scorer == BY_BLEND
+    lists = "The lists are by the blend" if by_blend else "The lists are by ALS"
+    if found is None:
+        told = f"{lists}; how ALS and the blend compare could not be measured."
+    elif by_blend:
+        is_better = "is better" if found.is_better else "is not better"
+        told = f"{lists}, which {is_better} than ALS by more than chance: {found.told}."
+    elif found.is_better:
+        told = (
+            f"{lists}, although the blend is better by more than chance: {found.told}. With `scorer: blend` "
+            "of `recommendations` it makes the lists; `scorer: auto` lets the evidence decide."
+        )
+    else:
+        told = f"{lists}; the blend is not better than ALS by more than chance: {found.told}."
+    worths = evaluation.get("blend_terms", [])
+    if not worths:
+        return [told]
+    return [
+        told,
+        "What each group of the blend's terms is worth, on the same held-out interactions: without it, the "
+        "weights of the others learned anew.",
+        blend_terms_lines(worths, evaluation["k"]),
     ]
 
 

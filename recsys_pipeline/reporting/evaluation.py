@@ -8,7 +8,15 @@ from dagster import MarkdownMetadataValue, MetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
-from recsys_pipeline.core.evaluation import BLEND, LEAKING, NO_RIVALS, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
+    BLEND,
+    LEAKING,
+    NO_RIVALS,
+    TUNED,
+    HeldOutRanks,
+    Quality,
+)
 from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -53,6 +61,24 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
                 *_told_lists(row),
             ]
             for place, row in enumerate(models.to_pylist())
+            if row[columns.MODEL] not in ABLATIONS
+        ],
+    )
+
+
+def blend_terms_lines(worths: Sequence[Mapping[str, Any]], k: int) -> str:
+    """What each group of terms is worth to the blend, of `Worth` as mappings: a row a group."""
+    header = ["left out", f"MAP@{k} without it", "what it adds", "95 % interval"]
+    return table_lines(
+        header,
+        [
+            [
+                each["group"],
+                fixed(each["map_without"]),
+                f"{each['adds']:+.4f}",
+                interval(each["low"], each["high"]),
+            ]
+            for each in worths
         ],
     )
 
@@ -110,7 +136,7 @@ def evaluation_metadata(
         "models": models_markdown(models, k),
         "picture": bars_with_intervals(
             f"MAP{at_k}, 95 % interval",
-            {name: (each.map, *each.interval) for name, each in quality.items()},
+            {name: (each.map, *each.interval) for name, each in quality.items() if name not in NO_RIVALS},
         ),
         "segments": MetadataValue.md(segments_markdown(segments.to_pylist())),
         **_leak(quality),

@@ -21,6 +21,7 @@ from recsys_pipeline.core.columns import (
     count_column,
     counted_events,
 )
+from recsys_pipeline.core.exports import ALS, BLEND, GRAPH
 from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
@@ -45,6 +46,8 @@ _FIELDS = {
     "inputs": dict,
     "versions": dict,
 }
+# Who made the lists, which releases from before it was a choice do not say.
+_SCORERS = {"scorer": (ALS, BLEND), "similar_items_scorer": (ALS, GRAPH)}
 _LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba", "pyarrow", "dagster")
 
 
@@ -117,8 +120,12 @@ def require_description(path: UPath, description: Mapping[str, Any]) -> None:
         Hyperparameters.from_mapping(description["hyperparameters"])
     except (TypeError, ValueError):
         raise damaged(path, "has no valid field 'hyperparameters'") from None
-    if not isinstance(description.get("blend"), (dict, NoneType)):
-        raise damaged(path, "has no valid field 'blend'")
+    for name in ("blend", "graph"):
+        if not isinstance(description.get(name), (dict, NoneType)):
+            raise damaged(path, f"has no valid field {name!r}")
+    for name, scorers in _SCORERS.items():
+        if description.get(name, ALS) not in scorers:
+            raise damaged(path, f"has no valid field {name!r}")
 
 
 def model_in(paths: list[UPath], files: list[BinaryIO], description: Mapping[str, Any]) -> Model:

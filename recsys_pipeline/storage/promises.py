@@ -33,6 +33,7 @@ from recsys_pipeline.core.columns import (
     count_column,
 )
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.exports import GRAPH
 from recsys_pipeline.core.factors import FACTORS, factors_in
 from recsys_pipeline.core.metadata import stored_metadata
 
@@ -89,7 +90,7 @@ def broken_promises(folder: Path, most_bytes: int = MOST_BYTES, scratch: Path | 
     recommendable, no item twice and no more of a category than it allows. Ranks go on from 1 and end at the
     length that the table states. Scores are finite and descend within a source, and popular items come last.
     No user is recommended an excluded item, and no item is similar to itself. No list is short where popular
-    items are left, or of similar ones items with factors.
+    items are left, or of similar ones by cosine items with factors.
 
     Args:
         folder: with user_factors.arrow, item_factors.arrow, user_items.arrow, catalogue.parquet,
@@ -203,21 +204,23 @@ class _Reader:
             return
         stored = stored_metadata(schema.empty_table())
         n, target_events = stored.get("n"), stored.get("target_events")
+        scorer = stored.get("scorer", "")
         if not isinstance(n, int) or n < 1:
             yield f"{table.name}: it does not say how long its lists may be"
             return
         self._connection.read_parquet(str(file)).create_view("lists", replace=True)
-        yield from self._row_by_row(table, n)
+        yield from self._row_by_row(table, n, scorer)
         yield from self._of_the_model(table)
         yield from self._listed(table)
         if table is _SIMILAR_ITEMS:
-            yield from self._short_of_similar(n)
+            # How many neighbours an item has in a graph, only the graph knows.
+            yield from () if scorer == GRAPH else self._short_of_similar(n)
         elif isinstance(target_events, list):
             yield from self._short(table, n, target_events)
         else:
             yield f"{table.name}: it does not say which events make an item popular"
 
-    def _row_by_row(self, table: _ListTable, n: int) -> Iterator[str]:
+    def _row_by_row(self, table: _ListTable, n: int, scorer: str) -> Iterator[str]:
         """What a row and the one before it show."""
         key, source = (f'"{table.key}"' if table.key else "0"), (f'"{SOURCE}"' if table.sourced else "''")
         claims = {
@@ -240,7 +243,10 @@ class _Reader:
             )
         if table is _SIMILAR_ITEMS:
             claims["items are similar to themselves"] = "key = listed"
-            claims["rows have a score that is no cosine"] = "isfinite(score) AND abs(score) > 1"
+            if scorer == GRAPH:
+                claims["rows have a score that is no weight of an edge"] = "isfinite(score) AND score <= 0"
+            else:
+                claims["rows have a score that is no cosine"] = "isfinite(score) AND abs(score) > 1"
         # Without an order of its own a window follows the rows as they stand in the file, as a stream.
         rows = f"""
             SELECT *, coalesce(key = key_before, false) AS continues FROM (

@@ -6,14 +6,19 @@ import pytest
 from dagster import Failure, build_asset_context
 from pydantic import ValidationError
 
-from recsys_pipeline.assets.grid_config import GridConfig
+from recsys_pipeline import load_model
+from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.model import best_model
 from recsys_pipeline.assets.search import grid_search_results
 from recsys_pipeline.assets.splitting import SplitConfig, leave_one_out_split
 from recsys_pipeline.checks import one_held_out_interaction_a_user, what_is_held_out_may_be_held_out
+from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.hyperparameters import DIMENSIONS
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.rebuilding import rebuild
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.releases import current_release
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import (
     as_split,
@@ -27,6 +32,7 @@ from recsys_pipeline_tests.core.small_feeds import (
 from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, metadata_of, run_graph
 
 STRENGTHS = {"view": 1.0, "buy": 3.0}
+FILTER = GraphFilter(0.5, 0.5, strengths=STRENGTHS)
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 N_USERS = 30
 
@@ -35,7 +41,7 @@ N_USERS = 30
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A shop where a purchase alone is held out and excludes its item, with a blend."""
+    """A shop where a purchase alone is held out and excludes its item, with a blend and an item graph."""
     folder = tmp_path_factory.mktemp("shop")
     lines = [f"{user},{item},{event}" for user, item, event in shop_events()]
     (folder / "shop.csv").write_text("\n".join(["UserID,ProductCode,Event", *lines]) + "\n")
@@ -43,10 +49,16 @@ def shop(tmp_path_factory):
     ops = {
         "leave_one_out_split": {"config": {"keep_other_events": True}},
         "grid_search_results": {"config": {**SMALL_GRID, "blend": True}},
+        "recommendations": {"config": {"scorer": "auto"}},
+        "similar_items": {"config": {"scorer": "graph"}},
     }
-    result = run_graph(
-        folder / "shop.csv", warehouse, ops=ops, evaluate=True, strengths=STRENGTHS, **PURCHASES
-    )
+    plan = SearchConfig.plan
+    with pytest.MonkeyPatch.context() as patched:
+        with_graph = lambda *arguments: plan(*arguments)._replace(graph=FILTER)  # noqa: E731
+        patched.setattr(SearchConfig, "plan", with_graph)
+        result = run_graph(
+            folder / "shop.csv", warehouse, ops=ops, evaluate=True, strengths=STRENGTHS, **PURCHASES
+        )
     assert result.success
     return result, warehouse
 
@@ -89,6 +101,73 @@ def test_the_blend_is_an_option_of_the_recommendations(shop):
     assert listed["score"].is_monotonic_decreasing
     names = warehouse.read_table("evaluation", "models")["model"].to_pylist()
     assert {"blend", "repeat consumption"} <= set(names)
+
+
+def test_the_evidence_makes_the_blend_the_scorer_of_what_is_released(shop):
+    result, warehouse = shop
+    told = metadata_of(result, "recommendations")
+    manifest = load_model(warehouse.root).manifest
+    stored = stored_metadata(warehouse.open_table("recommendations"))
+
+    assert told["scorer"] == stored["scorer"] == manifest["scorer"] == "blend"
+    assert stored["scorer_asked_for"] == "auto"
+    assert told["scorer_told"].startswith(
+        "scored by the blend, which is better than ALS by more than chance: "
+    )
+    assert any(" of the blend against " in reason for reason in manifest["decision"]["reasons_for"])
+    assert "The lists are by the blend, which is better" in metadata_of(result, "model_card")["card"]
+
+
+def test_a_reader_gets_the_lists_that_were_released(shop):
+    model = load_model(shop[1].root)
+    released = shop[1].read_table("recommendations").to_pandas().set_index("UserID")
+    users = list(dict.fromkeys(released.index))
+    many = model.recommend_many(users, n=20, fill_up=True).set_index("user")
+
+    assert many["item"].tolist() == released["ProductCode"].tolist()
+    assert many["score"].to_numpy() == pytest.approx(released["score"].to_numpy(), abs=1e-5)
+    assert many["source"].tolist() == released["source"].tolist()
+    one = model.recommend(users[3], n=20, fill_up=True)
+    assert one["item"].tolist() == released.loc[users[3], "ProductCode"].tolist()
+    assert set(model.recommend(users[3], blend=False)["source"]) == {"als"}
+
+
+def test_and_the_similar_items_too(shop):
+    model = load_model(shop[1].root)
+    released = shop[1].read_table("similar_items").to_pandas().set_index("ProductCode")
+
+    assert model.manifest["similar_items_scorer"] == "graph"
+    assert model.manifest["graph"] == FILTER.as_dict()
+    for item in (0, 7):
+        similar = model.similar_items(item, n=20)
+        assert similar["item"].tolist() == released.loc[item, "SimilarProductCode"].tolist()
+        assert similar["score"].tolist() == released.loc[item, "score"].tolist()
+
+
+def test_the_evaluation_says_what_each_group_of_terms_is_worth(shop):
+    result, warehouse = shop
+    models = warehouse.read_table("evaluation", "models")
+    rows = {row["model"]: row for row in models.to_pylist()}
+    told = {each["group"]: each for each in stored_metadata(models)["blend_terms"]}
+
+    assert list(told) == list(GROUPS)
+    assert (rows["blend"]["difference_to_blend_low"], rows["blend"]["difference_to_blend_high"]) == (0, 0)
+    row, history = rows["blend without the own history"], told["the own history"]
+    # What it adds is the difference the other way round, on the seeds that both were measured on.
+    assert history["map_without"] == row["map"]
+    assert history["low"] == -row["difference_to_blend_high"]
+    assert history["high"] == -row["difference_to_blend_low"]
+    assert history["low"] <= history["adds"] <= history["high"]
+    metadata = metadata_of(result, "evaluation")
+    assert f"| the own history | {row['map']:.4f} | " in metadata["blend_terms"]
+    assert "without" not in metadata["verdict"] + metadata["models"] + metadata["segments"]
+
+
+def test_the_release_can_be_rebuilt(shop, tmp_path):
+    rebuilt = rebuild(current_release(shop[1].root), tmp_path, None, lambda _: None)
+
+    assert rebuilt.identical
+    assert {"recommendations.parquet", "similar_items.parquet"} <= set(rebuilt.files)
 
 
 # --- Called one by one ---------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_a_blend_that_was_never_fitted_is_refused(run):
 def test_lists_of_another_models_catalogue_are_refused(parity_csv, own_warehouse):
     """The catalogue is of the model before."""
     ops = {"grid_search_results": {"config": {"factors": [5], "iterations": [2]}}}
-    again = AssetSelection.assets("grid_search_results", "best_model")
+    again = AssetSelection.assets("grid_search_results", "evaluation", "best_model")
     assert run_graph(parity_csv, own_warehouse, selection=again, ops=ops).success
     result = run_graph(parity_csv, own_warehouse, selection=AssetSelection.assets("recommendations"))
 

@@ -41,7 +41,7 @@ def test_a_release_says_why_it_was_made(shared_warehouse, shared_result):
     assert metadata["version"] == manifest["version"]
     assert "no asset check failed" in metadata["decision"]
     # Of the evaluation, as in the reasons, and not of the search.
-    assert f"MAP@10 {metadata['MAP@10']:.4f} against" in " ".join(manifest["decision"]["reasons_for"])
+    assert f"MAP@10 {metadata['MAP@10']:.4f} of ALS against" in " ".join(manifest["decision"]["reasons_for"])
     assert list(problems_of(current_release(shared_warehouse.root))) == []
 
 

@@ -139,7 +139,8 @@ def model_of(
         "rules": rules.to_metadata(),
         "target_events": list(rules.target_events),
         "seen_events": list(rules.seen_events),
-        "blend": blend._asdict() if blend else None,
+        "blend": blend.as_dict() if blend else None,
+        "graph": blend.filter.as_dict() if blend and blend.filter else None,
     }
     return Model(interactions.users, interactions.items, state.factors, contents, manifest)
 

@@ -9,7 +9,8 @@ GOOD = Evidence(
     broken_promises=[],
     factors_are_finite=True,
     k=10,
-    tuned_map=0.09,
+    scorer="ALS",
+    released_map=0.09,
     popularity_map=0.006,
     popularity_low=-0.09,
     popularity_high=-0.08,
@@ -33,8 +34,8 @@ def test_what_nothing_speaks_against_is_released_with_its_reasons():
     assert decision.reasons_for == [
         "no asset check failed",
         "the tables keep every promise",
-        "better than popularity: MAP@10 0.0900 against 0.0060 of popularity (difference +0.0840, "
-        "95 % interval +0.0800 to +0.0900)",
+        "better than popularity: MAP@10 0.0900 of ALS against 0.0060 of popularity (difference "
+        "+0.0840, 95 % interval +0.0800 to +0.0900)",
         "the feedback has 1,000 events, -9.1% against the 1,100 of the last release",
     ]
 
@@ -67,6 +68,20 @@ def test_a_popularity_that_could_not_be_measured_is_no_popularity_that_is_as_goo
 
     (told,) = decision.reasons_against
     assert told.startswith("popularity could not be measured")
+
+
+def test_lists_by_the_blend_are_judged_by_the_blend():
+    (told,) = [reason for reason in decided(scorer="the blend").reasons_for if "popularity" in reason]
+
+    assert told.startswith("better than popularity: MAP@10 0.0900 of the blend against 0.0060 of popularity")
+
+
+def test_a_scorer_that_could_not_be_measured_is_not_released():
+    (told,) = decided(scorer="the blend", released_map=None, must_beat_popularity=False).reasons_against
+
+    assert (
+        told == "the blend could not be measured, so that nothing tells whether it is better than popularity"
+    )
 
 
 def test_everything_that_speaks_against_it_is_told():

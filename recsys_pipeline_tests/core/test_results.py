@@ -76,7 +76,7 @@ def test_the_winner_is_the_chosen_row(chosen):
 def test_the_winner_knows_the_strengths_of_its_mapping_and_the_blend():
     ranking = [BEST._replace(hyperparameters=TRIAL.replace(strengths="equal"))]
     blend = Blend(als=1.0, events={"view": 0.5}, target=0.1, any=0.2)
-    winner = Winner.of(with_metadata(table(ranking), {**STORED, "blend": blend._asdict()}))
+    winner = Winner.of(with_metadata(table(ranking), {**STORED, "blend": blend.as_dict()}))
 
     assert winner.strengths == {"view": 2.0}
     assert winner.blend == blend

@@ -11,7 +11,15 @@ from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.comparison import Interval
-from recsys_pipeline.core.evaluation import LEAKING, POPULARITY, TUNED, HeldOutRanks, Quality
+from recsys_pipeline.core.evaluation import (
+    BLEND,
+    LEAKING,
+    POPULARITY,
+    TUNED,
+    HeldOutRanks,
+    Quality,
+    blend_without,
+)
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import with_metadata
@@ -208,6 +216,74 @@ def test_and_of_a_blend_its_weights():
         "ALS score 0.5, own view 1.5, log popularity, target events 0.25, log popularity, any event -2"
         in (decided)
     )
+
+
+WEIGHTS = Blend(als=0.5, events={"view": 1.5}, target=0.25, any=-2.0).as_dict()
+
+
+def told_of_the_blend(scorer, low, monkeypatch, blend=WEIGHTS, **evaluated):
+    if low is not None:
+        monkeypatch.setitem(QUALITY, BLEND, quality(0.4, low, 0.15))
+        monkeypatch.setitem(QUALITY, blend_without("the item graph"), quality(0.35, low, 0.15))
+    told = card_facts(
+        FEED,
+        evaluation(**evaluated),
+        search_results(blend=blend),
+        model(),
+        with_metadata(recommendations(), {"scorer": scorer}),
+    )
+    text = section(card(json.loads(json.dumps(told))), "How good it is")
+    return [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("The lists are by ")], text
+
+
+COMPARED = "MAP@10 0.4000 against 0.3000, 95 % interval of the difference"
+
+
+@pytest.mark.parametrize(
+    ("scorer", "low", "expected"),
+    [
+        (
+            *("als", 0.05),
+            "The lists are by ALS, although the blend is better by more than chance: "
+            f"{COMPARED} +0.0500 to +0.1500. With `scorer: blend` of `recommendations` it makes the lists; "
+            "`scorer: auto` lets the evidence decide.",
+        ),
+        (
+            *("blend", 0.05),
+            "The lists are by the blend, which is better than ALS by more than chance: "
+            f"{COMPARED} +0.0500 to +0.1500.",
+        ),
+        (
+            *("als", -0.05),
+            "The lists are by ALS; the blend is not better than ALS by more than chance: "
+            f"{COMPARED} -0.0500 to +0.1500.",
+        ),
+        (
+            *("blend", -0.05),
+            "The lists are by the blend, which is not better than ALS by more than chance: "
+            f"{COMPARED} -0.0500 to +0.1500.",
+        ),
+        ("als", None, "The lists are by ALS; how ALS and the blend compare could not be measured."),
+    ],
+)
+def test_of_a_blend_it_says_in_a_sentence_whether_the_lists_are_better_made_by_it(
+    scorer, low, expected, monkeypatch
+):
+    told, text = told_of_the_blend(scorer, low, monkeypatch)
+
+    assert told == [expected]
+    assert "blend without" not in text
+
+
+def test_and_what_its_terms_are_worth(monkeypatch):
+    worths = [{"group": "the item graph", "map_without": 0.35, "adds": 0.05, "low": 0.02, "high": 0.08}]
+    _, text = told_of_the_blend("blend", 0.05, monkeypatch, blend_terms=worths)
+
+    assert "| the item graph | 0.3500 | +0.0500 | +0.0200 to +0.0800 |" in text
+
+
+def test_where_there_is_no_blend_it_says_nothing_of_one(monkeypatch):
+    assert told_of_the_blend("als", None, monkeypatch, blend=None)[0] == []
 
 
 def test_or_that_there_was_nothing_to_compare():

@@ -6,6 +6,7 @@ import pytest
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.comparison import Interval
 from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
     BLEND,
     LEAKING,
     NO_RIVALS,
@@ -13,9 +14,10 @@ from recsys_pipeline.core.evaluation import (
     TUNED,
     HeldOutRanks,
     Quality,
+    worth_of_terms,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
-from recsys_pipeline.reporting.evaluation import evaluation_metadata, verdict
+from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
 
 WORSE, EQUAL, BETTER = Interval(-0.2, -0.1), Interval(-0.1, 0.1), Interval(0.1, 0.2)
 
@@ -72,10 +74,31 @@ def shown(models):
             "and worse than its blend (0.4000)",
             id="neither the blend nor what shows an effect is one of the others",
         ),
+        pytest.param(
+            {POPULARITY: quality(0.1, WORSE), **{name: quality(0.35, BETTER) for name in ABLATIONS}},
+            "the tuned model (0.3000) is better than popularity (0.1000), the next best",
+            id="nor is a blend without some of its terms",
+        ),
     ],
 )
 def test_the_verdict(others, expected):
     assert verdict({TUNED: quality(0.3, Interval(0, 0)), **others}) == expected
+
+
+def test_what_a_term_of_the_blend_is_worth_has_a_table_of_its_own():
+    models = {
+        TUNED: quality(0.3),
+        BLEND: quality(0.4, BETTER),
+        ABLATIONS[1]: quality(0.35, BETTER),
+        POPULARITY: quality(0.1, WORSE),
+    }
+    to_blend = {BLEND: quality(0.4), ABLATIONS[1]: quality(0.35, Interval(-0.07, 0.01), -0.03)}
+    (worth,) = worth_of_terms(to_blend)
+
+    assert ABLATIONS[1] not in shown(models)["models"].md_str + shown(models)["segments"].md_str
+    assert blend_terms_lines([worth._asdict()], 10).splitlines()[2:] == [
+        "| the item graph | 0.3500 | +0.0300 | -0.0100 to +0.0700 |"
+    ]
 
 
 def test_the_figures_are_those_of_the_tuned_model():

@@ -1,6 +1,7 @@
 """A release folder that keeps its promises, and each promise broken alone."""
 
 import re
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -12,6 +13,7 @@ from recsys_pipeline.core.catalogue import Entries, Listed, catalogue_table, off
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import popular_items_of
 from recsys_pipeline.core.factors import factor_table
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.ranking import Factors
@@ -102,6 +104,29 @@ def test_items_of_which_the_model_knows_nothing_have_and_are_no_similar_ones(
     model.factors.items[20:] = 0
 
     assert broken_promises(write_release(tmp_path, model, max_per_category, N_ITEMS)) == []
+
+
+def by_graph(folder, model, n=N):
+    """The release of a shop whose similar items are the neighbours in the item graph."""
+    graph = GraphFilter(0.5, 0.5, strengths={"view": 1.0}).as_dict()
+    write_release(folder, model, n=n)
+    model = replace(model, manifest={**model.manifest, "graph": graph})
+    offer = offer_in(pq.read_table(folder / "catalogue.parquet"))
+    table = LocalEngine().similar_items(model, offer, ExportPlan(n, graph=True)).read_all()
+    write_table(with_metadata(table, {"n": n, "scorer": "graph"}), folder / "similar_items.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("n", [N, N_ITEMS])
+def test_neighbours_in_the_item_graph_are_similar_items_however_many_there_are(tmp_path, model, n):
+    assert broken_promises(by_graph(tmp_path, model, n)) == []
+
+
+def test_but_not_without_an_edge(tmp_path, model):
+    change(by_graph(tmp_path, model), "similar_items", lambda rows: rows[N - 1].update(score=0.0))
+
+    (told,) = broken_promises(tmp_path)
+    assert told.startswith("similar_items: 1 rows have a score that is no weight of an edge")
 
 
 def test_an_item_of_the_users_own_is_excluded(release, model):

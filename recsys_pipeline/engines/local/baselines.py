@@ -11,7 +11,7 @@ from recsys_pipeline.core.baselines import by_popularity, by_repeat_consumption
 from recsys_pipeline.core.ease import ease_bytes, ease_scorer
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
+from recsys_pipeline.core.item_graph import ItemGraph
 from recsys_pipeline.core.item_knn import (
     NearestItems,
     SimilarityWeighting,
@@ -111,9 +111,7 @@ def _by_item_knn(baselines: Sequence[Baseline], split: Split) -> Iterator[Traine
 
 
 def _by_graph_filter(baseline: Baseline, split: Split) -> Lister:
-    assert baseline.weighting is not None
-    exponents = _number(baseline.user_exponent), _number(baseline.item_exponent)
-    parameters = GraphFilter(*exponents, baseline.weighting)
+    parameters = baseline.graph_filter()
     rows = split.graph_rows(parameters, _mapping(baseline))
     scorer = ItemGraph.of(rows, parameters).scorer(rows)
 

@@ -55,14 +55,13 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
         )
     exclusions, popularity = model.exclusions, Popularity.in_model(model, offer)
     model.factors.require_finite()
+    if blend and blend.filter:
+        ready("recsys_pipeline.core.graph_loops")
     source: ByFactors | Scorer = (
         terms_of(model.factors, model.history, blend.filter, model.graph_rows(blend)).scorer(blend)
         if blend
         else ByFactors.of(model.factors, offer)
     )
-
-    if blend and blend.filter:
-        ready("recsys_pipeline.core.graph_loops")
 
     def make(users: NDArray[np.int32]) -> pa.RecordBatch:
         lists = make_lists(source, users, exclusions, plan.n, offer, popularity)
@@ -75,15 +74,28 @@ def recommendations(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBa
 
 def similar_items(model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    model.factors.require_finite()
-    source = ByFactors.of_cosines(model.factors.items, offer)
+    source: ByFactors | Scorer
+    if plan.graph:
+        graph = model.item_graph
+        if not graph:
+            raise InputError(
+                "similar_items: `scorer` is `graph`, and the model has no item graph. Materialize "
+                "grid_search_results again, by a search that has one, with what follows it, or set `scorer` "
+                "to `als`."
+            )
+        ready("recsys_pipeline.core.graph_loops")
+        source = graph.neighbours()
+    else:
+        model.factors.require_finite()
+        source = ByFactors.of_cosines(model.factors.items, offer)
     n_items = len(model.items)
     # No item is similar to itself.
     itself = Pattern(np.arange(n_items + 1), np.arange(n_items, dtype=np.int32), n_items)
 
     def make(of_items: NDArray[np.int32]) -> pa.RecordBatch:
         lists = make_lists(source, of_items, itself, plan.n, offer)
-        return similar_items_of(lists, model.items.slice(int(of_items[0]), len(of_items)), model.items)
+        ids = model.items.slice(int(of_items[0]), len(of_items))
+        return similar_items_of(lists, ids, model.items, by_cosine=not plan.graph)
 
     return _stream(similar_items_schema(model.items.type), n_items, make, plan)
 

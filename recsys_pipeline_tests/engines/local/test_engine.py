@@ -8,9 +8,11 @@ import pytest
 from upath import UPath
 
 from recsys_pipeline.core import pattern
+from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
@@ -269,6 +271,16 @@ def test_the_blend_is_learned_from_the_held_out_interactions():
 
     assert set(blend.events) == {"view", "buy"}
     assert blend.events["view"] > 0.5
+
+
+def test_and_with_the_item_graph_as_a_term_and_without_each_of_its_groups():
+    graph = GraphFilter(0.5, 0.5, strengths={"view": 1.0})
+    fitted = prepared([TRIAL], shop_split(keep_other_events=True), graph=graph).fit_blend(TRIAL)
+
+    assert fitted.blend.filter == graph
+    assert list(fitted.without) == list(GROUPS)
+    assert fitted.blend.graph != 0
+    assert fitted.without["the item graph"].graph == 0
 
 
 def test_there_is_no_blend_where_nothing_that_is_held_out_is_known():

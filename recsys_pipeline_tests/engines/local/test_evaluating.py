@@ -5,9 +5,7 @@ import pytest
 
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.evaluation import (
-    BLEND as BLENDED,
-)
-from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
     IN_ORDER,
     ITEM_KNN,
     LEAKING,
@@ -15,8 +13,13 @@ from recsys_pipeline.core.evaluation import (
     NOTEBOOK,
     POPULARITY,
     TUNED,
+    blend_without,
+)
+from recsys_pipeline.core.evaluation import (
+    BLEND as BLENDED,
 )
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
@@ -39,11 +42,19 @@ ALWAYS = ["tuned ALS", "graph filter", "item-kNN", "EASE", "notebook's ALS", "po
 
 
 def measured(
-    interactions, table=None, trial=TRIAL, blend=None, models=None, solver="batched", limit=0.0, told=None
+    interactions,
+    table=None,
+    trial=TRIAL,
+    blend=None,
+    models=None,
+    solver="batched",
+    limit=0.0,
+    told=None,
+    without=None,
 ):
     if table is None:
         table = split_of(interactions, drawn(interactions, 1), keep_other_events=blend is not None)
-    winner = Winner(trial, 42, solver, None, {}, blend)
+    winner = Winner(trial, 42, solver, None, {}, blend, without or {})
     plan = EvaluationPlan(
         winner=winner,
         models=models or [[model for model in IN_ORDER if model != BLENDED]],
@@ -87,6 +98,38 @@ def test_what_people_viewed_is_what_they_buy():
     # Six items are left of those that a user has viewed, among them the one that is held out.
     assert hit_rates["repeat consumption"] == hit_rates["blend"] == 1
     assert hit_rates["popularity"] < 0.6
+
+
+GRAPH = GraphFilter(0.5, 0.5, strengths={"view": 1.0})
+BY_GRAPH = BLEND._replace(graph=1.0, filter=GRAPH)
+WITHOUT = {"ALS": BY_GRAPH._replace(als=0.0), "the item graph": BY_GRAPH._replace(graph=0.0)}
+
+
+def test_blends_without_some_of_their_terms_are_measured_where_they_are_asked_for():
+    """Beside the model whose weights are of all interactions, which the graph has nothing to do with."""
+    interactions = interactions_of(shop_events(), **PURCHASES)
+    table = split_of(interactions, drawn(interactions, 0), drawn(interactions, 1), keep_other_events=True)
+    models = [[TUNED, POPULARITY, LEAKING, *ABLATIONS], [TUNED, POPULARITY]]
+    found = measured(interactions, table, blend=BY_GRAPH, without=WITHOUT, models=models)
+
+    without = [blend_without(group) for group in WITHOUT]
+    assert list(found.ranks.ranks) == [TUNED, BLENDED, *without, POPULARITY, LEAKING]
+    second = found.ranks.seed == 1
+    assert (found.ranks.ranks[without[0]][second] == NOT_MEASURED).all()
+    assert (found.ranks.ranks[BLENDED] != NOT_MEASURED).all()
+    first = {name: ranks[~second] for name, ranks in found.ranks.ranks.items()}
+    assert not np.array_equal(first[without[0]], first[without[1]])
+    # Without the graph it is the blend of former versions.
+    alone = measured(interactions, table, blend=BLEND, models=[[TUNED], [TUNED]])
+    assert np.array_equal(first[without[1]], alone.ranks.ranks[BLENDED][~second])
+
+
+def test_nobody_walks_the_graph_for_strangers():
+    interactions = interactions_of(shop_events())
+    table = given_split(interactions, [("u0", 9999), ("stranger", 4)])
+    found = measured(interactions, table, blend=BY_GRAPH, models=[[TUNED]])
+
+    assert found.ranks.ranks[BLENDED].tolist() == [11, 11]
 
 
 def test_an_unknown_user_or_item_is_a_miss_for_everybody_without_interactions_or_popularity():

@@ -1,12 +1,14 @@
 """The lists of everybody: in order, as made one user at a time, under the rules of the shop."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recsys_pipeline.core.blending import Blend, terms_of
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.offer import ByFactors, Offer, Popularity, make_lists
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.engines.engine import ExportPlan
@@ -15,6 +17,7 @@ from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline_tests.worlds import model_of
 
 N_USERS, N_ITEMS = 50, 30
+GRAPH = GraphFilter(0.5, 0.5, strengths={"view": 1.0})
 BLEND = {"als": 0.5, "events": {"view": 1.0}, "target": 0.25, "any": 0.0}
 
 
@@ -91,6 +94,59 @@ def test_who_is_unknown_to_the_model_gets_popular_items(model, offer):
     shares = [touched_by[int(code)] / N_USERS for code in of_unknown["ProductCode"]]
     assert of_unknown["score"].to_numpy() == pytest.approx(shares)
     assert shares == sorted(shares, reverse=True)
+
+
+def with_graph(model):
+    """The same with an item graph as a term of its blend; user 9 has nothing in it."""
+    pattern = model.contents.pattern
+    counts = model.contents.counts["view"].copy()
+    counts[pattern.user_of_interaction == 9] = 0
+    contents = model.contents._replace(counts={"view": counts})
+    blend = {**BLEND, "graph": 2.0, "filter": GRAPH.as_dict(), "scales": {"graph": 0.5}}
+    return replace(
+        model, contents=contents, manifest={**model.manifest, "blend": blend, "graph": GRAPH.as_dict()}
+    )
+
+
+@pytest.mark.parametrize("n", [1, 12])
+def test_a_blend_with_an_item_graph_lists_for_everybody_as_for_one(model, offer, n):
+    """Also for somebody of whom the graph knows nothing."""
+    model = with_graph(model)
+    table = LocalEngine().recommendations(model, offer, ExportPlan(n, blend=True)).read_all()
+
+    rows = model.graph_rows(model.blend)
+    by = terms_of(model.factors, model.history, GRAPH, rows).scorer(model.blend)
+    expected = list(expected_rows(model, offer, "blend", by, n))
+    assert table["ProductCode"].to_pylist() == [row["ProductCode"] for row in expected]
+    assert table["score"].to_numpy() == pytest.approx([row["score"] for row in expected], abs=1e-5)
+
+
+def test_similar_items_by_the_graph_are_its_strongest_neighbours(model, offer):
+    """The weight of an edge is an entry of R~' R~; an item that shares no user with another has no list."""
+    model = with_graph(model)
+    table = LocalEngine().similar_items(model, offer, ExportPlan(6, graph=True)).read_all().to_pandas()
+
+    entries = model.contents.graph_rows(GRAPH, model.aggregate).toarray().astype(float)
+    degrees = [entries.sum(axis=axis, keepdims=True) for axis in (0, 1)]
+    steps = entries / np.sqrt(degrees[0].clip(1) * degrees[1].clip(1))
+    edges = steps.T @ steps
+    np.fill_diagonal(edges, 0)
+    assert set(table["ProductCode"]) == {
+        code for item, code in enumerate(model.items.to_pylist()) if (edges[item][offer.allowed] > 0).any()
+    }
+    for code, rows in table.groupby("ProductCode"):
+        item, listed = int(code), [int(other) for other in rows["SimilarProductCode"]]
+        assert rows["score"].to_numpy() == pytest.approx(edges[item][listed], rel=1e-5)
+        assert rows["score"].is_monotonic_decreasing
+        assert (rows["score"] > 0).all()
+        free = [i for i in range(N_ITEMS) if offer.allowed[i] and offer.category[i] < 0]
+        missed = set(free) - set(listed) - {item}
+        assert len(rows) < 6 or not any(edges[item][i] > rows["score"].min() + 1e-6 for i in missed)
+
+
+def test_similar_items_by_a_graph_that_there_is_not_say_how_to_get_one(model, offer):
+    with pytest.raises(InputError, match=r"has no item graph\. Materialize grid_search_results again"):
+        LocalEngine().similar_items(model, offer, ExportPlan(6, graph=True))
 
 
 def test_a_model_without_a_blend_says_how_to_get_one(model, offer):
