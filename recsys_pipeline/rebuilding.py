@@ -11,14 +11,16 @@ from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.exports import BLEND, GRAPH, popular_items_of
+from recsys_pipeline.core.exports import popular_items_of
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.ids import IdType
-from recsys_pipeline.core.interactions import EventRules, Interactions
+from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.sources import BLEND, GRAPH
+from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import interaction_strengths

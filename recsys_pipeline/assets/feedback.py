@@ -10,10 +10,9 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
-from recsys_pipeline.core.interactions import EventRules
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.strengths import Aggregate
+from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.metadata import (

@@ -12,13 +12,14 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.columns import ITEM, SIMILAR
-from recsys_pipeline.core.exports import ALS, BLEND, GRAPH, ListTally, popular_items_of
+from recsys_pipeline.core.exports import ListTally, popular_items_of
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.scorer import Choice, by_evidence
+from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import markdown_table, rounded

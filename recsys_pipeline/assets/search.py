@@ -16,12 +16,13 @@ from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, ChosenBaselines, lead_over_baselines
 from recsys_pipeline.core.comparison import choose_or_keep, compare_with_best
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.interactions import Datasets, EventRules, Tables
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import told_lead

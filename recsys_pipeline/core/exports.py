@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 from recsys_pipeline.core.columns import ITEM, RANK, SCORE, SIMILAR, SOURCE, USER
 from recsys_pipeline.core.offer import Lists, Offer, Popularity
 from recsys_pipeline.core.ranking import NOTHING
-
-ALS = "als"
-BLEND = "blend"
-GRAPH = "graph"
-POPULAR = "popular"
+from recsys_pipeline.core.sources import POPULAR
 
 
 def recommendations_schema(users: pa.DataType, items: pa.DataType) -> pa.Schema:

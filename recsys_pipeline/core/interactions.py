@@ -1,9 +1,9 @@
 """All interactions as the arrays that the arithmetic works on, made from the tables of the graph."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ from recsys_pipeline.core.ids import shown_ids
 from recsys_pipeline.core.indexing import index_ids
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.pattern import Pattern, row_pointers
-from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.core.strengths import EventRules, combined_strengths
 
 Tables = dict[str, pa.Table]
 # The same, to be read by columns.
@@ -40,36 +40,6 @@ Datasets = dict[str, ds.Dataset]
 
 # By name, strengths of the events; None stands for those that the interactions have already.
 Mappings = Mapping[str, Mapping[str, float] | None]
-
-
-class EventRules(NamedTuple):
-    """What the events mean; travels with the tables.
-
-    Attributes:
-        strengths: strength of each event.
-        aggregate: what several events of an interaction add up to.
-        target_events: events that may be held out.
-        seen_events: events that exclude the item from recommendation.
-    """
-
-    strengths: Mapping[str, float]
-    aggregate: Aggregate
-    target_events: Sequence[str]
-    seen_events: Sequence[str]
-
-    def to_metadata(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**self._asdict(), "aggregate": self.aggregate.value}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
-        """From what `to_metadata` gave; of a table without metadata: nothing is known."""
-        return cls(
-            metadata.get("strengths", {}),
-            Aggregate(metadata.get("aggregate", Aggregate.sum.value)),
-            metadata.get("target_events", []),
-            metadata.get("seen_events", []),
-        )
 
 
 class Counts(Mapping[str, NDArray[np.int32]]):

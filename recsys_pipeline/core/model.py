@@ -10,12 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import Blend, History
-from recsys_pipeline.core.interactions import EventRules
 from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
-from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.core.strengths import Aggregate, EventRules, combined_strengths
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

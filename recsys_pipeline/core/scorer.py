@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.evaluation import BLEND, TUNED
-from recsys_pipeline.core.exports import ALS
-from recsys_pipeline.core.exports import BLEND as BY_BLEND
+from recsys_pipeline.core.sources import ALS
+from recsys_pipeline.core.sources import BLEND as BY_BLEND
 
 
 class Comparison(NamedTuple):

@@ -1,7 +1,8 @@
-"""What the events of an interaction add up to."""
+"""What events mean, and what those of an interaction add up to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,36 @@ class Aggregate(Enum):
 
     sum = "sum"
     max = "max"
+
+
+class EventRules(NamedTuple):
+    """What the events mean; travels with the tables.
+
+    Attributes:
+        strengths: strength of each event.
+        aggregate: what several events of an interaction add up to.
+        target_events: events that may be held out.
+        seen_events: events that exclude the item from recommendation.
+    """
+
+    strengths: Mapping[str, float]
+    aggregate: Aggregate
+    target_events: Sequence[str]
+    seen_events: Sequence[str]
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self._asdict(), "aggregate": self.aggregate.value}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """From what `to_metadata` gave; of a table without metadata: nothing is known."""
+        return cls(
+            metadata.get("strengths", {}),
+            Aggregate(metadata.get("aggregate", Aggregate.sum.value)),
+            metadata.get("target_events", []),
+            metadata.get("seen_events", []),
+        )
 
 
 def combined_strengths(

@@ -26,12 +26,12 @@ from recsys_pipeline.core.evaluation import (
     TUNED,
 )
 from recsys_pipeline.core.examples import example_users, strongest_interactions
-from recsys_pipeline.core.exports import ALS
-from recsys_pipeline.core.exports import BLEND as BY_BLEND
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.scorer import blend_against_als
+from recsys_pipeline.core.sources import ALS
+from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.reporting.evaluation import blend_terms_lines, segments_markdown
 from recsys_pipeline.reporting.metadata import escaped, fixed, interval, shown, table_lines
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values

@@ -21,12 +21,12 @@ from recsys_pipeline.core.columns import (
     count_column,
     counted_events,
 )
-from recsys_pipeline.core.exports import ALS, BLEND, GRAPH
 from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
 from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
 

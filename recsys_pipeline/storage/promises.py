@@ -33,9 +33,9 @@ from recsys_pipeline.core.columns import (
     count_column,
 )
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.exports import GRAPH
 from recsys_pipeline.core.factors import FACTORS, factors_in
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.sources import GRAPH
 
 if TYPE_CHECKING:
     import duckdb

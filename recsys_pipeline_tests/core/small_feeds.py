@@ -16,11 +16,11 @@ from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Famil
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.columns import EVENT, ITEM, TIMESTAMP, USER
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.interactions import Datasets, EventRules, Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.model import Contents, Model
-from recsys_pipeline.core.strengths import Aggregate
+from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.core.weighting import bm25_weights, weigh_trained
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.solvers import Solver, trainer_for

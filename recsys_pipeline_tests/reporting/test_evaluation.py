@@ -1,6 +1,7 @@
 """What an evaluation says of the tuned model."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
@@ -99,6 +100,12 @@ def test_what_a_term_of_the_blend_is_worth_has_a_table_of_its_own():
     assert blend_terms_lines([worth._asdict()], 10).splitlines()[2:] == [
         "| the item graph | 0.3500 | +0.0300 | -0.0100 to +0.0700 |"
     ]
+
+
+def test_without_a_blend_nothing_differs_from_it():
+    column = models_table({TUNED: quality(0.3)}, {})["difference_to_blend_low"]
+
+    assert (column.type, column.to_pylist()) == (pa.float64(), [None])
 
 
 def test_the_figures_are_those_of_the_tuned_model():

@@ -16,8 +16,6 @@ from threadpoolctl import threadpool_limits
 from recsys_pipeline.core.blending import terms_of
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import (
-    ALS,
-    BLEND,
     recommendations_of,
     recommendations_schema,
     similar_items_of,
@@ -27,6 +25,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import ByFactors, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import SCORES_AT_ONCE, Scorer
+from recsys_pipeline.core.sources import ALS, BLEND
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.compiling import ready
