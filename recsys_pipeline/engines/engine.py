@@ -194,7 +194,7 @@ class PreparedSearch(Protocol):
         ...
 
     def fit_blend(self, hyperparameters: Hyperparameters) -> FittedBlend | None:
-        """The blend with the ALS scores of these hyperparameters, learned from the first split.
+        """The blend with the ALS scores of these hyperparameters, learned from all splits.
 
         None where no held-out item is within its reach.
         """

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_pipeline.core import blending
-from recsys_pipeline.core.blending import Blend, History, fit_blend, terms_of
+from recsys_pipeline.core.blending import Blend, Choices, History, fit_blend, terms_of
 from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
 from recsys_pipeline.core.ranking import Factors, best_lists, ranks_in_lists
 from recsys_pipeline_tests.worlds import pattern_of
@@ -48,7 +47,7 @@ def test_learns_that_people_buy_what_they_viewed_and_like(rng):
     users = np.arange(len(taste), dtype=np.int32)
     nothing_excluded = history.pattern.select(np.zeros(history.pattern.n_interactions, bool))
     terms = terms_of(Factors(taste, items), history, None, None)
-    blend = fit_blend(terms, None, nothing_excluded, users[:300], bought[:300], seed=1).blend
+    blend = fit_blend(Choices.of(terms, nothing_excluded, users[:300], bought[:300], seed=1), None).blend
 
     assert blend.events["view"] > 1
     assert blend.als > 1
@@ -68,7 +67,7 @@ def test_an_event_that_says_nothing_weighs_nothing(rng):
     users = np.arange(len(taste), dtype=np.int32)
     nothing_excluded = history.pattern.select(np.zeros(history.pattern.n_interactions, bool))
     terms = terms_of(Factors(taste, items), history, None, None)
-    blend = fit_blend(terms, None, nothing_excluded, users, bought, seed=1).blend
+    blend = fit_blend(Choices.of(terms, nothing_excluded, users, bought, seed=1), None).blend
 
     # Nobody buys twice in this shop, so no candidate was bought before.
     assert blend.events["buy"] == 0
@@ -82,12 +81,11 @@ def test_what_is_excluded_is_no_candidate(rng):
 
     # The bought items are all excluded: there is nothing to learn.
     terms = terms_of(Factors(taste, items), history, None, None)
-    assert fit_blend(terms, None, everything_excluded, users, bought, seed=1) is None
+    assert fit_blend(Choices.of(terms, everything_excluded, users, bought, seed=1), None) is None
 
 
-def test_of_many_users_some_are_drawn_by_hash_not_the_first(rng, monkeypatch):
+def test_of_many_users_some_are_drawn_by_hash_not_the_first(rng):
     """The first 50 of 600 buy what they like least; all others what they like best."""
-    monkeypatch.setattr(blending, "_MAX_HELD_OUT", 50)
     history, taste, items, bought = shop(rng)
     users = np.arange(len(taste), dtype=np.int32)
     nothing_excluded = history.pattern.select(np.zeros(history.pattern.n_interactions, bool))
@@ -96,7 +94,7 @@ def test_of_many_users_some_are_drawn_by_hash_not_the_first(rng, monkeypatch):
 
     def fitted(held_out, seed):
         held_out_of = users[held_out], bought[held_out]
-        return fit_blend(terms, None, nothing_excluded, *held_out_of, seed).blend
+        return fit_blend(Choices.of(terms, nothing_excluded, *held_out_of, seed, at_most=50), None).blend
 
     assert fitted(slice(50), seed=1).als < -1
     assert fitted(slice(None), seed=1).als > 0.5
@@ -150,7 +148,7 @@ def test_learns_that_items_go_together_where_the_factors_do_not_know_it(rng):
     users = np.arange(len(held_out), dtype=np.int32)
     terms = graph_terms(history, blind_factors(rng, history))
     parameters = GraphFilter(0.5, 0.5, strengths={"view": 1.0})
-    fitted = fit_blend(terms, parameters, history.pattern, users, held_out, seed=1)
+    fitted = fit_blend(Choices.of(terms, history.pattern, users, held_out, seed=1), parameters)
 
     assert fitted.blend.graph > 1 > abs(fitted.blend.als)
     assert fitted.blend.filter == parameters
@@ -158,16 +156,60 @@ def test_learns_that_items_go_together_where_the_factors_do_not_know_it(rng):
     assert "the own history" not in fitted.without  # excluded altogether, so it says nothing
 
 
+def learned_from(terms, history, users, held_out):
+    return fit_blend(Choices.of(terms, history.pattern, users, held_out, seed=1), None).blend
+
+
+def mean_reciprocal_rank(choices, factors):
+    scores = sum(factors[name] * values for name, values in choices.features.items())
+    ranks = []
+    for row in np.unique(choices.rows):
+        mine, picked = scores[choices.rows == row], choices.picked[choices.rows == row]
+        ranks.append(np.count_nonzero(mine >= mine[picked]))
+    return np.mean(1 / np.array(ranks))
+
+
+def test_no_other_weight_of_a_term_puts_what_was_picked_higher(rng):
+    history, held_out = communities(rng, n_users=150)
+    users = np.arange(len(held_out), dtype=np.int32)
+    terms = graph_terms(history, blind_factors(rng, history))
+    choices = Choices.of(terms, history.pattern, users, held_out, seed=1)
+    blend = fit_blend(choices, GraphFilter(0.5, 0.5)).blend
+    factors = {name: float(blend.factor(name)) for name in choices.features}
+    reached = mean_reciprocal_rank(choices, factors)
+    for name in ("als", "graph", "any"):
+        for share in (0.0, 0.5, 2.0):
+            assert mean_reciprocal_rank(choices, factors | {name: share * factors[name]}) <= reached * 1.01
+
+
+def test_of_several_splits_what_is_learned_is_learned_from_all(rng):
+    histories = [communities(rng, n_users=60) for _ in range(2)]
+    parts = [
+        Choices.of(
+            graph_terms(history, blind_factors(rng, history)),
+            history.pattern,
+            np.arange(60, dtype=np.int32),
+            held_out,
+            seed=1,
+        )
+        for history, held_out in histories
+    ]
+    together = Choices.together(parts)
+    assert len(np.unique(together.rows)) == sum(len(np.unique(part.rows)) for part in parts)
+    np.testing.assert_array_equal(
+        together.features["graph"], np.concatenate([part.features["graph"] for part in parts])
+    )
+    assert (np.diff(together.rows) >= 0).all()
+
+
 def test_weights_are_those_of_terms_that_vary_by_one_among_the_candidates(rng):
     """What is multiplied with is weight over scale: the unit of a term changes no list."""
     history, held_out = communities(rng)
     users = np.arange(len(held_out), dtype=np.int32)
     factors = blind_factors(rng, history)
-    small = fit_blend(graph_terms(history, factors), None, history.pattern, users, held_out, seed=1).blend
+    small = learned_from(graph_terms(history, factors), history, users, held_out)
     thousandfold = factors._replace(items=1000 * factors.items)
-    large = fit_blend(
-        graph_terms(history, thousandfold), None, history.pattern, users, held_out, seed=1
-    ).blend
+    large = learned_from(graph_terms(history, thousandfold), history, users, held_out)
     assert large.als == pytest.approx(small.als, rel=1e-3)
     assert large.scales["als"] == pytest.approx(1000 * small.scales["als"], rel=1e-3)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import BaselineResult
-from recsys_pipeline.core.blending import FittedBlend, fit_blend, terms_of
+from recsys_pipeline.core.blending import MOST_CHOICES, Choices, FittedBlend, fit_blend, terms_of
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
@@ -201,20 +201,25 @@ class LocalSearch:
 
     def fit_blend(self, hyperparameters: Hyperparameters) -> FittedBlend | None:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
-        split, seed, graph = self._splits[0], self._plan.seed, self._plan.graph
+        graph = self._plan.graph
+        if graph:
+            ready("recsys_pipeline.core.graph_loops")
+        choices = [self._choices(split, hyperparameters) for split in self._splits]
+        return fit_blend(Choices.together(choices), graph)
+
+    def _choices(self, split: Split, hyperparameters: Hyperparameters) -> Choices:
+        seed, graph = self._plan.seed, self._plan.graph
         trainer = trainer_for(Solver(self._plan.solver))
         state = train_to_the_end(trainer, split.user_items(hyperparameters), hyperparameters, seed)
         history = split.history(self._interactions.rules.target_events)
-        if graph:
-            ready("recsys_pipeline.core.graph_loops")
         rows = split.graph_rows(graph, GRAPH_STRENGTHS) if graph else None
-        return fit_blend(
+        return Choices.of(
             terms_of(state.factors, history, graph, rows),
-            graph,
             split.exclusions,
             split.users[split.can_be_hit],
             split.items[split.can_be_hit],
             seed,
+            MOST_CHOICES // len(self._splits),
         )
 
 
