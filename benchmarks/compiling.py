@@ -15,7 +15,8 @@ _READY = """
 import time
 from recsys_pipeline.engines.local.compiling import ready
 wall, cpu = time.perf_counter(), time.process_time()
-ready("recsys_pipeline.core.selection")
+for loops in ("selection", "similarity", "graph_loops"):
+    ready(f"recsys_pipeline.core.{loops}")
 ready("recsys_pipeline.engines.local.kernels")
 print(f"{time.perf_counter() - wall:.1f} | {time.process_time() - cpu:.1f}")
 """

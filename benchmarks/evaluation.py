@@ -16,9 +16,20 @@ from dataclasses import replace
 os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"))
 
 from benchmarks.data import held_out_interactions
-from recsys_pipeline.core.evaluation import BLEND, IN_ORDER, REPEAT_CONSUMPTION
+from recsys_pipeline.core.baseline_tuning import Baseline, Family
+from recsys_pipeline.core.evaluation import (
+    ABLATIONS,
+    BLEND,
+    EASE,
+    GRAPH_FILTER,
+    IN_ORDER,
+    ITEM_KNN,
+    POPULARITY,
+    REPEAT_CONSUMPTION,
+)
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.engines.local.baselines import LOOPS
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.contenders import Contest
 from recsys_pipeline.engines.local.measuring import measure
@@ -27,6 +38,13 @@ from recsys_pipeline.engines.local.solvers import Solver, trainer_for
 K = 10
 _USERS = 20_000
 _EVENT = "any"
+_BASELINES = {
+    ITEM_KNN: Baseline(Family.item_knn, weighting="presence", neighbours=100, shrinkage=100.0),
+    GRAPH_FILTER: Baseline(Family.graph_filter, weighting="presence", user_exponent=0.25, item_exponent=0.25),
+    POPULARITY: Baseline(Family.popularity),
+}
+# Not with the default configuration, or not on so many items.
+_LEFT_OUT = (BLEND, *ABLATIONS, REPEAT_CONSUMPTION, EASE)
 
 
 def main() -> None:
@@ -45,17 +63,18 @@ def main() -> None:
     split = replace(split, events={_EVENT: left}, weigh_all=False)
     solver = Solver(arguments.solver)
     tuned = Hyperparameters(arguments.factors, 0.01, 10.0, arguments.iterations, 50.0, 0.6)
-    contest = Contest(tuned, solver, None, [_EVENT], n_neighbours=20, k=K)
+    contest = Contest(tuned, solver, None, {}, [_EVENT], _BASELINES, k=K)
     # Compiled, or read from numba's cache, before anything is timed.
-    ready("recsys_pipeline.core.selection")
+    for loops in ("recsys_pipeline.core.selection", *LOOPS.values()):
+        ready(loops)
     trainers = {solver: trainer_for(solver, num_threads=1)}
 
     size = f"{split.pattern.shape} users x items, {split.pattern.n_interactions:,} interactions"
     print(f"{size}, {len(held_out):,} held out")
     print("\n| model | training | ranks and lists |\n|---|---|---|")
     for name in IN_ORDER:
-        if name in (BLEND, REPEAT_CONSUMPTION):
-            continue  # not with the default configuration
+        if name in _LEFT_OUT:
+            continue
         begin = time.process_time()
         (contender,) = contest.trained(name, split, 0, trainers.__getitem__)
         trained = time.process_time()

@@ -33,6 +33,7 @@ ASSETS = (
     "feedback_strengths",
     "bm25_matrix",
     "leave_one_out_split",
+    "baselines",
     "grid_search_results",
     "best_model",
     "evaluation",

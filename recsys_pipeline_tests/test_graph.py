@@ -252,7 +252,7 @@ def test_the_last_interaction_can_be_held_out(tmp_path, warehouse):
 
 
 def test_so_many_users_at_most_are_held_out(parity_csv, own_warehouse):
-    selection = alone("leave_one_out_split", "grid_search_results")
+    selection = alone("leave_one_out_split", "baselines", "grid_search_results")
     ops = {**splitting(max_users=25), **searching()}
     result = run_graph(parity_csv, own_warehouse, ops=ops, selection=selection)
 
@@ -446,14 +446,14 @@ def test_a_stale_split_is_not_evaluated_upon(parity_csv, split_again):
     result = run_graph(parity_csv, split_again, selection=alone("evaluation"))
 
     assert failure_of(result) == (
-        "grid_search_results was made from another leave_one_out_split than the one at hand: "
-        "materialize grid_search_results again, then what follows it."
+        "baselines was made from another leave_one_out_split than the one at hand: "
+        "materialize baselines again, then what follows it."
     )
     assert split_again.write_id("evaluation") == before
 
 
 def test_the_search_on_the_new_split_mends_it(parity_csv, split_again):
-    selection = alone("grid_search_results", "evaluation")
+    selection = alone("baselines", "grid_search_results", "evaluation")
     ops = {**searching(), "evaluation": {"config": {"seeds": 1}}}
 
     assert run_graph(parity_csv, split_again, ops=ops, selection=selection).success

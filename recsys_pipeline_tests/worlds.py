@@ -90,6 +90,8 @@ def run_graph(
     """Materialize the spine, or all of the graph, checks included, with a small grid."""
     # Dagster refuses configuration for what is not selected.
     config = {} if selection else {"grid_search_results": {"config": SMALL_GRID}}
+    if not selection and not evaluate:
+        config["baselines"] = {"config": {"families": ["popularity"], "workers": 1}}
     if not selection:
         selection = AssetSelection.all() if evaluate else AssetSelection.assets("best_model").upstream()
     return materialize(
