@@ -14,6 +14,7 @@ from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
+from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.model import Model
@@ -51,6 +52,7 @@ class SearchPlan(NamedTuple):
         most_silent_seconds: how long a worker may say nothing before its first answer.
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
         incumbent: one of the trials, which halving never stops; None for no such trial.
+        weights: from which interactions BM25 takes idf and lengths.
     """
 
     trials: Sequence[Hyperparameters]
@@ -65,6 +67,7 @@ class SearchPlan(NamedTuple):
     most_silent_seconds: float
     memory_limit: float = 0.0
     incumbent: Hyperparameters | None = None
+    weights: Weights = Weights.training
 
 
 class Memory(NamedTuple):
@@ -141,7 +144,7 @@ class PreparedSearch(Protocol):
 
     @property
     def content(self) -> Mapping[str, str]:
-        """By name of a mapping, a digest of all that the scores of its trials depend on."""
+        """By name of a mapping, a digest of the data that the scores of its trials depend on."""
         ...
 
     @property

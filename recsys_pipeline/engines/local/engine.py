@@ -13,7 +13,7 @@ from recsys_pipeline.core.blending import Blend, fit_blend
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
-from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.holdout import Split, Weights
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
 from recsys_pipeline.core.model import Model
@@ -67,7 +67,9 @@ class LocalEngine:
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
         require_addressable(solver, interactions.pattern.n_interactions)
-        splits = interactions.splits(leave_one_out_split, plan.mappings, weigh_all=True)
+        splits = interactions.splits(
+            leave_one_out_split, plan.mappings, weigh_all=plan.weights is Weights.all
+        )
         return LocalSearch(interactions, list(splits), plan)
 
     def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:

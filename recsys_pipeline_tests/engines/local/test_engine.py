@@ -113,7 +113,7 @@ def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
     def started():
         trials = draw(64, 42, lists)
         search = prepared(trials, method=SearchMethod.random)
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
 
     search, journal = started()
     interrupted = search.run(NO_JOURNAL, journal.add)
@@ -140,7 +140,7 @@ def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
         search = prepared(
             around.first_round(), neighbourhood=around, most_steps=2, method=SearchMethod.around
         )
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
 
     whole, _ = run(started()[0])
     search, journal = started()
