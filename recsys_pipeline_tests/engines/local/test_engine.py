@@ -10,6 +10,7 @@ from upath import UPath
 from recsys_pipeline.core import pattern
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factors_in
+from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
@@ -342,3 +343,19 @@ def test_where_not_even_one_fit_may_fit_one_is_tried_and_all_are_done():
     results, _ = run(search)
     assert all(result.scores for result in results.values())
     assert set(results) == set(trials)
+
+
+# --- From which interactions the weights are ---
+
+
+def test_weights_of_training_interactions_are_the_default_and_those_of_all_score_otherwise():
+    by_default, of_training, of_all = (
+        run(prepared([TRIAL], **changes))
+        for changes in ({}, {"weights": Weights.training}, {"weights": Weights.all})
+    )
+
+    def ranks(result):
+        return result[0][TRIAL].ranks.tolist()
+
+    assert ranks(by_default) == ranks(of_training)
+    assert ranks(of_training) != ranks(of_all)
