@@ -3,8 +3,9 @@
     python -m benchmarks.search [--feedback FILE] [--repeats N]
 
 The notebook's way is 64 separate fits with all threads, and one Python loop over users per evaluation. It is
-given the project's held-out interactions, because its own differ from trial to trial. Prints the wall and CPU
-seconds of each way (medians over the repeats), their ratios, and the largest difference in MAP@10.
+given the project's held-out interactions, because its own differ from trial to trial; both weigh all
+interactions, in its order (`weights: all`). Prints the wall and CPU seconds of each way (medians over the
+repeats), their ratios, and the largest difference in MAP@10.
 """
 
 import argparse

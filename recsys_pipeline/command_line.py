@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from upath import UPath
@@ -22,6 +22,9 @@ from recsys_pipeline.storage import publishing, releases
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.models import CARD
+
+if TYPE_CHECKING:
+    from recsys_pipeline.storage.journal import KnownTrial
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON document.")
 _VERSION = click.argument("version", required=False)
@@ -270,6 +273,55 @@ def deliver(warehouse: UPath) -> None:
     if not settings.DELIVERY:
         raise click.ClickException("RECSYS_DELIVERY is not set: write it as postgresql://host/database.")
     _deliver(warehouse)
+
+
+@main.command(short_help="All finished trials over the data of the last search.")
+@_JSON
+@click.pass_obj
+def trials(warehouse: UPath, as_json: bool) -> None:
+    """All finished trials over the data of the last search, those of earlier searches too, best MAP@10 first.
+
+    Marked are those in `grid_search_results`. What differs between searches beside the hyperparameters stands
+    with each trial: weights, solver and seed.
+    """
+    # Imported here: they load Arrow or numpy, which the other commands do without.
+    from recsys_pipeline.core.metadata import stored_metadata
+    from recsys_pipeline.storage.journal import known_trials
+    from recsys_pipeline.storage.reading import read_table
+
+    table = read_table(warehouse, "grid_search_results")
+    last = stored_metadata(table).get("journal", {})
+    in_table = {Hyperparameters.from_mapping(row) for row in table.to_pylist()}
+    known = [each for each in known_trials(warehouse) if each.search["data"] == last.get("data")]
+    known.sort(key=_best_first)
+    rows = [
+        {
+            "in_last_table": each.search == last and each.hyperparameters in in_table,
+            "scores": each.scores._asdict(),
+            **{name: each.search[name] for name in ("weights", "solver", "seed", "versions")},
+            "hyperparameters": each.hyperparameters.as_dict(),
+        }
+        for each in known
+    ]
+    if as_json:
+        _print_json({"trials": rows})
+        return
+    header = ["", "MAP@10", "+-", "weights", "solver", "seed", "hyperparameters"]
+    lines = [
+        [
+            "last table" if row["in_last_table"] else "",
+            *(_fixed(row["scores"].get(name)) for name in ("map", "standard_error")),
+            *(str(row[name]) for name in ("weights", "solver", "seed")),
+            told_hyperparameters(Hyperparameters.from_mapping(row["hyperparameters"])),
+        ]
+        for row in rows
+    ]
+    click.echo(text_table(header, lines))
+
+
+def _best_first(known: "KnownTrial") -> tuple[Any, ...]:
+    search = known.search
+    return (-known.scores.map, known.hyperparameters, search["weights"], search["solver"], search["seed"])
 
 
 @main.command()

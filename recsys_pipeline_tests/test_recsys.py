@@ -13,7 +13,7 @@ from recsys_pipeline.command_line import main
 from recsys_pipeline.reporting.tables import text_table
 from recsys_pipeline.storage.releases import current_release, read_pointer
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import alone, run_graph, write_parity_feedback
+from recsys_pipeline_tests.worlds import SMALL_GRID, alone, run_graph, write_parity_feedback
 
 
 def recsys(warehouse, *arguments):
@@ -115,6 +115,27 @@ def test_a_changed_file_is_named_and_ends_with_status_1(own_warehouse):
     told = as_json(own_warehouse, "releases", "verify")
     assert not told["whole"]
     assert len(told["problems"]) == 1
+
+
+# --- Trials ---
+
+
+def test_trials_of_earlier_searches_over_the_same_data_are_shown_beside_the_last(parity_csv, own_warehouse):
+    before = as_json(own_warehouse, "trials")["trials"]
+    assert before
+    assert all(row["in_last_table"] for row in before)
+    ops = {"grid_search_results": {"config": {**SMALL_GRID, "weights": "all"}}}
+    assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
+    after = as_json(own_warehouse, "trials")["trials"]
+
+    assert {row["weights"] for row in before} == {"training"}
+    assert len(after) == 2 * len(before)
+    assert {row["weights"] for row in after if row["in_last_table"]} == {"all"}
+    figures = [row["scores"]["map"] for row in after]
+    assert figures == sorted(figures, reverse=True)
+    header, *lines = recsys(own_warehouse, "trials")[1].splitlines()
+    assert header.split() == ["MAP@10", "+-", "weights", "solver", "seed", "hyperparameters"]
+    assert sum(line.startswith("last table") for line in lines) == len(before)
 
 
 # --- Back ---
@@ -234,6 +255,7 @@ COMMANDS = [
     ["recommend"],
     ["similar"],
     ["deliver"],
+    ["trials"],
     *(["releases", name] for name in ("list", "show", "verify", "rollback", "resume", "rebuild")),
 ]
 
@@ -247,10 +269,13 @@ def test_every_command_explains_itself(command):
     assert "..." not in done.output.replace("[ARGS]...", "")
 
 
-def test_looking_at_releases_loads_neither_dagster_nor_pandas_nor_implicit(shared_warehouse):
+@pytest.mark.parametrize(
+    ("command", "shown"), [(["releases", "list"], "current"), (["trials"], "last table")], ids=str
+)
+def test_looking_loads_neither_dagster_nor_pandas_nor_implicit(shared_warehouse, command, shown):
     program = ["-m", "recsys_pipeline.command_line", "--warehouse", shared_warehouse.path]
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *program, "releases", "list"],
+        [sys.executable, "-X", "importtime", *program, *command],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -258,7 +283,7 @@ def test_looking_at_releases_loads_neither_dagster_nor_pandas_nor_implicit(share
     )
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
 
-    assert "current" in done.stdout
+    assert shown in done.stdout
     assert not loaded & {"dagster", "implicit", "matplotlib", "numba", "pandas", "scipy"}
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, create_model, model_validator
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.comparison import Prefer, Switch
+from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import (
     DEFAULT_STRENGTHS,
     DIMENSIONS,
@@ -50,6 +51,11 @@ class SearchConfig(Config):
         default=Switch.always,
         description="When the configuration of the released model, which is always a trial, gives way: "
         "`always` to what `prefer` takes, or only where the best trial is `significant`ly better.",
+    )
+    weights: Weights = Field(
+        default=Weights.training,
+        description="From which interactions BM25 takes idf and lengths: `training`, those that are not held "
+        "out; or, in the notebook's order, `all`, which lets what is held out shape the weights.",
     )
     blend: bool = Field(
         default=False,
@@ -101,7 +107,8 @@ class SearchConfig(Config):
     )
     reuse_finished_trials: bool = Field(
         default=True,
-        description="Reuse results of earlier searches, for identical data, solver, seed and versions only.",
+        description="Reuse results of earlier searches, for identical data, weights, solver, seed and "
+        "versions only.",
     )
 
     @model_validator(mode="after")
@@ -160,6 +167,7 @@ class SearchConfig(Config):
             mappings=self.mappings(),
             solver=self.solver.value,
             seed=self.seed,
+            weights=self.weights,
             method=self.strategy,
             neighbourhood=around,
             most_steps=self.most_steps,

@@ -54,10 +54,11 @@ def grid_search_results(
 ) -> MaterializeResult[Tables]:
     """One row a trial: its hyperparameters and how it ranks the held-out interactions, best MAP@10 first.
 
-    Weights are those of all interactions, as in the notebook; training leaves the held-out ones out. The
-    configuration of the released model is a trial too. A trial that failed is a row with its reason. Finished
-    trials are journalled: a search that was killed goes on where it stopped. `trial_ranks.parquet`, replaced
-    together with it, has the rank of each held-out interaction by each trial.
+    Weights are those of the training interactions, or, with `weights: all`, of all interactions, as in the
+    notebook; training leaves the held-out ones out. The configuration of the released model is a trial too.
+    A trial that failed is a row with its reason. Finished trials are journalled: a search that was killed
+    goes on where it stopped. `trial_ranks.parquet`, replaced together with it, has the rank of each held-out
+    interaction by each trial.
     """
     search_config: SearchConfig = config
     incumbent = incumbent_of(search_config, warehouse, context.log.info)
@@ -66,7 +67,9 @@ def grid_search_results(
     plan, search, incumbent = prepared
     around = told_start(plan, incumbent, context.log.info)
     begin = time.perf_counter()
-    results = list(_run(context, search_config, plan, search, warehouse, len(leave_one_out_split)))
+    weights, solver = search_config.weights.value, search_config.solver.value
+    journal = Journal(warehouse.root, search.content, solver, search_config.seed, weights)
+    results = list(_run(context, search_config, plan, search, journal, len(leave_one_out_split)))
     search_seconds = time.perf_counter() - begin
 
     ranking = best_first(results)
@@ -94,7 +97,8 @@ def grid_search_results(
     rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
     stored: dict[str, Any] = {
         "seed": search_config.seed,
-        "solver": search_config.solver.value,
+        "solver": solver,
+        "weights": weights,
         "strengths": {
             name: dict(rules.strengths if mapping is None else mapping)
             for name, mapping in search_config.mappings().items()
@@ -110,6 +114,7 @@ def grid_search_results(
         "switch": search_config.switch.value,
         "decision": decided,
         "beside_baselines": beside_baselines,
+        "journal": journal.search,
     }
     table = results_table(ranking, differences, chosen, place)
     if at_the_ends := told_ends(table):
@@ -126,7 +131,8 @@ def grid_search_results(
             "held_out_interactions": len(leave_one_out_split),
             "splits": int(split.max()) + 1,
             "search_seconds": rounded(search_seconds),
-            "solver": search_config.solver.value,
+            "solver": solver,
+            "weights": weights,
             "strategy": search_config.strategy.value,
             "prefer": search_config.prefer.value,
             "switch": search_config.switch.value,
@@ -187,11 +193,10 @@ def _run(
     config: SearchConfig,
     plan: SearchPlan,
     search: PreparedSearch,
-    warehouse: Warehouse,
+    journal: Journal,
     n_held_out: int,
 ) -> Iterator[TrialResult]:
     """The result of each trial, journalled and reported as it comes."""
-    journal = Journal(warehouse.root, search.content, config.solver.value, config.seed)
     finished: Finished = journal.finished if config.reuse_finished_trials else lambda _: ()
     n_known = len(list(finished(plan.trials)))
     around = plan.neighbourhood is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +16,13 @@ from recsys_pipeline.core.weighting import bm25_weights
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+
+class Weights(Enum):
+    """From which interactions BM25 takes idf and lengths."""
+
+    training = "training"
+    all = "all"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import FittedBlend
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
+from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
@@ -54,6 +55,7 @@ class SearchPlan(NamedTuple):
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
         incumbent: one of the trials, which halving never stops; None for no such trial.
         graph: the item graph that a blend may have as a term; None for a blend without.
+        weights: from which interactions BM25 takes idf and lengths.
     """
 
     trials: Sequence[Hyperparameters]
@@ -69,6 +71,7 @@ class SearchPlan(NamedTuple):
     memory_limit: float = 0.0
     incumbent: Hyperparameters | None = None
     graph: GraphFilter | None = None
+    weights: Weights = Weights.training
 
 
 class Memory(NamedTuple):
@@ -173,7 +176,7 @@ class PreparedSearch(Protocol):
 
     @property
     def content(self) -> Mapping[str, str]:
-        """By name of a mapping, a digest of all that the scores of its trials depend on."""
+        """By name of a mapping, a digest of the data that the scores of its trials depend on."""
         ...
 
     @property

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from upath import UPath
 
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
@@ -19,24 +21,61 @@ from recsys_pipeline.storage.atomic import atomic_file
 
 FOLDER = "search_journal"
 # Raised when entries look otherwise, or a solver's arithmetic changes within a version of this package.
-_FORMAT = 4
+_FORMAT = 5
 _KEY = re.compile("[0-9a-f]{32}")
 # What may change a score; another version starts a new journal.
 _LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba")
 
 
+class KnownTrial(NamedTuple):
+    """A finished trial, and the search that it belongs to.
+
+    Attributes:
+        search: what its scores depend on beside the hyperparameters: digest of the data, weights, solver,
+            seed, versions and machine.
+        hyperparameters: what was tried.
+        scores: how it ranks the held-out interactions.
+        fit_seconds: wall time of the training.
+        ranks: as in `TrialResult`.
+    """
+
+    search: Mapping[str, Any]
+    hyperparameters: Hyperparameters
+    scores: Scores
+    fit_seconds: float
+    ranks: NDArray[np.uint8] | None
+
+
 class Journal:
     """The finished trials of searches, one small file each.
 
-    Results are reused only for identical data, solver, seed and versions: every such combination has a folder
-    of its own.
+    Results are reused only for identical data, weights, solver, seed and versions: every such combination has
+    a folder of its own.
     """
 
-    def __init__(self, warehouse: UPath, content: Mapping[str, str], solver: str, seed: int) -> None:
-        """`content` is, by name of a mapping, a digest of what the scores of its trials depend on."""
+    def __init__(
+        self, warehouse: UPath, content: Mapping[str, str], solver: str, seed: int, weights: str
+    ) -> None:
+        """A journal.
+
+        Args:
+            warehouse: where it lies.
+            content: by name of a mapping, a digest of the data that the scores of its trials depend on.
+            solver: by name.
+            seed: of the fits.
+            weights: from which interactions the weights are, by name.
+        """
         self._store = warehouse / FOLDER
-        self._folder = self._store / _key(content[DEFAULT_STRENGTHS], solver, seed)
         self._content = content
+        self.search: Mapping[str, Any] = {
+            "data": content[DEFAULT_STRENGTHS],
+            "weights": weights,
+            "solver": solver,
+            "seed": seed,
+            "versions": {library: _version(library) for library in _LIBRARIES},
+            "machine": platform.machine(),
+        }
+        self._folder = self._store / _digest([_FORMAT, self.search])[:32]
 
     def finished(self, trials: Iterable[Hyperparameters]) -> list[TrialResult]:
         """What the journal knows of the trials; an entry that is half-written, altered or gone is none."""
@@ -52,6 +91,7 @@ class Journal:
         if result.scores is None:
             return
         content = {
+            "search": self.search,
             "trial": result.hyperparameters.as_dict(),
             "scores": result.scores._asdict(),
             "ranks": packed_ranks(result.ranks),
@@ -61,25 +101,27 @@ class Journal:
             staged.write_text(json.dumps({"content": content, "sha256": _digest(content)}), encoding="utf-8")
 
     def drop_others(self) -> None:
-        """Remove the journals of other data, once this search is finished; whatever else lies there stays."""
+        """Remove the journals of other data, once this search is finished; whatever else lies there stays.
+
+        Those of the same data stay, so that people can compare searches: see `known_trials`.
+        """
         # Nothing here is worth failing a search for that has done its work.
         with suppress(Exception):
-            others = [path for path in self._store.iterdir() if _KEY.fullmatch(path.name)]
-            for folder in others:
-                if folder.name != self._folder.name:
-                    with suppress(Exception):
+            for folder in _folders(self._store):
+                with suppress(Exception):
+                    if folder.name != self._folder.name and not self._is_of_this_data(folder):
                         folder.fs.rm(folder.path, recursive=True)
 
+    def _is_of_this_data(self, folder: UPath) -> bool:
+        # All entries of a folder are of one search: the first that can be read tells.
+        first = next(filter(None, map(_read, folder.iterdir())), None)
+        return first is not None and first.search["data"] == self.search["data"]
+
     def _read(self, trial: Hyperparameters) -> TrialResult | None:
-        try:
-            entry = json.loads((self._folder / self._entry_name(trial)).read_text(encoding="utf-8"))
-            content = entry["content"]
-            if entry["sha256"] != _digest(content) or Hyperparameters.from_mapping(content["trial"]) != trial:
-                return None
-            ranks = unpacked_ranks(content["ranks"])
-            return TrialResult(trial, Scores(**content["scores"]), content["fit_seconds"], ranks=ranks)
-        except (OSError, ValueError, KeyError, TypeError):
+        known = _read(self._folder / self._entry_name(trial))
+        if known is None or known.hyperparameters != trial:
             return None
+        return TrialResult(trial, known.scores, known.fit_seconds, ranks=known.ranks)
 
     def _entry_name(self, trial: Hyperparameters) -> str:
         # By what its mapping says, not by its name.
@@ -88,13 +130,38 @@ class Journal:
         return f"{_digest(values)[:32]}.json"
 
 
+def known_trials(warehouse: UPath) -> list[KnownTrial]:
+    """Every finished trial of every search that is still kept, in no particular order.
+
+    Entries that are half-written or altered are passed over.
+    """
+    try:
+        folders = _folders(warehouse / FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [known for folder in folders for path in folder.iterdir() if (known := _read(path))]
+
+
+def _folders(store: UPath) -> list[UPath]:
+    return [path for path in store.iterdir() if _KEY.fullmatch(path.name) and path.is_dir()]
+
+
+def _read(path: UPath) -> KnownTrial | None:
+    """What an entry says; None where it is half-written, altered or gone."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        content = entry["content"]
+        if entry["sha256"] != _digest(content):
+            return None
+        trial = Hyperparameters.from_mapping(content["trial"])
+        scores, ranks = Scores(**content["scores"]), unpacked_ranks(content["ranks"])
+        return KnownTrial(content["search"], trial, scores, content["fit_seconds"], ranks)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _key(content: str, solver: str, seed: int) -> str:
-    versions = {library: _version(library) for library in _LIBRARIES}
-    return _digest([_FORMAT, content, solver, seed, versions, platform.machine()])[:32]
 
 
 def _version(library: str) -> str | None:

@@ -10,7 +10,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.storage import journal as module
-from recsys_pipeline.storage.journal import Journal
+from recsys_pipeline.storage.journal import Journal, known_trials
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.storage.killing import killed_everywhere
 
@@ -24,8 +24,8 @@ def root(request, tmp_path, monkeypatch):
     return UPath(tmp_path) if request.param == "local" else new_bucket(monkeypatch)
 
 
-def journal_of(root, content=CONTENT, solver="implicit", seed=42):
-    return Journal(root, content, solver, seed)
+def journal_of(root, content=CONTENT, solver="implicit", seed=42, weights="training"):
+    return Journal(root, content, solver, seed, weights)
 
 
 @pytest.fixture
@@ -69,6 +69,7 @@ def test_an_integer_and_a_float_of_the_same_value_are_one_trial(journal):
         ),
         pytest.param({"solver": "batched"}, id="another solver"),
         pytest.param({"seed": 43}, id="another seed"),
+        pytest.param({"weights": "all"}, id="other weights"),
     ],
 )
 def test_nothing_of_another_search_is_taken_up(root, journal, other):
@@ -151,6 +152,24 @@ def test_the_journals_of_other_data_go_when_a_search_is_done(root, journal):
     assert other.finished([TRIAL]) == [RESULT]
     assert journal.finished([TRIAL]) == []
     assert len(entries(root)) == 1
+
+
+@pytest.mark.parametrize("other", [{"seed": 43}, {"solver": "batched"}, {"weights": "all"}], ids=str)
+def test_earlier_searches_over_the_same_data_stay_and_can_be_shown_together(root, journal, other):
+    later = journal_of(root, **other)
+    later.add(RESULT)
+    later.drop_others()
+
+    assert journal.finished([TRIAL]) == [RESULT]
+    told = known_trials(root)
+    assert [each.hyperparameters for each in told] == [TRIAL, TRIAL]
+    ((name, value),) = other.items()
+    assert value in {each.search[name] for each in told}
+    assert {each.search["data"] for each in told} == {CONTENT["default"]}
+
+
+def test_before_the_first_search_no_trial_is_known(root):
+    assert known_trials(root) == []
 
 
 def test_whatever_else_lies_there_stays_and_fails_no_search(root, journal):

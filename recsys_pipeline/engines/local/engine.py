@@ -14,7 +14,7 @@ from recsys_pipeline.core.blending import MOST_CHOICES, Choices, FittedBlend, fi
 from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
-from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.holdout import Split, Weights
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Interactions, Mappings, Tables
 from recsys_pipeline.core.model import Model
@@ -68,7 +68,8 @@ class LocalEngine:
         require_solvable(solver, plan.trials)
         require_addressable(solver, interactions.pattern.n_interactions)
         mappings = {**plan.mappings, **({GRAPH_STRENGTHS: plan.graph.strengths} if plan.graph else {})}
-        splits = interactions.splits(leave_one_out_split, mappings, weigh_all=True)
+        weigh_all = plan.weights is Weights.all
+        splits = interactions.splits(leave_one_out_split, mappings, weigh_all=weigh_all)
         return LocalSearch(interactions, list(splits), plan)
 
     def baselines(

@@ -11,6 +11,7 @@ from recsys_pipeline.core import pattern
 from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factors_in
+from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, draw, grid
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.neighbourhood import Neighbourhood
@@ -115,7 +116,7 @@ def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
     def started():
         trials = draw(64, 42, lists)
         search = prepared(trials, method=SearchMethod.random)
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
 
     search, journal = started()
     interrupted = search.run(NO_JOURNAL, journal.add)
@@ -142,7 +143,7 @@ def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
         search = prepared(
             around.first_round(), neighbourhood=around, most_steps=2, method=SearchMethod.around
         )
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
+        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
 
     whole, _ = run(started()[0])
     search, journal = started()
@@ -354,3 +355,19 @@ def test_where_not_even_one_fit_may_fit_one_is_tried_and_all_are_done():
     results, _ = run(search)
     assert all(result.scores for result in results.values())
     assert set(results) == set(trials)
+
+
+# --- From which interactions the weights are ---
+
+
+def test_weights_of_training_interactions_are_the_default_and_those_of_all_score_otherwise():
+    by_default, of_training, of_all = (
+        run(prepared([TRIAL], **changes))
+        for changes in ({}, {"weights": Weights.training}, {"weights": Weights.all})
+    )
+
+    def ranks(result):
+        return result[0][TRIAL].ranks.tolist()
+
+    assert ranks(by_default) == ranks(of_training)
+    assert ranks(of_training) != ranks(of_all)
