@@ -19,10 +19,11 @@ from recsys_pipeline.core.baseline_tables import (
 )
 from recsys_pipeline.core.baseline_tuning import Baseline, Family, best_baselines_first
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Datasets, EventRules, Mappings, Tables
+from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.item_graph import PRESENCE, STRENGTHS
 from recsys_pipeline.core.item_knn import SimilarityWeighting
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import baselines_metadata, told_strongest
