@@ -15,10 +15,11 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
-from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
+from recsys_pipeline.core.interactions import Datasets, Interactions, Mappings, Tables
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
@@ -35,7 +36,7 @@ from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.exporting import recommendations, similar_items
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.memory import Budget, memory_limit
-from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
+from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import (
     Solver,
@@ -51,17 +52,28 @@ from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
 
+    def scales(
+        self, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]
+    ) -> Mapping[Weighting, Scale]:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        interactions = Interactions.from_tables(bm25_matrix)
+        require_known_events(interactions, mappings)
+        pattern = interactions.pattern
+        scales = {}
+        for weighting in dict.fromkeys(weightings):
+            strengths = interactions.strengths_by(mappings[weighting.strengths])
+            known = strengths > 0
+            weighed = pattern if known.all() else pattern.select(known)
+            weights = weigh(weighed, strengths[known], weighting.trial())
+            scales[weighting] = Scale.of(pattern.shape, weights)
+        return scales
+
     def search(
         self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
     ) -> PreparedSearch:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
-        events = {event for mapping in plan.mappings.values() for event in mapping or ()}
-        if unknown := events - set(interactions.counts):
-            raise InputError(
-                f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
-                f"It has {', '.join(interactions.counts)}."
-            )
+        require_known_events(interactions, plan.mappings)
         if any(trial.weighting == BM25 for trial in plan.trials):
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
@@ -113,6 +125,16 @@ class LocalEngine:
         return similar_items(model, offer, plan)
 
 
+def require_known_events(interactions: Interactions, mappings: Mappings) -> None:
+    """Refuse mappings that name events which the feedback does not have."""
+    events = {event for mapping in mappings.values() for event in mapping or ()}
+    if unknown := events - set(interactions.counts):
+        raise InputError(
+            f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
+            f"It has {', '.join(interactions.counts)}."
+        )
+
+
 def require_positive_weights(interactions: Interactions) -> None:
     """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
     # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
@@ -153,8 +175,8 @@ class LocalSearch:
 
             if plan.method is SearchMethod.halving:
                 yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget, plan.incumbent)
-            elif plan.neighbourhood:
-                yield from around(plan.neighbourhood, finished, run, plan.most_steps)
+            elif plan.course:
+                yield from in_rounds(plan.course, finished, run, plan.most_steps)
             else:
                 yield from exhaustive(plan.trials, finished, run)
 

@@ -41,7 +41,7 @@ def plan(trials, **changes):
         solver="implicit",
         seed=42,
         method=SearchMethod.grid,
-        neighbourhood=None,
+        course=None,
         most_steps=0,
         first_rung=5,
         workers=1,
@@ -137,9 +137,7 @@ def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
 
     def started():
         around = Neighbourhood.around(TRIAL, lists, steps_beyond=2)
-        search = prepared(
-            around.first_round(), neighbourhood=around, most_steps=2, method=SearchMethod.around
-        )
+        search = prepared(around.first_round(), course=around, most_steps=2, method=SearchMethod.around)
         return search, Journal(UPath(tmp_path), search.content, "implicit", 42)
 
     whole, _ = run(started()[0])
