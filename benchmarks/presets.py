@@ -44,13 +44,12 @@ def of_search(by_hand: dict[str, Any], search: str) -> dict[str, Any]:
     return {"preset": search, "strength_mappings": by_hand.get("strength_mappings", {}), **alone}
 
 
-def run(name: str, searches: list[str], datasets: Path, folder: Path) -> None:
-    """Search and measure, and print a row a search."""
-    data_set = DATA_SETS[name]
+def prepared(name: str, datasets: Path, folder: Path) -> tuple[Warehouse, Feedback, dict[str, Any]]:
+    """A warehouse with the split of a data set, its feedback, and the configuration of its assets."""
     config = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text(encoding="utf-8"))
-    source, ops = datasets / data_set.folder, config["ops"]
-    split, evaluation = (ops[op]["config"] for op in ("leave_one_out_split", "evaluation"))
-    evaluation |= {"file": str(source / "test.csv.gz"), "compare_with": []}
+    source, ops = datasets / DATA_SETS[name].folder, config["ops"]
+    split = ops["leave_one_out_split"]["config"]
+    ops["evaluation"]["config"]["file"] = str(source / "test.csv.gz")
     if split.get("strategy") == "file":
         folder.mkdir(parents=True, exist_ok=True)
         validation = folder / f"{name}_validation.csv"
@@ -58,36 +57,36 @@ def run(name: str, searches: list[str], datasets: Path, folder: Path) -> None:
         split["file"] = str(validation)
     warehouse = Warehouse(path=str(folder / name))
     feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
-    prepared = AssetSelection.assets("leave_one_out_split").upstream()
-    materialize_quietly(prepared, warehouse, feedback, {"leave_one_out_split": ops["leave_one_out_split"]})
+    upstream = AssetSelection.assets("leave_one_out_split").upstream()
+    materialize_quietly(upstream, warehouse, feedback, {"leave_one_out_split": {"config": split}})
+    return warehouse, feedback, ops
+
+
+def run(name: str, searches: list[str], datasets: Path, folder: Path) -> None:
+    """Search and measure, and print a row a search."""
+    warehouse, feedback, ops = prepared(name, datasets, folder)
+    by_hand, evaluation = (ops[op]["config"] for op in ("grid_search_results", "evaluation"))
+    metrics, k = DATA_SETS[name].metrics, DATA_SETS[name].k
     target = None
     for search in searches:
-        search_config = {"config": of_search(ops["grid_search_results"]["config"], search)}
+        asked = {"grid_search_results": {"config": of_search(by_hand, search)}}
         begin, before = time.perf_counter(), cpu_seconds()
-        materialize_quietly(
-            AssetSelection.assets("grid_search_results"),
-            warehouse,
-            feedback,
-            {"grid_search_results": search_config},
-        )
+        materialize_quietly(AssetSelection.assets("grid_search_results"), warehouse, feedback, asked)
         wall, cpu = time.perf_counter() - begin, cpu_seconds() - before
         results = warehouse.read_table("grid_search_results").to_pylist()
-        trials = [Hyperparameters.from_mapping(row) for row in results]
+        fits = {Hyperparameters.from_mapping(row).replace(iterations=0) for row in results}
         best = next(row for row in results if row["chosen"])
         target = best["MAP@10"] if search == BY_HAND else target
-        materialize_quietly(
-            AssetSelection.assets("evaluation"), warehouse, feedback, {"evaluation": ops["evaluation"]}
-        )
-        tuned = next(
-            r for r in warehouse.read_table("evaluation", "models").to_pylist() if r["model"] == TUNED
-        )
-        measured = " / ".join(f"{tuned[metric]:.4f}" for metric in data_set.metrics)
-        metrics = " / ".join(f"{metric}@{data_set.k}" for metric in data_set.metrics)
+        measured = {"evaluation": {"config": {**evaluation, "compare_with": []}}}
+        materialize_quietly(AssetSelection.assets("evaluation"), warehouse, feedback, measured)
+        models = {row["model"]: row for row in warehouse.read_table("evaluation", "models").to_pylist()}
         share = f"{best['MAP@10'] / target:.1%}" if target else ""
-        fits = len({trial.replace(iterations=0) for trial in trials})
         print(
-            f"| {name} | {search} | {fits} | {wall:.0f} | {cpu:.0f} | {best['MAP@10']:.4f} | {share} | "
-            f"{measured} ({metrics}) | {told_hyperparameters(Hyperparameters.from_mapping(best))} |",
+            f"| {name} | {search} | {len(fits)} | {wall:.0f} | {cpu:.0f} | {best['MAP@10']:.4f} | "
+            f"{share} | "
+            f"{' / '.join(f'{models[TUNED][metric]:.4f}' for metric in metrics)} "
+            f"({' / '.join(f'{metric}@{k}' for metric in metrics)}) | "
+            f"{told_hyperparameters(Hyperparameters.from_mapping(best))} |",
             flush=True,
         )
 

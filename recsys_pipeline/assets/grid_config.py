@@ -39,7 +39,7 @@ class SearchConfig(Config):
 
     preset: Preset = Field(
         default=Preset.notebook,
-        description="`notebook`: the lists; `quick`, some 20 fits, and `thorough`, some 60, choose what to "
+        description="`notebook`: the lists; `quick`, some 20 fits, and `thorough`, some 50, choose what to "
         "try from the size of the data. Leave the lists out then; strength_mappings are tried as always.",
     )
     strength_mappings: dict[str, dict[str, float]] = Field(
