@@ -2,9 +2,9 @@
 
     python -m benchmarks.corners DATASETS [NAME ...]
 
-DATASETS and the configurations are those of `benchmarks.quality`. Prints the share of the best MAP@10 that each
-fit of 64 factors and 8 iterations has, without BM25, and marks those of which the search warns. Penalty and
-unobserved weight are relative, see `recsys_pipeline.core.scale`.
+DATASETS and the configurations are those of `benchmarks.quality`. Prints the share of the best MAP@10 that
+each fit of 64 factors and 8 iterations has, without BM25, and marks those of which the search warns. Penalty
+and unobserved weight are relative, see `recsys_pipeline.core.scale`.
 """
 
 import argparse
