@@ -22,7 +22,7 @@ from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import fits_for
 
-PENALTIES = (0.003, 0.03, 0.1, 0.25, 0.7, 1.4, 3.0)
+PENALTIES = (0.003, 0.03, 0.1, 0.25, 0.7, 1.4, 2.1, 3.0)
 UNOBSERVED_WEIGHTS = (0.0003, 0.003, 0.03, 0.1, 0.3, 1.0)
 SEED = 42
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from recsys_pipeline.core.hyperparameters import ONE_PLUS_ALPHA_W, Hyperparameters, without_unused
 
 # Measured at 64 factors on four public data sets, see docs/search.md: whatever else was chosen, of the best
-# MAP@10 no more than half was left from this relative penalty on,
-CRUSHING_PENALTY = 1.4
+# MAP@10 less than half was left from this relative penalty on,
+CRUSHING_PENALTY = 2.0
 # and where all unobserved interactions together weigh less than the observed ones, below this penalty.
 IDLE_PENALTY = 0.03
 # A relative penalty that is good on all of them.
