@@ -170,7 +170,7 @@ def on_the_test_interactions(
         solver="batched",
         seed=42,
         method=SearchMethod.grid,
-        neighbourhood=None,
+        course=None,
         most_steps=0,
         first_rung=1,
         workers=0,

@@ -8,6 +8,7 @@ import pytest
 from dagster import AssetKey, AssetSelection, DagsterInvalidConfigError
 
 from recsys_pipeline import load_model
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.definitions import defs
@@ -404,6 +405,66 @@ def test_a_search_around_the_same_model_ends_in_the_same_table(parity_csv, own_w
     assert tables[0].equals(tables[1])
 
 
+# --- Presets ---
+
+
+@pytest.mark.parametrize("solver", ["batched", "implicit"])
+def test_a_preset_chooses_what_to_try_and_ends_in_a_model(parity_csv, own_warehouse, solver, capfd):
+    search = {
+        "preset": "quick",
+        "solver": solver,
+        "compare_with_implicit": False,
+        "strength_mappings": {"equal": {"view": 1, "click": 1}},
+    }
+    ops = {"grid_search_results": {"config": search}}
+    selection = alone("grid_search_results", "best_model")
+    result = run_graph(parity_csv, own_warehouse, ops=ops, selection=selection)
+
+    assert result.success
+    assert "preset quick: at most 12 fits and the released configuration, in rounds" in capfd.readouterr().err
+    metadata = metadata_of(result, "grid_search_results")
+    assert (metadata["strategy"], metadata["preset"]) == ("preset quick", "quick")
+    rows = own_warehouse.read_table("grid_search_results").to_pylist()
+    asked = [row for row in rows if not row["incumbent"]]
+    fits = {Hyperparameters.from_mapping(row).replace(iterations=0) for row in asked}
+    assert 8 < len(fits) <= 12
+    assert {(row["strengths"], row["weighting"]) for row in asked} == {
+        (strengths, weighting) for strengths in ("default", "equal") for weighting in ("none", "bm25")
+    }
+    # 40 users are enough for 16 factors.
+    assert {row["factors"] for row in asked} == {8, 16}
+    assert [row["incumbent"] for row in rows].count(True) == 1
+    assert made_model(own_warehouse).manifest["hyperparameters"]["factors"] == rows[0]["factors"]
+
+
+def test_a_search_by_a_preset_goes_on_where_it_was_interrupted(parity_csv, own_warehouse):
+    search = {"grid_search_results": {"config": {"preset": "quick", "compare_with_implicit": False}}}
+    tables = []
+    for n_forgotten in (0, 7):
+        for entry in entries_in(own_warehouse)[:n_forgotten]:
+            entry.unlink()
+        assert run_graph(
+            parity_csv, own_warehouse, ops=search, selection=alone("grid_search_results")
+        ).success
+        tables.append(own_warehouse.read_table("grid_search_results").drop_columns("fit_seconds"))
+
+    assert tables[0].equals(tables[1])
+
+
+def test_a_grid_that_enters_a_corner_is_warned_of(parity_csv, own_warehouse, capfd):
+    ops = searching(
+        regularization=[1e4, 0.1], nu=[1.0], unobserved_weight=[20.0], compare_with_implicit=False
+    )
+    result = run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results"))
+    (warned,) = [line for line in capfd.readouterr().err.splitlines() if "WARNING" in line]
+
+    # The released configuration, of which the small weight of the unobserved is told, is one too.
+    told = "3 trials are likely to be ruined, such as "
+    assert metadata_of(result, "grid_search_results")["likely_ruined"].startswith(told)
+    assert f"{told}factors 4, regularization 10000" in warned
+    assert "most factors vanish" in warned
+
+
 def test_the_former_name_of_ensemble_size_still_works(parity_csv, own_warehouse):
     ops = searching(starts=[2], regularization=[0.1], iterations=[3])
     assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
@@ -570,6 +631,7 @@ def entries_in(warehouse):
         pytest.param({"bm25_B": [1.2]}, "less than or equal to 1", id="share above 1"),
         pytest.param({"starts": [0]}, "greater than or equal to 1", id="no starts"),
         pytest.param({"starts": [2], "ensemble_size": [3]}, "give ensemble_size alone", id="two names"),
+        pytest.param({"preset": "quick"}, "leave out factors, regularization, alpha", id="preset and lists"),
         pytest.param({"seed": 2**32}, "less than 4294967296", id="seed too large for implicit"),
     ],
 )

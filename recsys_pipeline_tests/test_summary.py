@@ -45,7 +45,7 @@ def test_the_summary_says_how_good_the_model_is_and_where(summarized, shared_war
         "bm25_K1 100, bm25_B 0.8"
     )
     assert "regularization 0.01" in lines["at the ends"]
-    assert lines["at the ends"].endswith(" the smallest tried")
+    assert lines["at the ends"].endswith(" the smallest tried: widen these lists, or set preset quick")
     assert lines["trained on"] == "400 interactions of 40 users and 60 items"
     assert lines["release"].endswith(manifest["version"])
     assert lines["artefacts"] == shared_warehouse.path

@@ -1,6 +1,7 @@
 """The configuration of the search: its lists follow from the declared hyperparameters."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from dagster import Config
@@ -19,7 +20,10 @@ from recsys_pipeline.core.hyperparameters import (
 )
 from recsys_pipeline.core.interactions import Mappings
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
+from recsys_pipeline.core.presets import RECIPES, Preset, PresetCourse, weightings
+from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
+from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 
 MEMORY_LIMIT = (
@@ -32,8 +36,13 @@ _DEFAULTS = {dimension.name: dimension.values for dimension in DIMENSIONS}
 
 
 class SearchConfig(Config):
-    """How the lists are searched, and what becomes of the results."""
+    """What is searched and how, and what becomes of the results."""
 
+    preset: Preset = Field(
+        default=Preset.notebook,
+        description="`notebook`: the lists; `quick`, some 20 fits, and `thorough`, some 50, choose what to "
+        "try from the size of the data. Leave the lists out then; strength_mappings are tried as always.",
+    )
     strength_mappings: dict[str, dict[str, float]] = Field(
         default={},
         description="Other strengths of the events to try, by name, beside those of the `feedback` resource; "
@@ -119,6 +128,11 @@ class SearchConfig(Config):
                     f"{dimension.name}: {', '.join(map(repr, sorted(unknown)))} is none of "
                     f"{' and '.join(map(repr, dimension.choices))}"
                 )
+        if self.preset is not Preset.notebook and (chosen := self._chosen_by_lists()):
+            raise ValueError(
+                f"preset {self.preset.value} chooses itself what to try: leave out {', '.join(chosen)}, "
+                f"or set preset {Preset.notebook.value}, which tries the lists"
+            )
         sizes = getattr(self, _ENSEMBLE_SIZE)
         if self.starts and sizes != list(_DEFAULTS[_ENSEMBLE_SIZE]) and sizes != self.starts:
             raise ValueError("starts is the former name of ensemble_size: give ensemble_size alone")
@@ -131,6 +145,22 @@ class SearchConfig(Config):
             if not strengths or not all(0 < value < float("inf") for value in strengths.values()):
                 raise ValueError(f"strength_mappings: {name} needs at least one event, each above 0")
         return self
+
+    def _chosen_by_lists(self) -> list[str]:
+        """The lists that are set, and a strategy that goes through them."""
+        lists = [name for name in _DEFAULTS if name != _STRENGTHS]
+        return [
+            *(name for name in lists if list(getattr(self, name)) != list(_DEFAULTS[name])),
+            *(["starts"] if self.starts else []),
+            *(["strategy"] if self.strategy is not SearchMethod.grid else []),
+        ]
+
+    @property
+    def method(self) -> str:
+        """How it is searched, for people."""
+        if self.preset is Preset.notebook:
+            return self.strategy.value
+        return f"preset {self.preset.value}"
 
     def mappings(self) -> Mappings:
         """The mappings from events to strengths by name; None stands for that of the feedback."""
@@ -151,8 +181,41 @@ class SearchConfig(Config):
         asked = draw(self.n_trials, self.seed, lists) if random else grid(lists)
         return list(dict.fromkeys([*asked, *([incumbent] if incumbent else [])]))
 
-    def plan(self, incumbent: Hyperparameters | None = None) -> SearchPlan:
-        """What the engine is asked to do; without an incumbent `around` begins at the first of each list."""
+    def weightings(self, incumbent: Hyperparameters | None = None) -> list[Weighting]:
+        """Of what weightings the scale is to be known: those of the first round."""
+        if self.preset is not Preset.notebook:
+            return weightings(self.preset, self.mappings())
+        return list(dict.fromkeys(map(Weighting.of, self.plan(incumbent).trials)))
+
+    def course(
+        self, scales: Mapping[Weighting, Scale], incumbent: Hyperparameters | None = None
+    ) -> PresetCourse | None:
+        """The rounds of the preset on data of this size; None for the lists.
+
+        Weights at or below 0, which BM25 gives on small data, are left out where others are there.
+        """
+        if self.preset is Preset.notebook:
+            return None
+        mapped = weightings(self.preset, self.mappings())
+        positive = {each: scales[each] for each in mapped if scales[each].least_weight > 0}
+        return PresetCourse(
+            RECIPES[self.preset],
+            positive,
+            memory_limit(self.memory_limit) / 2,
+            as_implicit=self.solver is not Solver.batched,
+            incumbent=incumbent,
+        )
+
+    def plan(
+        self, incumbent: Hyperparameters | None = None, scales: Mapping[Weighting, Scale] | None = None
+    ) -> SearchPlan:
+        """What the engine is asked to do; without an incumbent `around` begins at the first of each list.
+
+        Args:
+            incumbent: a trial too.
+            scales: of the data; a preset needs those of `weightings`.
+        """
+        preset = self.course(scales or {}, incumbent)
         around = None
         if self.strategy is SearchMethod.around:
             lists = self.lists()
@@ -162,15 +225,16 @@ class SearchConfig(Config):
                 self.steps_beyond,
                 lambda trial: nearest_solvable(self.solver, trial) == trial,
             )
+        course = preset or around
         return SearchPlan(
-            trials=around.first_round() if around else self.trials(incumbent),
+            trials=course.first_round() if course else self.trials(incumbent),
             mappings=self.mappings(),
             solver=self.solver.value,
             seed=self.seed,
             weights=self.weights,
             method=self.strategy,
-            neighbourhood=around,
-            most_steps=self.most_steps,
+            course=course,
+            most_steps=preset.most_rounds - 1 if preset else self.most_steps,
             first_rung=self.first_rung,
             workers=self.workers,
             most_silent_seconds=3600 * self.patience_hours,

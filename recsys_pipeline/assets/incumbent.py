@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from recsys_pipeline.assets.grid_config import SearchConfig
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, without_unused
+from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.engines.engine import SearchPlan
 from recsys_pipeline.engines.local.solvers import nearest_solvable
 from recsys_pipeline.reporting.model import told_hyperparameters, told_values
@@ -59,9 +60,9 @@ def incumbent_of(config: SearchConfig, warehouse: Warehouse, log: Callable[[str]
 
 def told_start(plan: SearchPlan, incumbent: Incumbent, log: Callable[[str], None]) -> dict[str, Any] | None:
     """Where a search around a start begins, as JSON and told; None for other strategies."""
-    if plan.neighbourhood is None:
+    if not isinstance(plan.course, Neighbourhood):
         return None
-    start = plan.neighbourhood.start
+    start = plan.course.start
     if incumbent.hyperparameters:
         log(f"around the released version {incumbent.version}: {told_hyperparameters(start)}")
         return {"version": incumbent.version, "hyperparameters": start.as_dict()}

@@ -1,7 +1,7 @@
 """The search."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,9 @@ from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
+from recsys_pipeline.core.presets import PresetCourse
 from recsys_pipeline.core.results import ranks_table, results_table
+from recsys_pipeline.core.scale import Scale, Weighting, corners
 from recsys_pipeline.core.search import TrialResult, best_first
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
@@ -34,6 +36,8 @@ from recsys_pipeline.reporting.trials import (
     search_metadata,
     told_agreement,
     told_choice,
+    told_corners,
+    told_course,
 )
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.journal import Journal
@@ -67,8 +71,10 @@ def grid_search_results(
     prepared = _prepare(
         search_config, incumbent, of_blend, bm25_matrix, leave_one_out_split, context.log.info
     )
-    plan, search, incumbent = prepared
+    plan, search, incumbent, scales = prepared
     around = told_start(plan, incumbent, context.log.info)
+    if told := told_corners(corners(plan.trials, scales)):
+        context.log.warning(told)
     begin = time.perf_counter()
     weights, solver = search_config.weights.value, search_config.solver.value
     journal = Journal(warehouse.root, search.content, solver, search_config.seed, weights)
@@ -112,19 +118,21 @@ def grid_search_results(
         "agreement": agreed._asdict() if agreed else None,
         "around": around,
         "incumbent": incumbent.as_dict(),
-        "strategy": search_config.strategy.value,
+        "strategy": search_config.method,
+        "preset": search_config.preset.value,
         "prefer": search_config.prefer.value,
         "switch": search_config.switch.value,
         "decision": decided,
         "beside_baselines": beside_baselines,
         "journal": journal.search,
     }
-    table = results_table(ranking, differences, chosen, place)
+    table = with_metadata(results_table(ranking, differences, chosen, place), stored)
     if at_the_ends := told_ends(table):
-        context.log.info(f"{at_the_ends}: the lists may be too short")
+        context.log.info(at_the_ends)
+    likely_ruined = corners(tried, scales)
     return MaterializeResult(
         value={
-            "grid_search_results": with_metadata(table, stored),
+            "grid_search_results": table,
             RANKS_TABLE: with_metadata(ranks_table(ranking), stored),
         },
         metadata={
@@ -136,7 +144,9 @@ def grid_search_results(
             "search_seconds": rounded(search_seconds),
             "solver": solver,
             "weights": weights,
-            "strategy": search_config.strategy.value,
+            "strategy": search_config.method,
+            "preset": search_config.preset.value,
+            "likely_ruined": told_corners(likely_ruined) or "none",
             "prefer": search_config.prefer.value,
             "switch": search_config.switch.value,
             "decision": decided,
@@ -152,6 +162,7 @@ class _Prepared(NamedTuple):
     plan: SearchPlan
     search: PreparedSearch
     incumbent: Incumbent
+    scales: Mapping[Weighting, Scale]
 
 
 def _prepare(
@@ -163,16 +174,20 @@ def _prepare(
     log: Callable[[str], None],
 ) -> _Prepared:
     """The search with the incumbent as one of its trials, or without where that is all that is wrong."""
-    plan = config.plan(incumbent.hyperparameters)._replace(graph=graph)
+    engine = LocalEngine()
+    tried = incumbent.hyperparameters
+    scales = engine.scales(bm25_matrix, config.mappings(), config.weightings(tried))
+    plan = config.plan(tried, scales)._replace(graph=graph)
     try:
-        return _Prepared(plan, LocalEngine().search(bm25_matrix, leave_one_out_split, plan), incumbent)
+        search = engine.search(bm25_matrix, leave_one_out_split, plan)
+        return _Prepared(plan, search, incumbent, scales)
     except InputError as error:
-        without = config.plan()._replace(graph=graph)
+        without = config.plan(scales=scales)._replace(graph=graph)
         if without.trials == plan.trials:
             raise
-        search = LocalEngine().search(bm25_matrix, leave_one_out_split, without)
+        search = engine.search(bm25_matrix, leave_one_out_split, without)
         log(f"the released configuration is not tried: {error}")
-        return _Prepared(without, search, incumbent.without(str(error).rstrip(".")))
+        return _Prepared(without, search, incumbent.without(str(error).rstrip(".")), scales)
 
 
 def _agreement(
@@ -202,14 +217,16 @@ def _run(
     """The result of each trial, journalled and reported as it comes."""
     finished: Finished = journal.finished if config.reuse_finished_trials else lambda _: ()
     n_known = len(list(finished(plan.trials)))
-    around = plan.neighbourhood is not None
+    in_rounds = plan.course is not None
+    if isinstance(plan.course, PresetCourse):
+        context.log.info(f"preset {config.preset.value}: {told_course(plan.course)}")
     context.log.info(
-        f"{len(plan.trials)} trials{' in the first round' if around else ''}, {n_held_out:,} held-out "
+        f"{len(plan.trials)} trials{' in the first round' if in_rounds else ''}, {n_held_out:,} held-out "
         f"interactions, solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal "
         "already"
     )
     (context.log.info if search.memory.enough else context.log.warning)(search.memory.told)
-    with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=around) as progress:
+    with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=in_rounds) as progress:
         for result in search.run(finished, journal.add):
             progress.report(result)
             yield result

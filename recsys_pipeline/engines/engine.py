@@ -13,6 +13,7 @@ import pyarrow as pa
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import FittedBlend
+from recsys_pipeline.core.course import Course
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.holdout import Weights
@@ -20,9 +21,9 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
 
 # What an earlier search has finished of some trials.
@@ -42,12 +43,12 @@ class SearchPlan(NamedTuple):
     """What a search is asked to do.
 
     Attributes:
-        trials: the configurations to try; of a search around a start its first round.
+        trials: the configurations to try; of a search in rounds its first round.
         mappings: strengths of the events that the trials name.
         solver: by name, one of the engine's.
         seed: of the random starts.
         method: halving stops fits early, all others train every trial to its end.
-        neighbourhood: what a search around a start goes on with; None for other methods.
+        course: what a search in rounds goes on with; None where all trials are known beforehand.
         most_steps: how often at most it goes on after its first round.
         first_rung: iterations before halving compares for the first time.
         workers: fits side by side; 0 takes what the machine offers.
@@ -63,7 +64,7 @@ class SearchPlan(NamedTuple):
     solver: str
     seed: int
     method: SearchMethod
-    neighbourhood: Neighbourhood | None
+    course: Course | None
     most_steps: int
     first_rung: int
     workers: int
@@ -215,6 +216,16 @@ class PreparedSearch(Protocol):
 
 class Engine(Protocol):
     """Who computes."""
+
+    def scales(
+        self, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]
+    ) -> Mapping[Weighting, Scale]:
+        """The size of the data under each weighting.
+
+        Raises:
+            InputError: a mapping names events that the feedback does not have, or leaves nothing.
+        """
+        ...
 
     def search(
         self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan

@@ -315,7 +315,7 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
         f"In the search the configuration had MAP@10 {fixed(chosen[columns.MAP_AT_10])} +- "
         f"{fixed(chosen[columns.MAP_AT_10_STANDARD_ERROR])} (standard error). It was chosen by this figure, "
         "so the one above is the one to report.",
-        f"The ends of what was tried: {escaped(ends)}; better values may lie beyond."
+        f"Better values may lie beyond the ends of what was tried. There {escaped(ends)}."
         if ends
         else "The chosen values lie at no end of what was tried.",
         f"The solver: {told_of_solver}.",

@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from recsys_pipeline.core.columns import CHOSEN
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, ends
+from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.presets import Preset, preset_to_try_next
 
 
 def told_hyperparameters(hyperparameters: Hyperparameters) -> str:
@@ -24,10 +26,16 @@ def told_values(values: Mapping[str, Any]) -> str:
 
 
 def told_ends(table: pa.Table) -> str:
-    """On which dimensions the chosen value is the smallest or largest that was tried, as a sentence."""
+    """On which dimensions the chosen value is the smallest or largest that was tried, and what to do then.
+
+    The other dimensions of a preset are no lists with ends: their values follow from the data and each other.
+    """
     rows = table.to_pylist()
     chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[CHOSEN])
     found = ends(chosen, map(Hyperparameters.from_mapping, rows))
+    preset = Preset(stored_metadata(table).get("preset", Preset.notebook.value))
+    if preset is not Preset.notebook:
+        found = {name: side for name, side in found.items() if name == "factors"}
     sentences = []
     for which in ("largest", "smallest"):
         told = [f"{name} {getattr(chosen, name):g}" for name, side in found.items() if side == which]
@@ -35,4 +43,16 @@ def told_ends(table: pa.Table) -> str:
             *others, last = told
             subject = f"{', '.join(others)} and {last} are" if others else f"{last} is"
             sentences.append(f"{subject} the {which} tried")
-    return "; ".join(sentences)
+    if not sentences:
+        return ""
+    further = preset_to_try_next(preset)
+    ways = [
+        *(
+            []
+            if preset is not Preset.notebook
+            else ["widen the list" if len(found) == 1 else "widen these lists"]
+        ),
+        *([f"set preset {further.value}"] if further else []),
+        *([] if preset is Preset.notebook else ["go on with lists of your own"]),
+    ]
+    return f"{'; '.join(sentences)}: {', or '.join(ways)}"

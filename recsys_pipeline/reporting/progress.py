@@ -29,7 +29,8 @@ class Progress:
         """
         self._more_may_follow = more_may_follow
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
-        self._varying = varying([trial.as_dict() for trial in trials])
+        self._tried = dict.fromkeys(trials)
+        self._varying = varying([trial.as_dict() for trial in self._tried])
         self._results: list[TrialResult] = []
         self._begin = time.monotonic()
         self._bar = tqdm(total=len(trials), unit="trial", disable=not sys.stderr.isatty())
@@ -51,6 +52,10 @@ class Progress:
         per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
         left = per_trial * (self._n_trials - done)
         best = best_first(self._results)[0].scores
+        if result.hyperparameters not in self._tried:
+            # Later rounds may differ in more than the first.
+            self._tried[result.hyperparameters] = None
+            self._varying = varying([trial.as_dict() for trial in self._tried])
         trial = result.hyperparameters.as_dict()
         told = told_values({name: trial[name] for name in self._varying})
         outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"

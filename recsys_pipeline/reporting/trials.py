@@ -1,6 +1,6 @@
 """What the UI shows of a search."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,8 +10,9 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import ALS, ANY, GRAPH, TARGET, Blend
 from recsys_pipeline.core.comparison import Choice, Prefer, Switch
-from recsys_pipeline.core.hyperparameters import varying
+from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
 from recsys_pipeline.core.item_graph import PRESENCE, GraphFilter
+from recsys_pipeline.core.presets import PresetCourse
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -20,7 +21,7 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     with_error,
 )
-from recsys_pipeline.reporting.model import told_ends, told_values
+from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
 
 _SHOWN = 10
 _TERMS = {
@@ -99,6 +100,25 @@ def told_choice(choice: Choice, version: str | None, why_none: str) -> str:
     if choice.switch is Switch.significant and not choice.is_significant:
         return f"{release} stays: {lead}"
     return f"{release} stays: it is {taken}"
+
+
+def told_course(course: PresetCourse) -> str:
+    """What a preset plans, as a sentence."""
+    fits, first, widest = course.most_fits, course.narrowest, course.widest
+    incumbent = " and the released configuration" if course.incumbent else ""
+    return (
+        f"at most {fits} fits{incumbent}, in rounds: the first of {first} factors, then up to {widest} as "
+        f"long as that pays; a fit of {widest} takes some {course.most_seconds_of_fit:.0f} s of CPU per split"
+    )
+
+
+def told_corners(likely_ruined: Mapping[Hyperparameters, str]) -> str:
+    """How many trials are likely to be ruined, with an example; empty where none is."""
+    if not likely_ruined:
+        return ""
+    trial, why = next(iter(likely_ruined.items()))
+    number = "1 trial is" if len(likely_ruined) == 1 else f"{len(likely_ruined)} trials are"
+    return f"{number} likely to be ruined, such as {told_hyperparameters(trial)}: {why}"
 
 
 def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:

@@ -203,7 +203,7 @@ def test_it_says_what_was_decided_and_why():
     assert "strategy halving, 3 trials, of which 1 failed; prefer best, switch significant" in decided
     assert "not distinguishable from the best: none" in decided
     assert "MAP@10 0.4000 +- 0.0100" in decided
-    assert "alpha 5 is the largest tried; better values may lie beyond" in decided
+    assert "alpha 5 is the largest tried: widen the list, or set preset quick." in decided
     assert "by implicit too: MAP@10 0.4001" in decided
     assert "The blend" not in decided
 

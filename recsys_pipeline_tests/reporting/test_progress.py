@@ -55,6 +55,18 @@ def test_a_search_that_may_go_on_does_not_say_how_far_it_is():
     assert lines[2] == "trial 3: alpha 3: MAP@10 0.1000; best so far 0.1000"
 
 
+def test_what_only_later_trials_differ_in_is_told_of_them():
+    lines = []
+    wider = result(1.0, 0.1)
+    wider = wider._replace(hyperparameters=wider.hyperparameters.replace(factors=512))
+    with Progress(lines.append, TRIALS[:2], in_journal=0, more_may_follow=True) as progress:
+        progress.report(result(1.0, 0.1))
+        progress.report(wider)
+
+    assert "trial 1 of 2 or more: alpha 1: " in lines[0]
+    assert "factors 512, alpha 1: " in lines[1]
+
+
 def test_failures_and_stops_say_so():
     lines = []
     with Progress(lines.append, TRIALS[:2], in_journal=0) as progress:

@@ -5,11 +5,12 @@ import pytest
 
 from recsys_pipeline.core.comparison import Choice, Interval, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
-from recsys_pipeline.reporting.trials import search_metadata, told_choice
+from recsys_pipeline.reporting.trials import search_metadata, told_choice, told_corners
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
 
@@ -49,7 +50,7 @@ def test_the_figures_are_those_of_the_chosen_trial_and_failures_are_counted():
 
 
 def test_it_says_where_the_chosen_is_at_the_end_of_what_was_tried():
-    assert shown()["at_the_ends"] == "alpha 5 is the smallest tried"
+    assert shown()["at_the_ends"] == ("alpha 5 is the smallest tried: widen the list, or set preset quick")
 
 
 def test_several_ends_are_one_sentence_a_side():
@@ -58,7 +59,24 @@ def test_several_ends_are_one_sentence_a_side():
     table = results_table(ranking, [Interval(0.0, 0.0)] * len(ranking), chosen=0)
 
     assert told_ends(table) == (
-        "factors 4 and iterations 6 are the largest tried; alpha 5 and bm25_K1 100 are the smallest tried"
+        "factors 4 and iterations 6 are the largest tried; alpha 5 and bm25_K1 100 are the smallest tried: "
+        "widen these lists, or set preset quick"
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "what_to_do"),
+    [
+        ("quick", "set preset thorough, or go on with lists of your own"),
+        ("thorough", "go on with lists of your own"),
+    ],
+)
+def test_of_a_preset_it_tells_the_factors_alone_and_what_looks_further(preset, what_to_do):
+    ranking = [result(0.4), result(0.3, factors=2), result(0.3, iterations=3), result(0.2, alpha=6.0)]
+    table = results_table(ranking, [Interval(0.0, 0.0)] * len(ranking), chosen=0)
+
+    assert told_ends(with_metadata(table, {"preset": preset})) == (
+        f"factors 4 is the largest tried: {what_to_do}"
     )
 
 
@@ -68,6 +86,15 @@ def test_or_that_it_is_nowhere():
 
     assert told_ends(table) == ""
     assert search_metadata(table, blend=None)["at_the_ends"] == "nothing"
+
+
+def test_trials_that_are_likely_to_be_ruined_are_counted_and_one_is_explained():
+    assert told_corners({}) == ""
+    assert told_corners({TRIAL: "why"}).startswith("1 trial is likely to be ruined, such as factors 4, ")
+    assert told_corners({TRIAL: "why", TRIAL.replace(alpha=6.0): "as well"}) == (
+        "2 trials are likely to be ruined, such as factors 4, regularization 0.1, alpha 5, iterations 6, "
+        "bm25_K1 100, bm25_B 0.8: why"
+    )
 
 
 def test_a_choice_is_worth_what_its_best_trial_is():

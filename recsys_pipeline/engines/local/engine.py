@@ -20,6 +20,7 @@ from recsys_pipeline.core.interactions import Datasets, Interactions, Mappings, 
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
@@ -39,7 +40,7 @@ from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.exporting import recommendations, similar_items
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.memory import Budget, memory_limit
-from recsys_pipeline.engines.local.methods import Task, around, exhaustive, halving
+from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import (
     Solver,
@@ -55,6 +56,22 @@ from recsys_pipeline.engines.local.tuning import tune_baselines
 
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
+
+    def scales(
+        self, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]
+    ) -> Mapping[Weighting, Scale]:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        interactions = Interactions.from_tables(bm25_matrix)
+        require_known_events(interactions, mappings)
+        pattern = interactions.pattern
+        scales = {}
+        for weighting in dict.fromkeys(weightings):
+            strengths = interactions.strengths_by(mappings[weighting.strengths])
+            known = strengths > 0
+            weighed = pattern if known.all() else pattern.select(known)
+            weights = weigh(weighed, strengths[known], weighting.trial())
+            scales[weighting] = Scale.of(pattern.shape, weights)
+        return scales
 
     def search(
         self, bm25_matrix: Tables | Datasets, leave_one_out_split: pa.Table, plan: SearchPlan
@@ -181,8 +198,8 @@ class LocalSearch:
 
             if plan.method is SearchMethod.halving:
                 yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget, plan.incumbent)
-            elif plan.neighbourhood:
-                yield from around(plan.neighbourhood, finished, run, plan.most_steps)
+            elif plan.course:
+                yield from in_rounds(plan.course, finished, run, plan.most_steps)
             else:
                 yield from exhaustive(plan.trials, finished, run)
 

@@ -1,10 +1,10 @@
-"""Which fits a search does, and in which order: grid and random to their ends, halving, or around a start."""
+"""Which fits a search does, and in which order: grid and random to their ends, halving, or in rounds."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from recsys_pipeline.core.course import Course
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.engines.engine import Finished
 from recsys_pipeline.engines.local.training import Fit, fits_for
@@ -41,20 +41,18 @@ def _by_trial(results: Iterable[TrialResult]) -> dict[Hyperparameters, TrialResu
     return {result.hyperparameters: result for result in results}
 
 
-def around(
-    neighbourhood: Neighbourhood, finished: Finished, run: Run, most_steps: int
-) -> Iterator[TrialResult]:
-    """The start and its neighbours, then so many rounds at most of what these results lead to.
+def in_rounds(course: Course, finished: Finished, run: Run, most_steps: int) -> Iterator[TrialResult]:
+    """The first round, then so many more at most of what its results lead to.
 
     A round depends on the results before it alone, so that an interrupted search tries the same again.
     """
     results: list[TrialResult] = []
-    trials = neighbourhood.first_round()
+    trials = course.first_round()
     for _ in range(1 + most_steps):
         for result in exhaustive(trials, finished, run):
             results.append(result)
             yield result
-        trials = neighbourhood.next_round(results)
+        trials = course.next_round(results)
         if not trials:
             return
 

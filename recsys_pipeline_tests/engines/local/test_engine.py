@@ -16,7 +16,9 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparamet
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.splitting import leave_one_out
+from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local import solvers
 from recsys_pipeline.engines.local.cores import usable_cores
@@ -44,7 +46,7 @@ def plan(trials, **changes):
         solver="implicit",
         seed=42,
         method=SearchMethod.grid,
-        neighbourhood=None,
+        course=None,
         most_steps=0,
         first_rung=5,
         workers=1,
@@ -140,9 +142,7 @@ def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
 
     def started():
         around = Neighbourhood.around(TRIAL, lists, steps_beyond=2)
-        search = prepared(
-            around.first_round(), neighbourhood=around, most_steps=2, method=SearchMethod.around
-        )
+        search = prepared(around.first_round(), course=around, most_steps=2, method=SearchMethod.around)
         return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
 
     whole, _ = run(started()[0])
@@ -225,6 +225,29 @@ def test_what_the_data_or_the_solver_does_not_have_is_refused_before_anything_is
 ):
     with pytest.raises(InputError, match=message):
         prepared([trial], **changes)
+
+
+def test_the_scale_of_the_data_is_that_of_the_weights_that_a_weighting_gives():
+    plain, bought = Weighting("default", "none", 0.0, 0.0), Weighting("bought", "none", 0.0, 0.0)
+    bm25 = Weighting("default", "bm25", 10.0, 0.45)
+    mappings = {DEFAULT_STRENGTHS: None, "bought": {"buy": 5.0}}
+    scales = LocalEngine().scales(matrix_of(SHOP), mappings, [plain, bought, bm25])
+
+    assert scales[plain] == Scale.of(SHOP.pattern.shape, SHOP.strengths)
+    # What the mapping leaves out is not counted.
+    n_bought = np.count_nonzero(SHOP.counts["buy"])
+    assert 0 < n_bought < SHOP.pattern.n_interactions
+    assert scales[bought].n_interactions == n_bought
+    assert scales[bought].mean_weight % 5 == pytest.approx(0)
+    weights = bm25_weights(SHOP.pattern, SHOP.strengths, k1=10.0, b=0.45)
+    assert scales[bm25].mean_weight == pytest.approx(weights.mean(), rel=1e-6)
+    assert scales[bm25].least_weight == pytest.approx(weights.min(), rel=1e-6)
+
+
+def test_a_scale_by_events_that_the_feedback_does_not_have_is_refused():
+    odd = {DEFAULT_STRENGTHS: None, "odd": {"refund": 1.0}}
+    with pytest.raises(InputError, match="strength_mappings: the feedback has no refund"):
+        LocalEngine().scales(matrix_of(SHOP), odd, [Weighting("odd", "none", 0.0, 0.0)])
 
 
 def test_weights_at_or_below_zero_are_refused_where_there_are_weights():

@@ -6,7 +6,7 @@ from recsys_pipeline.core.hyperparameters import grid
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.search import TrialResult, best_first
-from recsys_pipeline.engines.local.methods import around, exhaustive, halving, rungs
+from recsys_pipeline.engines.local.methods import exhaustive, halving, in_rounds, rungs
 
 TRIALS = grid(
     {
@@ -193,7 +193,7 @@ NEIGHBOURHOOD = Neighbourhood.around(
 
 def searched(bench, finished=NO_JOURNAL, most_steps=9):
     return {
-        result.hyperparameters: result for result in around(NEIGHBOURHOOD, finished, bench.run, most_steps)
+        result.hyperparameters: result for result in in_rounds(NEIGHBOURHOOD, finished, bench.run, most_steps)
     }
 
 
@@ -232,7 +232,7 @@ def test_it_goes_on_where_it_was_interrupted(n_finished):
             computed.append(result.hyperparameters)
             yield result
 
-    again = {r.hyperparameters: r for r in around(NEIGHBOURHOOD, remembering(journal), run, 9)}
+    again = {r.hyperparameters: r for r in in_rounds(NEIGHBOURHOOD, remembering(journal), run, 9)}
 
     assert again == whole
     assert set(computed) == set(whole) - set(journal)
