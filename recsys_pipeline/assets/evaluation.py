@@ -33,6 +33,7 @@ from recsys_pipeline.core.evaluation import (
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.presets import Preset, preset_to_try_next
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
@@ -209,7 +210,8 @@ def evaluation(
     worths = [worth._asdict() for worth in worth_of_terms(to_blend)]
     models = models_table(quality, lists, seconds, to_blend)
     by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
-    told = verdict(quality)
+    preset = Preset(stored_metadata(grid_search_results).get("preset", Preset.notebook.value))
+    told = verdict(quality, preset_to_try_next(preset))
     context.log.info(f"MAP@{config.k}: {told}")
     protocol_told = _TOLD[protocol]
     if protocol is EvaluationProtocol.random and interactions.timestamps is None:
@@ -235,7 +237,7 @@ def evaluation(
         },
         metadata={
             **evaluation_metadata(
-                quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told
+                quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told, told
             ),
             "out_of_reach": rounded(out_of_reach),
             "left_out": left_out,

@@ -20,7 +20,7 @@ from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.metrics import group_by_user
-from recsys_pipeline.core.presets import PresetCourse
+from recsys_pipeline.core.presets import PresetCourse, preset_to_try_next
 from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.scale import Scale, Weighting, corners
 from recsys_pipeline.core.search import TrialResult, best_first
@@ -95,7 +95,8 @@ def grid_search_results(
     context.log.info(decided)
     best_ranks, groups = ranking[0].ranks, group_by_user(split, users)
     assert best_ranks is not None
-    beside_baselines = told_lead(lead_over_baselines(best_ranks, baselines, *groups, seed=search_config.seed))
+    lead = lead_over_baselines(best_ranks, baselines, *groups, seed=search_config.seed)
+    beside_baselines = told_lead(lead, preset_to_try_next(search_config.preset))
     context.log.info(beside_baselines)
     fitted = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and fitted is None:

@@ -9,7 +9,9 @@ from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tables import Lead
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.evaluation import EASE, GRAPH_FILTER, ITEM_KNN, POPULARITY, REPEAT_CONSUMPTION
+from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.reporting.metadata import Metadata, fixed, markdown_table, rounded, with_error
+from recsys_pipeline.reporting.model import told_further
 
 NAMES: Mapping[Family, str] = {
     Family.item_knn: ITEM_KNN,
@@ -38,8 +40,13 @@ def told_strongest(baselines: pa.Table) -> str:
     return f"the strongest baseline is {told_baseline(Baseline.from_mapping(row))}: MAP@10 {_score(row)}"
 
 
-def told_lead(lead: Lead | None) -> str:
-    """How the best trial compares with the strongest baseline on the pairs of the search, in a sentence."""
+def told_lead(lead: Lead | None, further: Preset | None) -> str:
+    """How the best trial compares with the strongest baseline on the pairs of the search, in a sentence.
+
+    Args:
+        lead: of the trial; None where no baseline was measured.
+        further: the preset to try where the trial does not lead.
+    """
     if lead is None:
         return "no baseline was measured to compare the best trial with"
     beaten = f"{told_baseline(lead.baseline)}, the strongest baseline (MAP@10 {fixed(lead.baseline_map)})"
@@ -48,7 +55,7 @@ def told_lead(lead: Lead | None) -> str:
         return f"the best trial is better than {beaten} by {fixed(mean)}, 95 % {fixed(low)} to {fixed(high)}"
     return (
         f"the best trial is not better than {beaten}: the difference is {mean:+.4f}, "
-        f"95 % {low:+.4f} to {high:+.4f}"
+        f"95 % {low:+.4f} to {high:+.4f}{f'; {told_further(further)}' if further else ''}"
     )
 
 

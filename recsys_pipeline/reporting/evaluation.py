@@ -17,6 +17,7 @@ from recsys_pipeline.core.evaluation import (
     HeldOutRanks,
     Quality,
 )
+from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     Metadata,
@@ -27,6 +28,7 @@ from recsys_pipeline.reporting.metadata import (
     table_lines,
     with_error,
 )
+from recsys_pipeline.reporting.model import told_further
 
 
 def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
@@ -113,6 +115,7 @@ def evaluation_metadata(
     k: int,
     n_seeds: int,
     protocol: str,
+    told_verdict: str,
 ) -> Metadata:
     """What an evaluation says: the tuned model's figures, the verdict, the comparison."""
     name, tuned = next(iter(quality.items()))
@@ -132,7 +135,7 @@ def evaluation_metadata(
         "held_out_interactions": len(held_out.users),
         "seeds": n_seeds,
         "protocol": protocol,
-        "verdict": verdict(quality),
+        "verdict": told_verdict,
         "models": models_markdown(models, k),
         "picture": bars_with_intervals(
             f"MAP{at_k}, 95 % interval",
@@ -143,20 +146,23 @@ def evaluation_metadata(
     }
 
 
-def verdict(quality: Mapping[str, Quality]) -> str:
-    """Is the tuned model worth having, and the blend on top of it?"""
+def verdict(quality: Mapping[str, Quality], further: Preset | None = None) -> str:
+    """Is the tuned model worth having, and the blend on top of it?
+
+    Args:
+        quality: of each model.
+        further: the preset to try where the tuned model does not beat the strongest of the others.
+    """
     tuned = quality[TUNED]
     others = {name: each for name, each in quality.items() if name not in (TUNED, BLEND, *NO_RIVALS)}
     name, best = max(others.items(), key=lambda entry: entry[1].map)
     place = "the best of the others" if best.map > tuned.map else "the next best"
-    rival = f"{name} ({fixed(best.map)}), {place}"
-    if best.difference.high < 0:
-        told = f"the tuned model ({fixed(tuned.map)}) is better than {rival}"
-    else:
-        told = f"the tuned model ({fixed(tuned.map)}) does not beat {rival}: it is {_compared(best)} it"
+    told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
     if BLEND in quality:
         blend = quality[BLEND]
         told += f", and {_compared(blend)} its blend ({fixed(blend.map)})"
+    if best.difference.high >= 0 and further:
+        told += f"; {told_further(further)}"
     return told
 
 

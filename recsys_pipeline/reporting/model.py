@@ -25,6 +25,11 @@ def told_values(values: Mapping[str, Any]) -> str:
     )
 
 
+def told_further(preset: Preset) -> str:
+    """That a preset looks further."""
+    return f"preset {preset.value} of grid_search_results looks further"
+
+
 def told_ends(table: pa.Table) -> str:
     """On which dimensions the chosen value is the smallest or largest that was tried, and what to do then.
 

@@ -5,6 +5,7 @@ import pytest
 from recsys_pipeline.core.baseline_tables import Lead
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.comparison import Difference, Interval
+from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.reporting.baselines import baselines_metadata, told_baseline, told_lead, told_strongest
 from recsys_pipeline_tests.core.small_feeds import baselines_of, interactions_of, shop_events, split_of
 
@@ -36,23 +37,23 @@ def test_a_baseline_is_told_by_its_name_and_what_it_was_tuned_to(baseline, expec
         pytest.param(
             Difference(0.002, Interval(-0.001, 0.005)),
             "the best trial is not better than popularity, the strongest baseline (MAP@10 0.0800): the "
-            "difference is +0.0020, 95 % -0.0010 to +0.0050",
+            "difference is +0.0020, 95 % -0.0010 to +0.0050; preset quick of grid_search_results looks further",
             id="perhaps by chance",
         ),
         pytest.param(
             Difference(-0.02, Interval(-0.03, -0.01)),
             "the best trial is not better than popularity, the strongest baseline (MAP@10 0.0800): the "
-            "difference is -0.0200, 95 % -0.0300 to -0.0100",
+            "difference is -0.0200, 95 % -0.0300 to -0.0100; preset quick of grid_search_results looks further",
             id="worse",
         ),
     ],
 )
 def test_how_the_search_compares_is_told_plainly(difference, expected):
-    assert told_lead(Lead(Baseline(Family.popularity), 0.08, difference)) == expected
+    assert told_lead(Lead(Baseline(Family.popularity), 0.08, difference), Preset.quick) == expected
 
 
 def test_so_is_that_there_is_nothing_to_compare_with():
-    assert told_lead(None) == "no baseline was measured to compare the best trial with"
+    assert told_lead(None, None) == "no baseline was measured to compare the best trial with"
 
 
 def test_the_metadata_say_what_is_strongest_and_what_was_not_measured():

@@ -18,6 +18,7 @@ from recsys_pipeline.core.evaluation import (
     worth_of_terms,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
+from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
 
 WORSE, EQUAL, BETTER = Interval(-0.2, -0.1), Interval(-0.1, 0.1), Interval(0.1, 0.2)
@@ -42,7 +43,7 @@ def shown(models):
         models_table(models, lists, dict.fromkeys(models, 1.5)),
         segments_table(ranks, np.array([3, 2, 1]), 10),
     )
-    return evaluation_metadata(models, lists, *tables, ranks, 10, 1, "as told")
+    return evaluation_metadata(models, lists, *tables, ranks, 10, 1, "as told", "better")
 
 
 @pytest.mark.parametrize(
@@ -55,14 +56,14 @@ def shown(models):
         ),
         pytest.param(
             {"item-kNN": quality(0.2)},
-            "the tuned model (0.3000) does not beat item-kNN (0.2000), the next best: "
-            "it is not distinguishable from it",
+            "the tuned model (0.3000) is not distinguishable from item-kNN (0.2000), the next best; "
+            "preset quick of grid_search_results looks further",
             id="not distinguishable",
         ),
         pytest.param(
             {"item-kNN": quality(0.4, BETTER)},
-            "the tuned model (0.3000) does not beat item-kNN (0.4000), the best of the others: "
-            "it is worse than it",
+            "the tuned model (0.3000) is worse than item-kNN (0.4000), the best of the others; "
+            "preset quick of grid_search_results looks further",
             id="worse",
         ),
         pytest.param(
@@ -83,7 +84,14 @@ def shown(models):
     ],
 )
 def test_the_verdict(others, expected):
-    assert verdict({TUNED: quality(0.3, Interval(0, 0)), **others}) == expected
+    assert verdict({TUNED: quality(0.3, Interval(0, 0)), **others}, Preset.quick) == expected
+
+
+def test_where_no_preset_looks_further_the_verdict_names_none():
+    models = {TUNED: quality(0.3, Interval(0, 0)), "item-kNN": quality(0.4, BETTER)}
+    assert (
+        verdict(models) == "the tuned model (0.3000) is worse than item-kNN (0.4000), the best of the others"
+    )
 
 
 def test_what_a_term_of_the_blend_is_worth_has_a_table_of_its_own():
