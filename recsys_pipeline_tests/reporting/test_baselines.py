@@ -37,13 +37,15 @@ def test_a_baseline_is_told_by_its_name_and_what_it_was_tuned_to(baseline, expec
         pytest.param(
             Difference(0.002, Interval(-0.001, 0.005)),
             "the best trial is not better than popularity, the strongest baseline (MAP@10 0.0800): the "
-            "difference is +0.0020, 95 % -0.0010 to +0.0050; preset quick of grid_search_results looks further",
+            "difference is +0.0020, 95 % -0.0010 to +0.0050; "
+            "preset quick of grid_search_results looks further",
             id="perhaps by chance",
         ),
         pytest.param(
             Difference(-0.02, Interval(-0.03, -0.01)),
             "the best trial is not better than popularity, the strongest baseline (MAP@10 0.0800): the "
-            "difference is -0.0200, 95 % -0.0300 to -0.0100; preset quick of grid_search_results looks further",
+            "difference is -0.0200, 95 % -0.0300 to -0.0100; "
+            "preset quick of grid_search_results looks further",
             id="worse",
         ),
     ],
