@@ -20,7 +20,10 @@ import yaml
 from dagster import AssetSelection
 
 from benchmarks.data import materialize_quietly
+from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.splitting import hash_long
+from recsys_pipeline.reporting.evaluation import blend_terms_lines
+from recsys_pipeline.reporting.metadata import interval
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -120,6 +123,18 @@ def run(name: str, datasets: Path, folder: Path) -> None:
     rows += list(data_set.published.items())
     for method, figures in sorted(rows, key=lambda row: row[1]):
         print(f"| {method} | " + " | ".join(f"{figure:.4f}" for figure in figures) + " |", flush=True)
+    print_differences(warehouse, data_set.k)
+
+
+def print_differences(warehouse: Warehouse, k: int) -> None:
+    """What each term of the blend is worth, and how the others compare with the tuned model, with intervals."""
+    models = warehouse.read_table("evaluation", "models")
+    if worths := stored_metadata(models)["blend_terms"]:
+        print(f"\n{blend_terms_lines(worths, k)}")
+    print(f"\nDifference to the tuned ALS in MAP@{k}, 95 % interval, and seconds:")
+    for row in models.to_pylist():
+        ends = interval(row["difference_to_tuned_low"], row["difference_to_tuned_high"])
+        print(f"- {row['model']}: {ends}; {row['seconds']:.1f} s", flush=True)
 
 
 def main() -> None:
