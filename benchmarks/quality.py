@@ -127,7 +127,7 @@ def run(name: str, datasets: Path, folder: Path) -> None:
 
 
 def print_differences(warehouse: Warehouse, k: int) -> None:
-    """What each term of the blend is worth, and how the others compare with the tuned model, with intervals."""
+    """What each term of the blend is worth, and how the models compare with the tuned one, with intervals."""
     models = warehouse.read_table("evaluation", "models")
     if worths := stored_metadata(models)["blend_terms"]:
         print(f"\n{blend_terms_lines(worths, k)}")
