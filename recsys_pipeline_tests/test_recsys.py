@@ -134,7 +134,7 @@ def test_trials_of_earlier_searches_over_the_same_data_are_shown_beside_the_last
     figures = [row["scores"]["map"] for row in after]
     assert figures == sorted(figures, reverse=True)
     header, *lines = recsys(own_warehouse, "trials")[1].splitlines()
-    assert header.split() == ["MAP@10", "+-", "weights", "solver", "seed", "hyperparameters"]
+    assert header.split() == ["MAP@10", "+-", "weights", "solver", "seed", "k", "hyperparameters"]
     assert sum(line.startswith("last table") for line in lines) == len(before)
 
 

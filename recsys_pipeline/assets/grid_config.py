@@ -18,7 +18,9 @@ from recsys_pipeline.core.hyperparameters import (
     grid,
 )
 from recsys_pipeline.core.interactions import Mappings
+from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
+from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 
@@ -42,9 +44,15 @@ class SearchConfig(Config):
     starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
         default=[], description="The former name of ensemble_size; use that."
     )
+    select_by: SelectBy = Field(
+        default=SelectBy.MAP,
+        description="The metric by which trials are compared and the best is picked; give `baselines` the "
+        "same.",
+    )
+    k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for that metric.")
     prefer: Prefer = Field(
         default=Prefer.best,
-        description="`best`: the highest MAP@10; `simplest`: the cheapest trial, by factors, then "
+        description="`best`: the best by `select_by`; `simplest`: the cheapest trial, by factors, then "
         "iterations, that is not significantly worse than the best.",
     )
     switch: Switch = Field(
@@ -132,6 +140,10 @@ class SearchConfig(Config):
                 raise ValueError(f"strength_mappings: {name} needs at least one event, each above 0")
         return self
 
+    def selection(self) -> Selection:
+        """What the trials are compared by."""
+        return Selection(self.select_by, self.k)
+
     def mappings(self) -> Mappings:
         """The mappings from events to strengths by name; None stands for that of the feedback."""
         return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
@@ -176,6 +188,7 @@ class SearchConfig(Config):
             most_silent_seconds=3600 * self.patience_hours,
             memory_limit=self.memory_limit,
             incumbent=incumbent,
+            selection=self.selection(),
         )
 
 
