@@ -66,7 +66,10 @@ def grid_search_results(
     search_config: SearchConfig = config
     incumbent = incumbent_of(search_config, warehouse, context.log.info)
     graph = ChosenBaselines.of(baselines[BASELINES_TABLE]).graph
-    prepared = _prepare(search_config, incumbent, graph, bm25_matrix, leave_one_out_split, context.log.info)
+    of_blend = graph if search_config.blend else None
+    prepared = _prepare(
+        search_config, incumbent, of_blend, bm25_matrix, leave_one_out_split, context.log.info
+    )
     plan, search, incumbent = prepared
     around = told_start(plan, incumbent, context.log.info)
     begin = time.perf_counter()
@@ -114,7 +117,7 @@ def grid_search_results(
         "strengths": strengths,
         "blend": fitted.blend.as_dict() if fitted else None,
         "blend_without": {name: each.as_dict() for name, each in fitted.without.items()} if fitted else {},
-        "graph": plan.graph.as_dict() if plan.graph else None,
+        "graph": graph.as_dict() if graph else None,
         "agreement": agreed._asdict() if agreed else None,
         "around": around,
         "incumbent": incumbent.as_dict(),

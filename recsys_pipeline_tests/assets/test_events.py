@@ -7,14 +7,14 @@ from dagster import Failure, build_asset_context
 from pydantic import ValidationError
 
 from recsys_pipeline import load_model
-from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
+from recsys_pipeline.assets.grid_config import GridConfig
 from recsys_pipeline.assets.model import best_model
 from recsys_pipeline.assets.search import grid_search_results
 from recsys_pipeline.assets.splitting import SplitConfig, leave_one_out_split
 from recsys_pipeline.checks import one_held_out_interaction_a_user, what_is_held_out_may_be_held_out
+from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.hyperparameters import DIMENSIONS
-from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.rebuilding import rebuild
 from recsys_pipeline.storage.feedback import Feedback
@@ -32,7 +32,6 @@ from recsys_pipeline_tests.core.small_feeds import (
 from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, metadata_of, run_graph
 
 STRENGTHS = {"view": 1.0, "buy": 3.0}
-FILTER = GraphFilter(0.5, 0.5, strengths=STRENGTHS)
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 N_USERS = 30
 
@@ -52,13 +51,9 @@ def shop(tmp_path_factory):
         "recommendations": {"config": {"scorer": "auto"}},
         "similar_items": {"config": {"scorer": "graph"}},
     }
-    plan = SearchConfig.plan
-    with pytest.MonkeyPatch.context() as patched:
-        with_graph = lambda *arguments: plan(*arguments)._replace(graph=FILTER)  # noqa: E731
-        patched.setattr(SearchConfig, "plan", with_graph)
-        result = run_graph(
-            folder / "shop.csv", warehouse, ops=ops, evaluate=True, strengths=STRENGTHS, **PURCHASES
-        )
+    result = run_graph(
+        folder / "shop.csv", warehouse, ops=ops, evaluate=True, strengths=STRENGTHS, **PURCHASES
+    )
     assert result.success
     return result, warehouse
 
@@ -137,7 +132,9 @@ def test_and_the_similar_items_too(shop):
     released = shop[1].read_table("similar_items").to_pandas().set_index("ProductCode")
 
     assert model.manifest["similar_items_scorer"] == "graph"
-    assert model.manifest["graph"] == FILTER.as_dict()
+    tuned = ChosenBaselines.of(shop[1].read_table("baselines")).graph
+    assert tuned.strengths == STRENGTHS
+    assert model.manifest["graph"] == model.manifest["blend"]["filter"] == tuned.as_dict()
     for item in (0, 7):
         similar = model.similar_items(item, n=20)
         assert similar["item"].tolist() == released.loc[item, "SimilarProductCode"].tolist()

@@ -99,12 +99,6 @@ def test_the_evidence_does_not_choose_a_blend_that_was_never_fitted(run, own_war
     assert stored["scorer_asked_for"] == "auto"
 
 
-def test_a_graph_that_there_is_not_is_refused(run):
-    assert "the model has no item graph. Materialize grid_search_results again" in failure_of(
-        run("similar_items", scorer="graph")
-    )
-
-
 def test_lists_of_another_models_catalogue_are_refused(parity_csv, own_warehouse):
     """The catalogue is of the model before."""
     ops = {"grid_search_results": {"config": {"factors": [5], "iterations": [2]}}}

@@ -110,7 +110,7 @@ def baselines_of(
             *(BaselineResult(Baseline(f), None, float("nan"), why) for f, why in (why_not or {}).items()),
         ]
     )
-    stored = {"strengths": {"default": {}, **(strengths or {})}}
+    stored = {"strengths": {"default": dict(SHOP), **(strengths or {})}}
     tables = {BASELINES_TABLE: baselines_table(ranking), RANKS_TABLE: baseline_ranks_table(ranking)}
     return {name: with_metadata(table, stored) for name, table in tables.items()}
 

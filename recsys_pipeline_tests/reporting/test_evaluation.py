@@ -103,7 +103,7 @@ def test_what_a_term_of_the_blend_is_worth_has_a_table_of_its_own():
 
 
 def test_without_a_blend_nothing_differs_from_it():
-    column = models_table({TUNED: quality(0.3)}, {})["difference_to_blend_low"]
+    column = models_table({TUNED: quality(0.3)}, {}, {TUNED: 1.5})["difference_to_blend_low"]
 
     assert (column.type, column.to_pylist()) == (pa.float64(), [None])
 
