@@ -22,6 +22,8 @@ from recsys_pipeline.core.metrics import (
 
 # A rank is a byte, and one value stands for all beyond.
 MOST_K = 200
+# Places of lists whose hits are counted at once: bounds the memory.
+_HITS_AT_ONCE = 1 << 22
 
 
 class SelectBy(Enum):
@@ -99,8 +101,11 @@ class Selection(NamedTuple):
             group: group of each held-out interaction, see `group_by_user`.
             user: user of each group.
         """
-        hits = hits_of_groups(ranks, group, self.k)
-        return mean_of_users(_METRICS[self.metric](hits, np.bincount(group)), user)
+        hits, n_relevant = hits_of_groups(ranks, group, self.k), np.bincount(group)
+        at_once = _HITS_AT_ONCE // self.k
+        blocks = [slice(first, first + at_once) for first in range(0, len(hits), at_once)]
+        metric = _METRICS[self.metric]
+        return mean_of_users(np.concatenate([metric(hits[rows], n_relevant[rows]) for rows in blocks]), user)
 
     def estimate(
         self, ranks: NDArray[np.integer], group: NDArray[np.int64], user: NDArray[np.int64]

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_pipeline.core import selecting
 from recsys_pipeline.core.columns import DESCRIPTIONS, description_of
 from recsys_pipeline.core.comparison import compare_with_best, mean_difference
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -68,6 +69,14 @@ def test_the_figure_is_the_mean_over_users_with_its_standard_error(metric, k, of
     assert selection.of_users(RANKS, USERS, USERS) == pytest.approx(of_users)
     assert found.value == pytest.approx(np.mean(of_users))
     assert found.standard_error == pytest.approx(np.std(of_users, ddof=1) / 2)
+
+
+def test_the_figures_do_not_depend_on_what_is_counted_at_once(rng, monkeypatch):
+    ranks, users = rng.integers(1, 22, 50), np.arange(50)
+    together = NDCG_AT_20.of_users(ranks, users, users)
+
+    monkeypatch.setattr(selecting, "_HITS_AT_ONCE", 3 * 20)
+    assert NDCG_AT_20.of_users(ranks, users, users).tolist() == together.tolist()
 
 
 def test_at_10_it_is_what_the_scores_say():
