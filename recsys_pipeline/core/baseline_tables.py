@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family
 from recsys_pipeline.core.comparison import Difference, mean_difference
+from recsys_pipeline.core.evaluation import NOT_MEASURED
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metrics import groups_of_some
 
 BASELINES_TABLE, RANKS_TABLE = "baselines", "baseline_ranks"
 
@@ -64,10 +66,19 @@ def baselines_table(ranking: Sequence[BaselineResult]) -> pa.Table:
 
 
 def baseline_ranks_table(ranking: Sequence[BaselineResult]) -> pa.Table:
-    """A row for the chosen one of each family: the rank of each held-out interaction, a byte each."""
+    """A row for the chosen one of each family: the rank of each held-out interaction, a byte each.
+
+    NOT_MEASURED where the user was not drawn.
+    """
     chosen = [result for result, is_chosen in zip(ranking, _chosen(ranking), strict=True) if is_chosen]
     ranks = pa.array([result.ranks for result in chosen], pa.list_(pa.uint8()))
     return pa.table({**_parameters(chosen), columns.RANKS: ranks})
+
+
+def n_ranked(ranking: Sequence[BaselineResult]) -> int:
+    """Held-out interactions that were ranked, the same ones by each that was measured; 0 where none was."""
+    measured = (result.ranks for result in ranking if result.ranks is not None)
+    return next((int(np.count_nonzero(ranks != NOT_MEASURED)) for ranks in measured), 0)
 
 
 def _parameters(results: Sequence[BaselineResult]) -> dict[str, pa.Array]:
@@ -113,11 +124,13 @@ class Lead(NamedTuple):
         baseline: the strongest.
         baseline_map: its MAP@10.
         difference: MAP@10 of the trial minus that.
+        n_compared: held-out interactions that the baselines were tuned on; None where that is all.
     """
 
     baseline: Baseline
     baseline_map: float
     difference: Difference
+    n_compared: int | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -134,6 +147,8 @@ def lead_over_baselines(
 ) -> Lead | None:
     """How much better a trial is than the strongest baseline; None where none was measured.
 
+    On the held-out interactions that the baselines were tuned on.
+
     Args:
         ranks: (n_held_out,) by the trial.
         baselines: the tables of `baselines`.
@@ -146,5 +161,9 @@ def lead_over_baselines(
         return None
     best = baselines[BASELINES_TABLE].slice(0, 1).to_pylist()[0]
     own = of_chosen[columns.RANKS][0].values.to_numpy()
+    measured, n_compared = own != NOT_MEASURED, None
+    if not measured.all():
+        group, user = groups_of_some(measured, group, user)
+        ranks, own, n_compared = ranks[measured], own[measured], int(measured.sum())
     difference = mean_difference(ranks, own, group, user, seed)
-    return Lead(Baseline.from_mapping(best), best[columns.MAP_AT_10], difference)
+    return Lead(Baseline.from_mapping(best), best[columns.MAP_AT_10], difference, n_compared)

@@ -83,7 +83,8 @@ class BaselineResult(NamedTuple):
         scores: None where it was not measured.
         seconds: wall time of training and lists; what several configurations share counts in each.
         failure: why it was not measured, empty where it was.
-        ranks: (n_held_out,) of the held-out interactions of all splits; K + 1 is beyond K.
+        ranks: (n_held_out,) of the held-out interactions of all splits; K + 1 is beyond K, NOT_MEASURED is
+            that of a user who was not drawn.
     """
 
     baseline: Baseline

@@ -49,7 +49,9 @@ def told_lead(lead: Lead | None, further: Preset | None) -> str:
     """
     if lead is None:
         return "no baseline was measured to compare the best trial with"
-    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline (MAP@10 {fixed(lead.baseline_map)})"
+    sample = f" on {lead.n_compared:,} of the held-out interactions" if lead.n_compared else ""
+    figure = f"MAP@10 {fixed(lead.baseline_map)}{sample}"
+    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline ({figure})"
     (low, high), mean = lead.difference.interval, lead.difference.mean
     if lead.is_significant:
         return f"the best trial is better than {beaten} by {fixed(mean)}, 95 % {fixed(low)} to {fixed(high)}"

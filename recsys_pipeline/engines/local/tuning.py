@@ -1,7 +1,7 @@
 """The baselines, tuned on the pairs of the search by worker processes, side by side."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import FITTED, Baseline, BaselineResult, Family
 from recsys_pipeline.core.ease import ease_bytes
+from recsys_pipeline.core.evaluation import NOT_MEASURED
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metrics import K, hits_of_groups, score
 from recsys_pipeline.core.search import groups_of
+from recsys_pipeline.core.splitting import drawn
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes, sharing
 from recsys_pipeline.engines.local.cores import usable_cores
@@ -23,6 +25,8 @@ from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 
 # Which take longest, the longest first.
 _LONG = (Family.ease, Family.item_knn, Family.graph_filter)
+# The users are drawn by a seed that no split is drawn by.
+_SEED_OF_DRAW = -1
 
 
 class _Measured(NamedTuple):
@@ -80,6 +84,17 @@ def tune_baselines(
 ) -> list[BaselineResult]:
     """See `recsys_pipeline.engines.engine.Engine`."""
     splits = list(interactions.splits(leave_one_out_split, plan.mappings, weigh_all=False))
+    ranked = _ranked(splits, plan.max_users)
+    of_all = np.concatenate(ranked)
+    if not of_all.all():
+        report(
+            f"the baselines are tuned on {of_all.sum():,} of {len(of_all):,} held-out interactions, those of "
+            f"{plan.max_users:,} users (max_users)"
+        )
+    splits = [
+        replace(split, users=split.users[chosen], items=split.items[chosen])
+        for split, chosen in zip(splits, ranked, strict=True)
+    ]
     refused = {family: why for family in Family if (why := _why_not(family, splits[0], plan))}
     wanted = [baseline for baseline in plan.baselines if baseline.family not in refused]
     groups = sharing(wanted)
@@ -108,7 +123,14 @@ def tune_baselines(
         for family in families
         if family in refused
     ]
-    return [*(_result(baseline, each, splits) for baseline, each in measured.items()), *left_out]
+    return [*(_result(baseline, each, splits, ranked) for baseline, each in measured.items()), *left_out]
+
+
+def _ranked(splits: Sequence[Split], max_users: int) -> list[NDArray[np.bool_]]:
+    """Of each split, (n_held_out,) which held-out interactions are ranked: those of the same users in all."""
+    users = np.concatenate([split.users for split in splits])
+    chosen = drawn(users, max_users or len(users), _SEED_OF_DRAW)
+    return np.split(chosen, np.cumsum([len(split.users) for split in splits])[:-1])
 
 
 def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
@@ -126,7 +148,12 @@ def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
     return ""
 
 
-def _result(baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[Split]) -> BaselineResult:
+def _result(
+    baseline: Baseline,
+    measured: Sequence[_Measured],
+    splits: Sequence[Split],
+    ranked: Sequence[NDArray[np.bool_]],
+) -> BaselineResult:
     """Of all splits together, as a trial of the search is scored."""
     if failures := [each.failure for each in measured if each.failure]:
         return BaselineResult(baseline, None, float("nan"), failures[0])
@@ -134,4 +161,7 @@ def _result(baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[
     ranks = np.concatenate([each.ranks for each in in_order]).astype(np.uint8)
     group, user = groups_of(splits)
     scores = score(hits_of_groups(ranks, group), np.bincount(group), user)
-    return BaselineResult(baseline, scores, sum(each.seconds for each in measured), ranks=ranks)
+    chosen = np.concatenate(ranked)
+    of_all = np.full(len(chosen), NOT_MEASURED, dtype=np.uint8)
+    of_all[chosen] = ranks
+    return BaselineResult(baseline, scores, sum(each.seconds for each in measured), ranks=of_all)
