@@ -11,11 +11,13 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tables import (
     BASELINES_TABLE,
     RANKS_TABLE,
     baseline_ranks_table,
     baselines_table,
+    n_ranked,
 )
 from recsys_pipeline.core.baseline_tuning import Baseline, Family, best_baselines_first
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
@@ -115,6 +117,12 @@ class BaselinesConfig(Config):
         "same.",
     )
     k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for it.")
+    max_users: int = Field(
+        default=10_000,
+        ge=0,
+        description="Tune on the held-out interactions of at most this many users, drawn by a hash; 0 takes "
+        "all. The time to rank them is proportional to these users.",
+    )
     workers: int = Field(
         default=0, ge=0, description="Baselines side by side, one core each; 0 takes all cores."
     )
@@ -176,7 +184,7 @@ def baselines(
     Item-kNN, the item graph, EASE, popularity and repeat consumption, tuned by the same held-out pairs as the
     search, with weights from training interactions only. What is not measured on this data is a row that says
     why. `baseline_ranks.parquet`, replaced together with it, has the rank of each held-out interaction by the
-    best of each family.
+    best of each family, 0 for those of users beyond `max_users`.
     """
     begin = time.perf_counter()
     plan = BaselinePlan(
@@ -184,6 +192,7 @@ def baselines(
         mappings=config.mappings(),
         most_items_of_ease=config.most_items_of_ease,
         most_interactions=config.most_interactions,
+        max_users=config.max_users,
         workers=config.workers,
         most_silent_seconds=3600 * config.patience_hours,
         memory_limit=config.memory_limit,
@@ -196,12 +205,17 @@ def baselines(
             context.log.info(f"{result.baseline.family.value} is not measured: {result.failure}")
     table = baselines_table(ranking, config.selection())
     rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
+    tuned_on = {
+        columns.HELD_OUT: len(leave_one_out_split),
+        "ranked_interactions": n_ranked(ranking),
+    }
     stored = {
         "strengths": {
             name: dict(rules.strengths if mapping is None else mapping)
             for name, mapping in config.mappings().items()
         },
         SELECTED_BY: config.selection().as_dict(),
+        **tuned_on,
     }
     table = with_metadata(table, stored)
     context.log.info(told_strongest(table))
@@ -213,7 +227,7 @@ def baselines(
         metadata={
             **baselines_metadata(table),
             "selected_by": config.selection().name,
-            "held_out_interactions": len(leave_one_out_split),
+            **tuned_on,
             "seconds": rounded(time.perf_counter() - begin),
         },
     )

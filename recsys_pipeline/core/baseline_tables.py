@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family
 from recsys_pipeline.core.comparison import Difference, mean_difference
+from recsys_pipeline.core.evaluation import NOT_MEASURED
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metrics import groups_of_some
 from recsys_pipeline.core.selected import selected_columns, selection_of
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
@@ -70,10 +72,19 @@ def baselines_table(ranking: Sequence[BaselineResult], selection: Selection = MA
 
 
 def baseline_ranks_table(ranking: Sequence[BaselineResult]) -> pa.Table:
-    """A row for the chosen one of each family: the rank of each held-out interaction, a byte each."""
+    """A row for the chosen one of each family: the rank of each held-out interaction, a byte each.
+
+    NOT_MEASURED where the user was not drawn.
+    """
     chosen = [result for result, is_chosen in zip(ranking, _chosen(ranking), strict=True) if is_chosen]
     ranks = pa.array([result.ranks for result in chosen], pa.list_(pa.uint8()))
     return pa.table({**_parameters(chosen), columns.RANKS: ranks})
+
+
+def n_ranked(ranking: Sequence[BaselineResult]) -> int:
+    """Held-out interactions that were ranked, the same ones by each that was measured; 0 where none was."""
+    measured = (result.ranks for result in ranking if result.ranks is not None)
+    return next((int(np.count_nonzero(ranks != NOT_MEASURED)) for ranks in measured), 0)
 
 
 def _parameters(results: Sequence[BaselineResult]) -> dict[str, pa.Array]:
@@ -121,6 +132,7 @@ class Lead(NamedTuple):
         difference: the figure of the trial minus that.
         selection: what selects in the search.
         tuned_by: what the baselines were tuned by.
+        n_compared: held-out interactions that the baselines were tuned on; None where that is all.
     """
 
     baseline: Baseline
@@ -128,6 +140,7 @@ class Lead(NamedTuple):
     difference: Difference
     selection: Selection = MAP_AT_10
     tuned_by: Selection = MAP_AT_10
+    n_compared: int | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -147,6 +160,8 @@ def lead_over_baselines(
 
     None where no baseline was measured, or where their ranks do not reach as far as that needs.
 
+    On the held-out interactions that the baselines were tuned on.
+
     Args:
         ranks: (n_held_out,) by the trial.
         baselines: the tables of `baselines`.
@@ -160,13 +175,19 @@ def lead_over_baselines(
         return None
     # The best of each family, by what they were tuned by: that may be another metric than the search's.
     rows = baselines[RANKS_TABLE].to_pylist()
-    figures = [selection.estimate(_ranks_in(row), group, user).value for row in rows]
     if not rows:
         return None
+    measured, n_compared = _ranks_in(rows[0]) != NOT_MEASURED, None
+    if not measured.all():
+        group, user = groups_of_some(measured, group, user)
+        ranks, n_compared = ranks[measured], int(measured.sum())
+    of_rows = [_ranks_in(row)[measured] for row in rows]
+    figures = [selection.estimate(own, group, user).value for own in of_rows]
     figure = max(figures)
-    best = rows[figures.index(figure)]
-    difference = mean_difference(ranks, _ranks_in(best), group, user, seed, selection)
-    return Lead(Baseline.from_mapping(best), figure, difference, selection, tuned_by)
+    place = figures.index(figure)
+    difference = mean_difference(ranks, of_rows[place], group, user, seed, selection)
+    best = Baseline.from_mapping(rows[place])
+    return Lead(best, figure, difference, selection, tuned_by, n_compared)
 
 
 def _ranks_in(row: Mapping[str, Any]) -> NDArray[np.uint8]:

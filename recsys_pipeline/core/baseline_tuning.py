@@ -85,7 +85,7 @@ class BaselineResult(NamedTuple):
         seconds: wall time of training and lists; what several configurations share counts in each.
         failure: why it was not measured, empty where it was.
         ranks: (n_held_out,) of the held-out interactions of all splits, up to the reach of what selects; one
-            more is beyond.
+            more is beyond, NOT_MEASURED is that of a user who was not drawn.
         selected: the figure that selects, where that is not MAP@10.
     """
 

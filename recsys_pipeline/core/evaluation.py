@@ -53,7 +53,7 @@ IN_ORDER = (
     POPULARITY,
     LEAKING,
 )
-# In place of the rank of a held-out interaction whose seed a model was not measured on.
+# In place of the rank of a held-out interaction that a model was not measured on.
 NOT_MEASURED = 0
 
 

@@ -41,6 +41,20 @@ def group_by_user(
     return group.reshape(-1), groups[1]
 
 
+def groups_of_some(
+    chosen: NDArray[np.bool_], group: NDArray[np.int64], user: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What `group_by_user` says of some of the held-out interactions, numbered anew.
+
+    Args:
+        chosen: (n,) which.
+        group: (n,) of all.
+        user: (n_groups,) of all.
+    """
+    kept, of_chosen = np.unique(group[chosen], return_inverse=True)
+    return of_chosen.reshape(-1), user[kept]
+
+
 def hits_of_groups(ranks: NDArray[np.integer], group: NDArray[np.int64], k: int = K) -> Hits:
     """(n_groups, k) hits of groups of held-out interactions at the given 1-based ranks; beyond k no hit."""
     hits: Hits = np.zeros((int(group.max(initial=-1)) + 1, k), dtype=bool)

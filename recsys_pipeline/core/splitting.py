@@ -115,9 +115,24 @@ def leave_one_out(
     winners = winners[first]
     if max_users is not None and len(winners) > max_users:
         # Not by the hashes of interactions: the smallest of many is small, which would favour active users.
-        chosen = np.argsort(hash_with_seed(users.astype(np.int64), seed), kind="stable")[:max_users]
-        winners = winners[np.sort(chosen)]
+        winners = winners[drawn(users, max_users, seed)]
     return winners
+
+
+def drawn(users: NDArray[np.integer], most: int, seed: int) -> NDArray[np.bool_]:
+    """(n,) whether each is among the `most` users with the smallest hash of seed and user.
+
+    Args:
+        users: (n,) user index; one may occur more than once.
+        most: how many users are drawn where there are more.
+        seed: any 64-bit integer.
+    """
+    distinct, place = np.unique(users, return_inverse=True)
+    order = np.argsort(hash_with_seed(distinct.astype(np.int64), seed), kind="stable")
+    chosen = np.zeros(len(distinct), dtype=bool)
+    chosen[order[:most]] = True
+    of_each: NDArray[np.bool_] = chosen[place.reshape(-1)]
+    return of_each
 
 
 def _equal_to_their_users(

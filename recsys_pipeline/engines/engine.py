@@ -145,6 +145,7 @@ class BaselinePlan(NamedTuple):
         mappings: strengths of the events that they name.
         most_items_of_ease: above, EASE is not measured.
         most_interactions: above, what is fitted to all interactions is not measured.
+        max_users: rank only what is held out of so many users, drawn by a hash; 0 takes all.
         workers: side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing.
         memory_limit: in GB, for this process and its workers; 0 for the default.
@@ -155,6 +156,7 @@ class BaselinePlan(NamedTuple):
     mappings: Mappings
     most_items_of_ease: int
     most_interactions: int
+    max_users: int
     workers: int
     most_silent_seconds: float
     memory_limit: float = 0.0

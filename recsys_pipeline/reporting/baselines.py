@@ -64,8 +64,10 @@ def told_lead(lead: Lead, further: Preset | None = None) -> str:
         further: the preset to try where the trial does not lead.
     """
     by = lead.selection.name
+    sample = f" on {lead.n_compared:,} of the held-out interactions" if lead.n_compared else ""
     tuned = "" if lead.tuned_by == lead.selection else f", tuned by {lead.tuned_by.name}"
-    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline ({by} {fixed(lead.figure)}{tuned})"
+    figure = f"{by} {fixed(lead.figure)}{sample}{tuned}"
+    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline ({figure})"
     (low, high), mean = lead.difference.interval, lead.difference.mean
     if lead.is_significant:
         return f"the best trial is better than {beaten} by {fixed(mean)}, 95 % {fixed(low)} to {fixed(high)}"

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from recsys_pipeline.assets.baselines import BaselinesConfig
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
+from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.definitions import defs
 from recsys_pipeline_tests.worlds import N_USERS, metadata_of
 
@@ -81,6 +82,7 @@ def test_the_table_has_the_best_first_and_says_what_was_not_measured(shared_resu
     assert [row["family"] for row in rows if row["failure"]] == ["repeat_consumption"]
     assert metadata["strongest"].startswith("the strongest baseline is ")
     assert metadata["held_out_interactions"] == N_USERS
+    assert stored_metadata(table)["ranked_interactions"] == N_USERS
 
 
 def test_the_ranks_of_the_chosen_give_their_scores(shared_warehouse):

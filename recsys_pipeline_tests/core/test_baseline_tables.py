@@ -8,10 +8,12 @@ from recsys_pipeline.core.baseline_tables import (
     baseline_ranks_table,
     baselines_table,
     lead_over_baselines,
+    n_ranked,
 )
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family, best_baselines_first
+from recsys_pipeline.core.evaluation import NOT_MEASURED
 from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.metrics import Scores, group_by_user
 from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.selecting import SelectBy, Selection
 
@@ -106,6 +108,26 @@ def test_the_interval_pairs_each_user_with_themselves():
 
     assert tuple(found.difference.interval) == (0.0, 0.0)
     assert not found.is_significant
+
+
+def test_a_trial_is_compared_on_the_interactions_that_the_baseline_was_tuned_on():
+    """Two interactions of each of four users in two splits; user 5 was not drawn."""
+    split, users = np.repeat([0, 1], 8), np.tile(np.repeat([3, 5, 7, 9], 2), 2)
+    groups = group_by_user(split, users)
+    best = np.where(users == 5, NOT_MEASURED, np.tile([2, 11], 8)).astype(np.uint8)
+    trial = np.where(np.isin(users, [3, 5]), np.tile([1, 11], 8), np.tile([2, 11], 8)).astype(np.uint8)
+
+    def compared(ranks, best, groups):
+        ranking = [result(KNN, 0.25, best)]
+        tables = {"baselines": baselines_table(ranking), "baseline_ranks": baseline_ranks_table(ranking)}
+        return lead_over_baselines(ranks, tables, *groups, seed=1)
+
+    found, few = compared(trial, best, groups), users != 5
+    # User 3 gains 1/2 - 1/4; users 7 and 9 nothing.
+    assert found.difference.mean == pytest.approx(0.25 / 3)
+    assert (found.n_compared, n_ranked([result(KNN, 0.25, best)])) == (12, 12)
+    alone = compared(trial[few], best[few], group_by_user(split[few], users[few]))
+    assert (alone.difference, alone.n_compared) == (found.difference, None)
 
 
 def test_there_is_no_lead_where_nothing_was_measured():

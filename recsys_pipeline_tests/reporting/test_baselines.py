@@ -61,6 +61,14 @@ def test_how_the_search_compares_is_told_plainly(difference, expected):
     assert told_lead(Lead(Baseline(Family.popularity), 0.08, difference), Preset.quick) == expected
 
 
+def test_so_is_that_it_compares_on_some_of_the_held_out_interactions():
+    lead = Lead(
+        Baseline(Family.popularity), 0.08, Difference(0.012, Interval(0.01, 0.014)), n_compared=10_000
+    )
+
+    assert "(MAP@10 0.0800 on 10,000 of the held-out interactions) by 0.0120" in told_lead(lead, None)
+
+
 def test_so_is_that_there_is_nothing_to_compare_with():
     nothing = baselines_of(SPLIT, [], why_not={Family.ease: "why"})
 

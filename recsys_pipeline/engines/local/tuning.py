@@ -1,7 +1,7 @@
 """The baselines, tuned on the pairs of the search by worker processes, side by side."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import FITTED, Baseline, BaselineResult, Family
 from recsys_pipeline.core.ease import ease_bytes
+from recsys_pipeline.core.evaluation import NOT_MEASURED
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.search import groups_of
 from recsys_pipeline.core.selecting import Selection
+from recsys_pipeline.core.splitting import drawn
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes, sharing
 from recsys_pipeline.engines.local.cores import usable_cores
@@ -24,6 +26,8 @@ from recsys_pipeline.engines.local.pool import Patience, WorkerPool
 
 # Which take longest, the longest first.
 _LONG = (Family.ease, Family.item_knn, Family.graph_filter)
+# The users are drawn by a seed that no split is drawn by.
+_SEED_OF_DRAW = -1
 
 
 class _Measured(NamedTuple):
@@ -82,6 +86,17 @@ def tune_baselines(
 ) -> list[BaselineResult]:
     """See `recsys_pipeline.engines.engine.Engine`."""
     splits = list(interactions.splits(leave_one_out_split, plan.mappings, weigh_all=False))
+    ranked = _ranked(splits, plan.max_users)
+    of_all = np.concatenate(ranked)
+    if not of_all.all():
+        report(
+            f"the baselines are tuned on {of_all.sum():,} of {len(of_all):,} held-out interactions, those of "
+            f"{plan.max_users:,} users (max_users)"
+        )
+    splits = [
+        replace(split, users=split.users[chosen], items=split.items[chosen])
+        for split, chosen in zip(splits, ranked, strict=True)
+    ]
     refused = {family: why for family in Family if (why := _why_not(family, splits[0], plan))}
     wanted = [baseline for baseline in plan.baselines if baseline.family not in refused]
     groups = sharing(wanted)
@@ -119,9 +134,16 @@ def tune_baselines(
         if family in refused
     ]
     return [
-        *(_result(baseline, each, splits, plan.selection) for baseline, each in measured.items()),
+        *(_result(baseline, each, splits, ranked, plan.selection) for baseline, each in measured.items()),
         *left_out,
     ]
+
+
+def _ranked(splits: Sequence[Split], max_users: int) -> list[NDArray[np.bool_]]:
+    """Of each split, (n_held_out,) which held-out interactions are ranked: those of the same users in all."""
+    users = np.concatenate([split.users for split in splits])
+    chosen = drawn(users, max_users or len(users), _SEED_OF_DRAW)
+    return np.split(chosen, np.cumsum([len(split.users) for split in splits])[:-1])
 
 
 def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
@@ -140,7 +162,11 @@ def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
 
 
 def _result(
-    baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[Split], selection: Selection
+    baseline: Baseline,
+    measured: Sequence[_Measured],
+    splits: Sequence[Split],
+    ranked: Sequence[NDArray[np.bool_]],
+    selection: Selection,
 ) -> BaselineResult:
     """Of all splits together, as a trial of the search is scored."""
     if failures := [each.failure for each in measured if each.failure]:
@@ -150,5 +176,8 @@ def _result(
     group, user = groups_of(splits)
     scores = score(hits_of_groups(ranks, group), np.bincount(group), user)
     selected = None if selection.is_default else selection.estimate(ranks, group, user)
+    chosen = np.concatenate(ranked)
+    of_all = np.full(len(chosen), NOT_MEASURED, dtype=np.uint8)
+    of_all[chosen] = ranks
     seconds = sum(each.seconds for each in measured)
-    return BaselineResult(baseline, scores, seconds, ranks=ranks, selected=selected)
+    return BaselineResult(baseline, scores, seconds, ranks=of_all, selected=selected)

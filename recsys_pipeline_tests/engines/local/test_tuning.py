@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
+from recsys_pipeline.core.columns import SPLIT, USER_INDEX
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.evaluation import NOT_MEASURED
+from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.selecting import SelectBy, Selection
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import BaselinePlan
@@ -34,6 +37,7 @@ def tuned(interactions, table, baselines=BASELINES, told=None, **plan):
         "mappings": {"default": None},
         "most_items_of_ease": 1000,
         "most_interactions": 1000,
+        "max_users": 0,
         "workers": 2,
         "most_silent_seconds": 100,
         **plan,
@@ -82,6 +86,37 @@ def test_ranks_reach_as_far_as_what_selects():
         assert result.scores == short.scores
         assert result.figure == pytest.approx(np.mean(result.ranks <= 15))
         assert short.figure == short.scores.map
+
+
+def test_of_many_users_the_same_few_are_ranked_by_every_configuration_in_every_split():
+    table = split_of(SHOP, drawn(SHOP, 1), drawn(SHOP, 2), keep_other_events=True)
+    told = []
+    results = tuned(SHOP, table, max_users=10, told=told)
+    everybody = tuned(SHOP, table)
+
+    ranked = results[0].ranks != NOT_MEASURED
+    users, split = (table[name].to_numpy() for name in (USER_INDEX, SPLIT))
+    of_splits = [set(users[ranked & (split == number)].tolist()) for number in (0, 1)]
+    assert of_splits[0] == of_splits[1]
+    assert len(of_splits[0]) == 10
+    for result, of_all in zip(results, everybody, strict=True):
+        assert result.ranks.tolist() == np.where(ranked, of_all.ranks, NOT_MEASURED).tolist()
+        # As if nobody else had been asked: one relevant item a user and split.
+        assert result.scores == score(
+            hits_of_groups(of_all.ranks[ranked], np.arange(20)), np.ones(20, np.int64), users[ranked]
+        )
+    assert told[0] == (
+        "the baselines are tuned on 20 of 60 held-out interactions, those of 10 users (max_users)"
+    )
+
+
+def test_a_split_may_hold_out_of_nobody_who_is_ranked():
+    first, second = drawn(SHOP, 1)[:15], drawn(SHOP, 2)[15:]
+    table = split_of(SHOP, first, second, keep_other_events=True)
+
+    for result in tuned(SHOP, table, max_users=1):
+        assert not result.failure
+        assert np.count_nonzero(result.ranks) == 1
 
 
 def test_what_shares_its_work_gives_the_same_as_alone():
