@@ -12,7 +12,6 @@ from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
     MAP,
     MAP_AT_10,
-    MAP_AT_10_STANDARD_ERROR,
     MAP_HIGH,
     MAP_LOW,
     NDCG_AT_10,
@@ -21,6 +20,8 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import Selection
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.reading import read_table
@@ -37,15 +38,25 @@ def summary(warehouse: str) -> str:
     release = current_release(warehouse)
     manifest = read_manifest(release)
     metrics, counts = manifest["metrics"], manifest["counts"]
-    for name in (MAP_AT_10, MAP_AT_10_STANDARD_ERROR, NDCG_AT_10, HIT_RATE_AT_10):
+    # Models from before there was a choice were chosen by MAP@10.
+    selection = Selection.from_mapping(manifest.get(SELECTED_BY))
+    at_10 = {
+        "MAP@10": MAP_AT_10,
+        "NDCG@10": NDCG_AT_10,
+        "HitRate@10": HIT_RATE_AT_10,
+    }
+    for name in (*at_10.values(), selection.column, selection.error_column):
         if not isinstance(metrics.get(name), float):
             raise InputError(f"the manifest of {release.path} has no {name}: materialize the assets again.")
+    others = ", ".join(
+        f"{name} {metrics[column]:.4f}" for name, column in at_10.items() if name != selection.name
+    )
     hyperparameters = Hyperparameters.from_mapping(manifest["hyperparameters"])
     return "\n".join(
         [
             *_evaluated(opened_location(warehouse), manifest),
-            f"in the search    MAP@10 {metrics[MAP_AT_10]:.4f} +- {metrics[MAP_AT_10_STANDARD_ERROR]:.4f} "
-            f"(NDCG@10 {metrics[NDCG_AT_10]:.4f}, HitRate@10 {metrics[HIT_RATE_AT_10]:.4f})",
+            f"in the search    {selection.name} {metrics[selection.column]:.4f} +- "
+            f"{metrics[selection.error_column]:.4f} ({others})",
             f"hyperparameters  {told_hyperparameters(hyperparameters)}",
             *_at_the_ends(opened_location(warehouse), manifest),
             f"trained on       {counts['interactions']:,} interactions of {counts['users']:,} users "

@@ -29,6 +29,7 @@ from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, best_lists
+from recsys_pipeline.core.selected import selection_of
 from recsys_pipeline.core.splitting import HoldOutMethod
 from recsys_pipeline.recommender import Recommender
 from recsys_pipeline.steps import check_step
@@ -101,14 +102,19 @@ def one_held_out_interaction_a_user(leave_one_out_split: pa.Table) -> AssetCheck
 @asset_check(asset="grid_search_results")
 @check_step
 def every_score_is_a_share(grid_search_results: pa.Table) -> AssetCheckResult:
-    """MAP@10, NDCG@10 and HitRate@10 of all trials that did not fail lie in [0, 1], the best above 0."""
+    """What selects, MAP@10, NDCG@10 and HitRate@10 of all trials that did not fail lie in [0, 1].
+
+    What selects is above 0 for the best.
+    """
+    selection = selection_of(grid_search_results)
+    names = (selection.column, MAP_AT_10, NDCG_AT_10, HIT_RATE_AT_10)
     scored = grid_search_results.filter(pc.is_valid(grid_search_results[MAP_AT_10]))
-    scores = np.stack([scored[name].to_numpy() for name in (MAP_AT_10, NDCG_AT_10, HIT_RATE_AT_10)])
+    scores = np.stack([scored[name].to_numpy() for name in names])
     passed = bool(scored.num_rows and ((scores >= 0) & (scores <= 1)).all() and scores[0].max() > 0)
     return AssetCheckResult(
         passed=passed,
         metadata={
-            "best MAP@10": float(scores[0].max(initial=0)),
+            f"best {selection.name}": float(scores[0].max(initial=0)),
             "failed_trials": grid_search_results.num_rows - scored.num_rows,
         },
     )

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ from recsys_pipeline.storage.locations import opened_location
 from recsys_pipeline.storage.models import CARD
 
 if TYPE_CHECKING:
-    from recsys_pipeline.storage.journal import KnownTrial
+    import pyarrow as pa
+
+    from recsys_pipeline.core.search import KnownTrial
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON document.")
 _VERSION = click.argument("version", required=False)
@@ -279,49 +281,85 @@ def deliver(warehouse: UPath) -> None:
 @_JSON
 @click.pass_obj
 def trials(warehouse: UPath, as_json: bool) -> None:
-    """All finished trials over the data of the last search, those of earlier searches too, best MAP@10 first.
+    """All finished trials over the data of the last search, those of earlier searches too, the best first.
 
-    Marked are those in `grid_search_results`. What differs between searches beside the hyperparameters stands
-    with each trial: weights, solver and seed.
+    The best is that by what selects in the last search, MAP@10 by default. Marked are those in
+    `grid_search_results`. What differs between searches beside the hyperparameters stands with each trial:
+    weights, solver, seed, and k up to which its ranks are known.
     """
     # Imported here: they load Arrow or numpy, which the other commands do without.
     from recsys_pipeline.core.metadata import stored_metadata
+    from recsys_pipeline.core.search import SEARCHES_DIFFER_IN, best_known_first
+    from recsys_pipeline.core.selected import selection_of
+    from recsys_pipeline.reporting.known import told_known
     from recsys_pipeline.storage.journal import known_trials
     from recsys_pipeline.storage.reading import read_table
+    from recsys_pipeline.storage.states import States
 
+    if not States(warehouse, "grid_search_results").exists():
+        if as_json:
+            _print_json({"selected_by": None, "trials": []})
+        else:
+            click.echo("No search has finished yet: materialize the asset grid_search_results.")
+        return
     table = read_table(warehouse, "grid_search_results")
-    last = stored_metadata(table).get("journal", {})
+    stored, selection = stored_metadata(table), selection_of(table)
+    last = stored.get("journal", {})
     in_table = {Hyperparameters.from_mapping(row) for row in table.to_pylist()}
     known = [each for each in known_trials(warehouse) if each.search["data"] == last.get("data")]
-    known.sort(key=_best_first)
+    best_first = best_known_first(known, _figures(warehouse, table, known))
     rows = [
         {
-            "in_last_table": each.search == last and each.hyperparameters in in_table,
+            "in_last_table": each.search == last
+            and each.hyperparameters in in_table
+            and each.strengths == stored["strengths"][each.hyperparameters.strengths],
+            "figure": figure,
             "scores": each.scores._asdict(),
-            **{name: each.search[name] for name in ("weights", "solver", "seed", "versions")},
+            **{name: each.search[name] for name in (*SEARCHES_DIFFER_IN, "versions")},
             "hyperparameters": each.hyperparameters.as_dict(),
+            "strengths": each.strengths,
         }
-        for each in known
+        for each, figure in best_first
     ]
     if as_json:
-        _print_json({"trials": rows})
+        _print_json({"selected_by": selection.name, "trials": rows})
         return
-    header = ["", "MAP@10", "+-", "weights", "solver", "seed", "hyperparameters"]
+    if not rows:
+        click.echo("The journal knows no trial over the data of the last search.")
+        return
+    by_other = not selection.is_default
+    header = ["", *([selection.name] if by_other else []), "MAP@10", "+-", *SEARCHES_DIFFER_IN]
     lines = [
         [
             "last table" if row["in_last_table"] else "",
+            *([_fixed(row["figure"])] if by_other else []),
             *(_fixed(row["scores"].get(name)) for name in ("map", "standard_error")),
-            *(str(row[name]) for name in ("weights", "solver", "seed")),
-            told_hyperparameters(Hyperparameters.from_mapping(row["hyperparameters"])),
+            *(str(row[name]) for name in SEARCHES_DIFFER_IN),
+            told,
         ]
-        for row in rows
+        for row, told in zip(rows, told_known([each for each, _ in best_first]), strict=True)
     ]
-    click.echo(text_table(header, lines))
+    click.echo(text_table([*header, "hyperparameters"], lines))
 
 
-def _best_first(known: "KnownTrial") -> tuple[Any, ...]:
-    search = known.search
-    return (-known.scores.map, known.hyperparameters, search["weights"], search["solver"], search["seed"])
+def _figures(warehouse: UPath, table: "pa.Table", known: "Sequence[KnownTrial]") -> list[float | None]:
+    """Of each trial what selects in the last search; None where it cannot be had any more."""
+    from recsys_pipeline.core.columns import SPLIT, USER_INDEX
+    from recsys_pipeline.core.lineage import Lineage
+    from recsys_pipeline.core.metrics import group_by_user
+    from recsys_pipeline.core.selected import selection_of
+    from recsys_pipeline.storage.reading import read_table
+
+    selection = selection_of(table)
+    if selection.is_default:
+        return [each.scores.map for each in known]
+    split = read_table(warehouse, "leave_one_out_split")
+    of_table, of_split = Lineage.of(table), Lineage.of(split)
+    if not of_table or not of_split or of_table.ancestors.get(of_split.asset) != of_split.write_id:
+        # Other interactions are held out by now.
+        return [None] * len(known)
+    groups = group_by_user(*(split[name].to_numpy() for name in (SPLIT, USER_INDEX)))
+    return [each.figure(selection, *groups) for each in known]
 
 
 @main.command()

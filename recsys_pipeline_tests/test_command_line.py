@@ -39,7 +39,7 @@ pytestmark = pytest.mark.commands
 
 BIN = Path(sys.executable).parent
 
-# As the README shows them; `test_readme.py` compares.
+# As README, CONTRIBUTING and docs show them; `test_readme.py` compares.
 MATERIALIZE = "dagster asset materialize --select '*' -m recsys_pipeline.definitions"
 MATERIALIZE_CONFIGURED = (
     f"{MATERIALIZE} --config-json "
@@ -52,8 +52,9 @@ MAKE_CONFIGURED = "make materialize CONFIG=examples/retailrocket.yaml"
 MAKE_DEV = "make dev"
 DEV = "dagster dev -w workspace.yaml"
 ACTIVATE_ALONE = ". .venv/bin/activate"
-RECSYS = tuple(
-    f"recsys releases {name}" for name in ("list", "show", "verify", "rollback", "resume", "rebuild")
+RECSYS = (
+    "recsys trials",
+    *(f"recsys releases {name}" for name in ("list", "show", "verify", "rollback", "resume", "rebuild")),
 )
 COMMANDS = {
     *(MATERIALIZE, MATERIALIZE_CONFIGURED, WHAT_FOLLOWS, ACTIVATE),

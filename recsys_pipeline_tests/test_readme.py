@@ -95,13 +95,14 @@ def known_commands():
     return {"", "bash .ci/run", *commands_of_ci(), *test_command_line.COMMANDS}
 
 
-@pytest.mark.parametrize("line", sorted({*typed(README), *typed((PROJECT / "CONTRIBUTING.md").read_text())}))
+@pytest.mark.parametrize("line", sorted({line for path in DOCUMENTS for line in typed(path.read_text())}))
 def test_every_command_is_one_that_ci_or_a_test_runs(line, known_commands):
     assert re.sub(rf"^({SETTING} ?)+", "", line) in known_commands
 
 
-def test_nor_does_a_test_run_what_the_readme_has_dropped():
-    commands = {re.sub(rf"^({SETTING} )+", "", line) for line in typed(README)}
+def test_nor_does_a_test_run_what_the_documents_have_dropped():
+    lines = [line for path in DOCUMENTS for line in typed(path.read_text())]
+    commands = {re.sub(rf"^({SETTING} )+", "", line) for line in lines}
 
     assert commands >= test_command_line.COMMANDS
 

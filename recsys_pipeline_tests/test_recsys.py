@@ -134,8 +134,36 @@ def test_trials_of_earlier_searches_over_the_same_data_are_shown_beside_the_last
     figures = [row["scores"]["map"] for row in after]
     assert figures == sorted(figures, reverse=True)
     header, *lines = recsys(own_warehouse, "trials")[1].splitlines()
-    assert header.split() == ["MAP@10", "+-", "weights", "solver", "seed", "hyperparameters"]
+    assert header.split() == ["MAP@10", "+-", "weights", "solver", "seed", "k", "hyperparameters"]
     assert sum(line.startswith("last table") for line in lines) == len(before)
+
+
+def test_before_the_first_search_there_are_no_trials_which_is_no_error(warehouse):
+    status, printed, _ = recsys(warehouse, "trials")
+
+    assert (status, printed) == (
+        0,
+        "No search has finished yet: materialize the asset grid_search_results.\n",
+    )
+    assert as_json(warehouse, "trials") == {"selected_by": None, "trials": []}
+
+
+def test_a_mapping_that_was_defined_anew_is_not_taken_for_what_it_was(parity_csv, own_warehouse):
+    for strength in (2.0, 5.0):
+        mappings = {"strength_mappings": {"clicks": {"view": 1.0, "click": strength}}}
+        ops = {"grid_search_results": {"config": {**SMALL_GRID, "iterations": [3], **mappings}}}
+        assert run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results")).success
+    rows = as_json(own_warehouse, "trials")["trials"]
+    of_clicks = [row for row in rows if row["hyperparameters"]["strengths"] == "clicks"]
+    lines = recsys(own_warehouse, "trials")[1].splitlines()
+
+    assert len(of_clicks) == 2 * 2
+    assert {(row["strengths"]["click"], row["in_last_table"]) for row in of_clicks} == {
+        (2.0, False),
+        (5.0, True),
+    }
+    (told,) = {line.rsplit("strengths ", 1)[1] for line in lines if "click 2" in line}
+    assert told == "clicks (clicks: click 2, view 1)"
 
 
 # --- Back ---

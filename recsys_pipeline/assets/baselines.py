@@ -23,6 +23,9 @@ from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
 from recsys_pipeline.core.item_graph import PRESENCE, STRENGTHS
 from recsys_pipeline.core.item_knn import SimilarityWeighting
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.metrics import K
+from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.engine import LocalEngine
@@ -106,6 +109,12 @@ class BaselinesConfig(Config):
         description="`item_knn`, `graph_filter` and `ease` are not measured where there are more "
         "interactions.",
     )
+    select_by: SelectBy = Field(
+        default=SelectBy.MAP,
+        description="The metric that orders them and picks the best of each family; give the search the "
+        "same.",
+    )
+    k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for it.")
     workers: int = Field(
         default=0, ge=0, description="Baselines side by side, one core each; 0 takes all cores."
     )
@@ -113,6 +122,10 @@ class BaselinesConfig(Config):
     patience_hours: float = Field(
         default=4.0, gt=0, description="A baseline that takes longer is ended and counts as failed."
     )
+
+    def selection(self) -> Selection:
+        """What they are compared by."""
+        return Selection(self.select_by, self.k)
 
     def mappings(self) -> Mappings:
         """The mappings from events to strengths by name; None stands for that of the feedback."""
@@ -158,7 +171,7 @@ def baselines(
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
 ) -> MaterializeResult[Tables]:
-    """What a tuned model should beat: one row a configuration of a simpler model, best MAP@10 first.
+    """What a tuned model should beat: one row a configuration of a simpler model, the best first.
 
     Item-kNN, the item graph, EASE, popularity and repeat consumption, tuned by the same held-out pairs as the
     search, with weights from training interactions only. What is not measured on this data is a row that says
@@ -174,28 +187,32 @@ def baselines(
         workers=config.workers,
         most_silent_seconds=3600 * config.patience_hours,
         memory_limit=config.memory_limit,
+        selection=config.selection(),
     )
     results = LocalEngine().baselines(bm25_matrix, leave_one_out_split, plan, context.log.info)
     ranking = best_baselines_first(results)
     for result in ranking:
         if result.failure:
             context.log.info(f"{result.baseline.family.value} is not measured: {result.failure}")
-    table = baselines_table(ranking)
-    context.log.info(told_strongest(table))
+    table = baselines_table(ranking, config.selection())
     rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
     stored = {
         "strengths": {
             name: dict(rules.strengths if mapping is None else mapping)
             for name, mapping in config.mappings().items()
-        }
+        },
+        SELECTED_BY: config.selection().as_dict(),
     }
+    table = with_metadata(table, stored)
+    context.log.info(told_strongest(table))
     return MaterializeResult(
         value={
-            BASELINES_TABLE: with_metadata(table, stored),
+            BASELINES_TABLE: table,
             RANKS_TABLE: with_metadata(baseline_ranks_table(ranking), stored),
         },
         metadata={
             **baselines_metadata(table),
+            "selected_by": config.selection().name,
             "held_out_interactions": len(leave_one_out_split),
             "seconds": rounded(time.perf_counter() - begin),
         },

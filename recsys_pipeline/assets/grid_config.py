@@ -19,9 +19,11 @@ from recsys_pipeline.core.hyperparameters import (
     grid,
 )
 from recsys_pipeline.core.interactions import Mappings
+from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.core.presets import RECIPES, Preset, PresetCourse, weightings
 from recsys_pipeline.core.scale import Scale, Weighting
+from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
@@ -51,9 +53,15 @@ class SearchConfig(Config):
     starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
         default=[], description="The former name of ensemble_size; use that."
     )
+    select_by: SelectBy = Field(
+        default=SelectBy.MAP,
+        description="The metric by which trials are compared and the best is picked; give `baselines` the "
+        "same.",
+    )
+    k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for that metric.")
     prefer: Prefer = Field(
         default=Prefer.best,
-        description="`best`: the highest MAP@10; `simplest`: the cheapest trial, by factors, then "
+        description="`best`: the best by `select_by`; `simplest`: the cheapest trial, by factors, then "
         "iterations, that is not significantly worse than the best.",
     )
     switch: Switch = Field(
@@ -162,6 +170,10 @@ class SearchConfig(Config):
             return self.strategy.value
         return f"preset {self.preset.value}"
 
+    def selection(self) -> Selection:
+        """What the trials are compared by."""
+        return Selection(self.select_by, self.k)
+
     def mappings(self) -> Mappings:
         """The mappings from events to strengths by name; None stands for that of the feedback."""
         return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
@@ -240,6 +252,7 @@ class SearchConfig(Config):
             most_silent_seconds=3600 * self.patience_hours,
             memory_limit=self.memory_limit,
             incumbent=incumbent,
+            selection=self.selection(),
         )
 
 

@@ -15,6 +15,7 @@ from recsys_pipeline.core.model import Contents
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_hyperparameters
@@ -58,8 +59,10 @@ def best_model(
     factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
     contents = contents_of(interactions, winner)
     train, n_scored = _train_scores(factors, contents)
+    selection = winner.selection
+    names = dict.fromkeys([*_SEARCH_METRICS, selection.column, selection.error_column])
     quality = {
-        **{name: winner.row[name] for name in _SEARCH_METRICS},
+        **{name: winner.row[name] for name in names},
         TRAIN_MAP_AT_10: train.map,
         TRAIN_NOTEBOOK_MAP_AT_10: train.notebook_map,
     }
@@ -76,6 +79,7 @@ def best_model(
         "blend": winner.blend.as_dict() if winner.blend else None,
         "graph": stored_metadata(grid_search_results).get("graph"),
         "metrics": quality,
+        SELECTED_BY: selection.as_dict(),
         "counts": {
             "users": n_users,
             "items": n_items,
@@ -89,13 +93,14 @@ def best_model(
     with warehouse.replacing("best_model") as folder:
         write_model(folder, fitted, contents, manifest)
     context.log.info(
-        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; MAP@10 of the "
-        f"search {winner.row[columns.MAP_AT_10]:.4f}; {n_interactions:,} interactions of {n_users:,} users "
-        f"and {n_items:,} items"
+        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {selection.name} "
+        f"of the search {winner.row[selection.column]:.4f}; {n_interactions:,} interactions of {n_users:,} "
+        f"users and {n_items:,} items"
     )
     return MaterializeResult(
         metadata={
             **{name: rounded(value) for name, value in quality.items()},
+            selection.name: rounded(winner.row[selection.column]),
             **shape_metadata(n_users, n_items, n_interactions),
             **hyperparameters.told(),
             "users_scored_for_train": n_scored,

@@ -23,16 +23,18 @@ from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.presets import PresetCourse, preset_to_try_next
 from recsys_pipeline.core.results import ranks_table, results_table
 from recsys_pipeline.core.scale import Scale, Weighting, corners
-from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.core.search import TrialResult, best_first, best_known_first
+from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.baselines import told_lead
+from recsys_pipeline.reporting.baselines import told_lead, why_no_lead
 from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import (
     agreement_metadata,
+    earlier_searches,
     search_metadata,
     told_agreement,
     told_choice,
@@ -56,8 +58,9 @@ def grid_search_results(
     leave_one_out_split: pa.Table,
     baselines: Tables,
 ) -> MaterializeResult[Tables]:
-    """One row a trial: its hyperparameters and how it ranks the held-out interactions, best MAP@10 first.
+    """One row a trial: its hyperparameters and how it ranks the held-out interactions, the best first.
 
+    The best is that by `select_by` at `k`, MAP@10 by default; the figures at 10 are always there.
     Weights are those of the training interactions, or, with `weights: all`, of all interactions, as in the
     notebook; training leaves the held-out ones out. The configuration of the released model is a trial too.
     A trial that failed is a row with its reason. Finished trials are journalled: a search that was killed
@@ -77,7 +80,14 @@ def grid_search_results(
         context.log.warning(told)
     begin = time.perf_counter()
     weights, solver = search_config.weights.value, search_config.solver.value
-    journal = Journal(warehouse.root, search.content, solver, search_config.seed, weights)
+    rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
+    strengths = {
+        name: dict(rules.strengths if mapping is None else mapping)
+        for name, mapping in search_config.mappings().items()
+    }
+    selection, seed = search_config.selection(), search_config.seed
+    of_journal = (search.content, solver, seed, weights)
+    journal = Journal(warehouse.root, *of_journal, k=selection.reach, strengths=strengths)
     results = list(_run(context, search_config, plan, search, journal, len(leave_one_out_split)))
     search_seconds = time.perf_counter() - begin
 
@@ -85,7 +95,8 @@ def grid_search_results(
     if ranking[0].scores is None:
         raise InputError(f"all {len(results)} trials failed; the first: {ranking[0].failure}")
     split, users = (leave_one_out_split[name].to_numpy() for name in (columns.SPLIT, columns.USER_INDEX))
-    differences = compare_with_best(ranking, *group_by_user(split, users), seed=search_config.seed)
+    groups = group_by_user(split, users)
+    differences = compare_with_best(ranking, *groups, seed=seed, selection=selection)
     tried = [result.hyperparameters for result in ranking]
     place = tried.index(incumbent.hyperparameters) if incumbent.hyperparameters else None
     choice = choose_or_keep(ranking, differences, place, search_config.prefer, search_config.switch)
@@ -93,26 +104,24 @@ def grid_search_results(
     why_none = incumbent.why_none if place is None else ranking[place].failure
     decided = told_choice(choice, incumbent.version, why_none)
     context.log.info(decided)
-    best_ranks, groups = ranking[0].ranks, group_by_user(split, users)
+    best_ranks = ranking[0].ranks
     assert best_ranks is not None
-    lead = lead_over_baselines(best_ranks, baselines, *groups, seed=search_config.seed)
-    beside_baselines = told_lead(lead, preset_to_try_next(search_config.preset))
+    lead = lead_over_baselines(best_ranks, baselines, *groups, seed=seed, selection=selection)
+    further = preset_to_try_next(search_config.preset)
+    beside_baselines = told_lead(lead, further) if lead else why_no_lead(baselines, selection)
     context.log.info(beside_baselines)
     fitted = search.fit_blend(ranking[chosen].hyperparameters) if search_config.blend else None
     if search_config.blend and fitted is None:
         context.log.warning("no held-out item is within reach of the blend: there is nothing to learn from")
-    agreed = _agreement(search_config, search, ranking[chosen], *group_by_user(split, users))
+    agreed = _agreement(search_config, search, ranking[chosen], *groups)
     if agreed:
         context.log.info(told_agreement(agreed))
-    rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
     stored: dict[str, Any] = {
-        "seed": search_config.seed,
+        "seed": seed,
         "solver": solver,
         "weights": weights,
-        "strengths": {
-            name: dict(rules.strengths if mapping is None else mapping)
-            for name, mapping in search_config.mappings().items()
-        },
+        SELECTED_BY: selection.as_dict(),
+        "strengths": strengths,
         "blend": fitted.blend.as_dict() if fitted else None,
         "blend_without": {name: each.as_dict() for name, each in fitted.without.items()} if fitted else {},
         "graph": graph.as_dict() if graph else None,
@@ -127,7 +136,9 @@ def grid_search_results(
         "beside_baselines": beside_baselines,
         "journal": journal.search,
     }
-    table = with_metadata(results_table(ranking, differences, chosen, place), stored)
+    table = with_metadata(results_table(ranking, differences, chosen, place, selection), stored)
+    others = journal.others(tried)
+    earlier = best_known_first(others, [each.figure(selection, *groups) for each in others])
     if at_the_ends := told_ends(table):
         context.log.info(at_the_ends)
     likely_ruined = corners(tried, scales)
@@ -145,6 +156,7 @@ def grid_search_results(
             "search_seconds": rounded(search_seconds),
             "solver": solver,
             "weights": weights,
+            "selected_by": selection.name,
             "strategy": search_config.method,
             "preset": search_config.preset.value,
             "likely_ruined": told_corners(likely_ruined) or "none",
@@ -153,7 +165,8 @@ def grid_search_results(
             "decision": decided,
             "beside_baselines": beside_baselines,
             "incumbent": incumbent.version or incumbent.why_none,
-            "seed": search_config.seed,
+            "seed": seed,
+            "earlier_searches": earlier_searches(earlier, selection),
             **({"around": around["version"] or "the first values of the lists"} if around else {}),
         },
     )
@@ -227,7 +240,13 @@ def _run(
         "already"
     )
     (context.log.info if search.memory.enough else context.log.warning)(search.memory.told)
-    with Progress(context.log.info, plan.trials, in_journal=n_known, more_may_follow=in_rounds) as progress:
+    with Progress(
+        context.log.info,
+        plan.trials,
+        in_journal=n_known,
+        more_may_follow=in_rounds,
+        selection=plan.selection,
+    ) as progress:
         for result in search.run(finished, journal.add):
             progress.report(result)
             yield result

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.comparison import Interval, bootstrap_means, intervals
-from recsys_pipeline.core.metrics import average_precision, hits_of_groups, mean_of_users
+from recsys_pipeline.core.metrics import K
+from recsys_pipeline.core.selecting import MAP_AT_10
 
 # By how much solvers that start from the same random factors may differ: the share of the reference's MAP@10
 # that the interval of the difference must not lie beyond, and the share of ranks. See docs/search.md.
@@ -70,14 +71,9 @@ def agreement(
         user: user of each group.
         seed: of the bootstrap.
     """
-    n_relevant = np.bincount(group)
-    of_users = np.stack(
-        [
-            mean_of_users(average_precision(hits_of_groups(each, group), n_relevant), user)
-            for each in (ranks, reference_ranks)
-        ],
-        axis=1,
-    )
+    # Whatever selects: within the first 10, by which docs/search.md compares the solvers.
+    ranks, reference_ranks = np.minimum(ranks, K + 1), np.minimum(reference_ranks, K + 1)
+    of_users = np.stack([MAP_AT_10.of_users(each, group, user) for each in (ranks, reference_ranks)], axis=1)
     (difference,) = intervals(bootstrap_means(of_users[:, :1] - of_users[:, 1:], seed))
     own, reference = of_users.mean(axis=0).tolist()
     return Agreement(own, reference, difference, float(np.mean(ranks != reference_ranks)))

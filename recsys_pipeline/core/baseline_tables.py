@@ -1,7 +1,7 @@
 """The tables that the tuning of the baselines leaves, and what is read from them."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,8 @@ from recsys_pipeline.core.comparison import Difference, mean_difference
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.selected import selected_columns, selection_of
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
 BASELINES_TABLE, RANKS_TABLE = "baselines", "baseline_ranks"
 
@@ -46,8 +48,11 @@ def _chosen(ranking: Sequence[BaselineResult]) -> list[bool]:
     return found
 
 
-def baselines_table(ranking: Sequence[BaselineResult]) -> pa.Table:
-    """A row a configuration in this order, best first; scores of one that was not measured are null."""
+def baselines_table(ranking: Sequence[BaselineResult], selection: Selection = MAP_AT_10) -> pa.Table:
+    """A row a configuration in this order, best first; scores of one that was not measured are null.
+
+    What they are compared by has two columns of its own where it is not MAP@10.
+    """
     scores = {
         column: pa.array([getattr(r.scores, name) if r.scores else None for r in ranking], pa.float64())
         for column, name in _SCORES.items()
@@ -56,6 +61,7 @@ def baselines_table(ranking: Sequence[BaselineResult]) -> pa.Table:
         {
             **_parameters(ranking),
             **scores,
+            **selected_columns(selection, [result.selected for result in ranking]),
             columns.SECONDS: pa.array([r.seconds if r.scores else None for r in ranking], pa.float64()),
             columns.CHOSEN: _chosen(ranking),
             columns.FAILURE: pa.array([r.failure or None for r in ranking], pa.string()),
@@ -111,13 +117,17 @@ class Lead(NamedTuple):
 
     Attributes:
         baseline: the strongest.
-        baseline_map: its MAP@10.
-        difference: MAP@10 of the trial minus that.
+        figure: of it, by what selects.
+        difference: the figure of the trial minus that.
+        selection: what selects in the search.
+        tuned_by: what the baselines were tuned by.
     """
 
     baseline: Baseline
-    baseline_map: float
+    figure: float
     difference: Difference
+    selection: Selection = MAP_AT_10
+    tuned_by: Selection = MAP_AT_10
 
     @property
     def is_significant(self) -> bool:
@@ -131,8 +141,11 @@ def lead_over_baselines(
     group: NDArray[np.int64],
     user: NDArray[np.int64],
     seed: int,
+    selection: Selection = MAP_AT_10,
 ) -> Lead | None:
-    """How much better a trial is than the strongest baseline; None where none was measured.
+    """How much better a trial is than the strongest baseline, by what selects in the search.
+
+    None where no baseline was measured, or where their ranks do not reach as far as that needs.
 
     Args:
         ranks: (n_held_out,) by the trial.
@@ -140,11 +153,21 @@ def lead_over_baselines(
         group: group of each held-out interaction, see `group_by_user`.
         user: user of each group.
         seed: of the bootstrap.
+        selection: what is compared.
     """
-    of_chosen = baselines[RANKS_TABLE]
-    if not of_chosen.num_rows:
+    tuned_by = selection_of(baselines[BASELINES_TABLE])
+    if tuned_by.reach < selection.k:
         return None
-    best = baselines[BASELINES_TABLE].slice(0, 1).to_pylist()[0]
-    own = of_chosen[columns.RANKS][0].values.to_numpy()
-    difference = mean_difference(ranks, own, group, user, seed)
-    return Lead(Baseline.from_mapping(best), best[columns.MAP_AT_10], difference)
+    # The best of each family, by what they were tuned by: that may be another metric than the search's.
+    rows = baselines[RANKS_TABLE].to_pylist()
+    figures = [selection.estimate(_ranks_in(row), group, user).value for row in rows]
+    if not rows:
+        return None
+    figure = max(figures)
+    best = rows[figures.index(figure)]
+    difference = mean_difference(ranks, _ranks_in(best), group, user, seed, selection)
+    return Lead(Baseline.from_mapping(best), figure, difference, selection, tuned_by)
+
+
+def _ranks_in(row: Mapping[str, Any]) -> NDArray[np.uint8]:
+    return np.array(row[columns.RANKS], np.uint8)

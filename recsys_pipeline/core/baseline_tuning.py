@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.selecting import Estimate
 
 
 class Family(Enum):
@@ -83,7 +84,9 @@ class BaselineResult(NamedTuple):
         scores: None where it was not measured.
         seconds: wall time of training and lists; what several configurations share counts in each.
         failure: why it was not measured, empty where it was.
-        ranks: (n_held_out,) of the held-out interactions of all splits; K + 1 is beyond K.
+        ranks: (n_held_out,) of the held-out interactions of all splits, up to the reach of what selects; one
+            more is beyond.
+        selected: the figure that selects, where that is not MAP@10.
     """
 
     baseline: Baseline
@@ -91,8 +94,16 @@ class BaselineResult(NamedTuple):
     seconds: float
     failure: str = ""
     ranks: NDArray[np.uint8] | None = None
+    selected: Estimate | None = None
+
+    @property
+    def figure(self) -> float | None:
+        """What baselines are compared by, the larger the better; None where it was not measured."""
+        if self.selected:
+            return self.selected.value
+        return self.scores.map if self.scores else None
 
 
 def best_baselines_first(results: Sequence[BaselineResult]) -> list[BaselineResult]:
-    """By MAP@10, among equals in the given order; what was not measured last."""
-    return sorted(results, key=lambda result: -result.scores.map if result.scores else 1.0)
+    """By what selects, among equals in the given order; what was not measured last."""
+    return sorted(results, key=lambda result: (result.figure is None, -(result.figure or 0.0)))

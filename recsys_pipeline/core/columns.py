@@ -3,6 +3,7 @@
 Names that the notebook has are kept; all others are snake_case, which SQL and Spark take without quotes.
 """
 
+import re
 from collections.abc import Iterable
 
 from recsys_pipeline.core.hyperparameters import DIMENSIONS
@@ -120,10 +121,13 @@ DESCRIPTIONS = {
     ITERATIONS_DONE: "Iterations after which it was scored; fewer where halving stopped it.",
     CHOSEN: "Whether the model is made of this trial; of baselines, whether it is the best of its family.",
     INCUMBENT: "Whether it is the configuration of the release before, as far as the search could try it.",
-    DISTINGUISHABLE: "Whether MAP@10 is significantly below the best, on the same held-out interactions.",
-    DIFFERENCE_LOW: "MAP@10 minus the best's: lower end of the 95 % interval (paired bootstrap over users).",
-    DIFFERENCE_HIGH: "MAP@10 minus the best's: upper end of that interval.",
-    RANKS: "Rank of each held-out interaction, in the order of leave_one_out_split; 11 is beyond the tenth.",
+    DISTINGUISHABLE: "Whether it is significantly below the best, by what selects, on the same held-out "
+    "interactions.",
+    DIFFERENCE_LOW: "What selects, MAP@10 by default, minus the best's: lower end of the 95 % interval "
+    "(paired bootstrap over users).",
+    DIFFERENCE_HIGH: "Upper end of that interval.",
+    RANKS: "Rank of each held-out interaction, in the order of leave_one_out_split; 11, or k + 1 where "
+    "that is more, is beyond.",
     FAMILY: "Kind of baseline.",
     NEIGHBOURS: "Nearest items of an item that count, beside itself.",
     SHRINKAGE: "Added to the product of the norms in the cosine, in mean squared weights.",
@@ -162,3 +166,22 @@ DESCRIPTIONS = {
     FAILURE: "Why it has no scores: it failed, or was not measured; empty where it has.",
     FIT_SECONDS: "Wall seconds of training up to this many iterations.",
 }
+
+# Of what selects, where it is not one of those above.
+_AT_K = {
+    "map": "Mean average precision, 0 beyond rank {k}.",
+    "ndcg": "Normalized discounted cumulative gain, binary relevance, 0 beyond rank {k}.",
+    "hit_rate": "Share of users with a held-out item among the first {k}.",
+    "recall": "Mean share of a user's held-out items among the first {k}.",
+}
+
+
+def description_of(name: str) -> str | None:
+    """What a column holds; None for one that is not ours."""
+    at_k = re.fullmatch(r"(map|ndcg|hit_rate|recall)_at_(\d+)(_standard_error)?", name)
+    if name in DESCRIPTIONS or not at_k:
+        return DESCRIPTIONS.get(name)
+    metric, k, of_error = at_k.groups()
+    if of_error:
+        return f"Standard error over users of {metric}_at_{k}."
+    return _AT_K[metric].format(k=k)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_pipeline.core.metrics import average_precision, hits_of_groups, mean_of_users
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
 N_RESAMPLES = 1000
 LEVEL = 0.95
@@ -73,8 +73,9 @@ def mean_difference(
     group: NDArray[np.int64],
     user: NDArray[np.int64],
     seed: int,
+    selection: Selection = MAP_AT_10,
 ) -> Difference:
-    """MAP@10 by the one ranks minus that by the others.
+    """What selects by the one ranks minus that by the others.
 
     Args:
         ranks: (n_held_out,) 1-based.
@@ -82,39 +83,38 @@ def mean_difference(
         group: group of each held-out interaction, see `group_by_user`.
         user: user of each group.
         seed: of the bootstrap.
+        selection: what is compared.
     """
-    n_relevant = np.bincount(group)
-    of_users = [
-        mean_of_users(average_precision(hits_of_groups(each, group), n_relevant), user)
-        for each in (ranks, others)
-    ]
-    differences = of_users[0] - of_users[1]
+    differences = selection.of_users(ranks, group, user) - selection.of_users(others, group, user)
     (interval,) = intervals(bootstrap_means(differences[:, None], seed))
     return Difference(float(differences.mean()), interval)
 
 
 def compare_with_best(
-    ranking: Sequence[TrialResult], group: NDArray[np.int64], user: NDArray[np.int64], seed: int
+    ranking: Sequence[TrialResult],
+    group: NDArray[np.int64],
+    user: NDArray[np.int64],
+    seed: int,
+    selection: Selection = MAP_AT_10,
 ) -> list[Interval | None]:
-    """The interval of each trial's MAP@10 minus that of the first, paired; None for a trial that failed.
+    """The interval of what selects, each trial's minus the first's, paired; None for a trial that failed.
 
     Args:
         ranking: best first, the first with ranks.
         group: group of each held-out interaction, see `group_by_user`.
         user: user of each group.
         seed: of the bootstrap.
+        selection: what is compared.
     """
-    n_relevant = np.bincount(group)
-    precisions: dict[bytes, NDArray[np.float64]] = {}
+    of_users: dict[bytes, NDArray[np.float64]] = {}
     keys = []
     for result in ranking:
         key = b"" if result.ranks is None else result.ranks.tobytes()
         keys.append(key)
-        if result.ranks is not None and key not in precisions:
-            hits = hits_of_groups(result.ranks, group)
-            precisions[key] = mean_of_users(average_precision(hits, n_relevant), user)
-    columns = {key: number for number, key in enumerate(precisions)}
-    values = np.stack(list(precisions.values()), axis=1)
+        if result.ranks is not None and key not in of_users:
+            of_users[key] = selection.of_users(result.ranks, group, user)
+    columns = {key: number for number, key in enumerate(of_users)}
+    values = np.stack(list(of_users.values()), axis=1)
     differences = intervals(bootstrap_means(values - values[:, :1], seed))
     return [differences[columns[key]] if key in columns else None for key in keys]
 
@@ -139,7 +139,7 @@ class Choice(NamedTuple):
     Attributes:
         chosen: its place in the ranking.
         incumbent: place of the incumbent; None where there is none.
-        lead: of the best trial over the incumbent, MAP@10; None where the incumbent has no score.
+        lead: of the best trial over the incumbent, in what selects; None where the incumbent has no score.
         interval: of `lead`, a paired bootstrap over users.
         prefer: what was preferred among the trials.
         switch: when the incumbent gives way.
@@ -181,12 +181,12 @@ def choose_or_keep(
     difference = None if incumbent is None else differences[incumbent]
     if incumbent is None or difference is None:
         return choice
-    best, own = ranking[0].scores, ranking[incumbent].scores
+    best, own = ranking[0].figure, ranking[incumbent].figure
     assert best is not None
     assert own is not None
     # Subtracted, not negated: nobody wants to read of -0.0.
     lead = Interval(0.0 - difference.high, 0.0 - difference.low)
-    choice = choice._replace(lead=best.map - own.map, interval=lead)
+    choice = choice._replace(lead=best - own, interval=lead)
     if switch is Switch.significant and not choice.is_significant:
         return choice._replace(chosen=incumbent)
     return choice
@@ -195,7 +195,7 @@ def choose_or_keep(
 def choose(ranking: Sequence[TrialResult], differences: Sequence[Interval | None], prefer: Prefer) -> int:
     """Place of the chosen trial: the first, or of those not distinguishable from it the cheapest.
 
-    Cheapest is: fewest factors (of the whole ensemble), then fewest iterations, then the better MAP@10.
+    Cheapest is: fewest factors (of the whole ensemble), then fewest iterations, then the better one.
     A trial that halving stopped early is not chosen.
     """
     if prefer is Prefer.best:

@@ -73,7 +73,7 @@ class Neighbourhood(NamedTuple):
         and Statistical Problems" (1961).
         """
         ranking = best_first(results)
-        if not ranking or ranking[0].scores is None:
+        if not ranking or ranking[0].figure is None:
             return []
         best = ranking[0].hyperparameters
         tried = [result.hyperparameters for result in results]

@@ -317,7 +317,7 @@ class _Tried:
     def score(self, point: Point) -> float:
         """MAP@10 of its best trial, below 0 where all failed."""
         results = [self._known[trial] for trial in self._course.trials_of(point)]
-        return max((result.scores.map for result in results if result.scores), default=-1.0)
+        return max((result.figure for result in results if result.figure is not None), default=-1.0)
 
     def best(self, n: int = 1, of: Iterable[Point] | None = None) -> list[Point]:
         """The best n of these points, or of all."""

@@ -12,6 +12,8 @@ from recsys_pipeline.core.comparison import Interval
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, DIMENSIONS, Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selected import selected_columns, selection_of
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 _SCORES = {
@@ -29,6 +31,7 @@ def results_table(
     differences: Sequence[Interval | None],
     chosen: int,
     incumbent: int | None = None,
+    selection: Selection = MAP_AT_10,
 ) -> pa.Table:
     """A row a trial, in the given order; scores of a failed one are null.
 
@@ -37,6 +40,7 @@ def results_table(
         differences: of each to the best.
         chosen: place of the chosen one.
         incumbent: place of the incumbent, None where there is none.
+        selection: what the trials are compared by; it has two columns of its own where it is not MAP@10.
     """
     scores = {
         name: pa.array([getattr(r.scores, score) if r.scores else None for r in ranking], pa.float64())
@@ -56,6 +60,7 @@ def results_table(
         {
             **_hyperparameter_columns([result.hyperparameters for result in ranking]),
             **scores,
+            **selected_columns(selection, [result.selected for result in ranking]),
             **ends,
             columns.DISTINGUISHABLE: pa.array(distinguishable, pa.bool_()),
             columns.CHOSEN: [place == chosen for place in range(len(ranking))],
@@ -93,6 +98,7 @@ class Winner(NamedTuple):
         row: of `grid_search_results`.
         blend: weights of the blend, where the search has fitted one.
         blend_without: by group of its terms, the weights of the others; see `FittedBlend`.
+        selection: by what it was chosen.
     """
 
     hyperparameters: Hyperparameters
@@ -102,6 +108,7 @@ class Winner(NamedTuple):
     row: Mapping[str, Any]
     blend: Blend | None
     blend_without: Mapping[str, Blend] = {}
+    selection: Selection = MAP_AT_10
 
     @classmethod
     def of(cls, grid_search_results: pa.Table) -> Self:
@@ -115,4 +122,7 @@ class Winner(NamedTuple):
         without = {
             group: Blend.from_mapping(others) for group, others in metadata.get("blend_without", {}).items()
         }
-        return cls(hyperparameters, metadata["seed"], metadata["solver"], strengths, row, blend, without)
+        return cls(
+            *(hyperparameters, metadata["seed"], metadata["solver"], strengths, row, blend, without),
+            selection=selection_of(grid_search_results),
+        )

@@ -25,6 +25,7 @@ from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
 # What an earlier search has finished of some trials.
 Finished = Callable[[Iterable[Hyperparameters]], Iterable[TrialResult]]
@@ -57,6 +58,7 @@ class SearchPlan(NamedTuple):
         incumbent: one of the trials, which halving never stops; None for no such trial.
         graph: the item graph that a blend may have as a term; None for a blend without.
         weights: from which interactions BM25 takes idf and lengths.
+        selection: what the trials are compared by.
     """
 
     trials: Sequence[Hyperparameters]
@@ -73,6 +75,7 @@ class SearchPlan(NamedTuple):
     incumbent: Hyperparameters | None = None
     graph: GraphFilter | None = None
     weights: Weights = Weights.training
+    selection: Selection = MAP_AT_10
 
 
 class Memory(NamedTuple):
@@ -145,6 +148,7 @@ class BaselinePlan(NamedTuple):
         workers: side by side; 0 takes what the machine offers.
         most_silent_seconds: how long a worker may say nothing.
         memory_limit: in GB, for this process and its workers; 0 for the default.
+        selection: what the configurations are compared by.
     """
 
     baselines: Sequence[Baseline]
@@ -154,6 +158,7 @@ class BaselinePlan(NamedTuple):
     workers: int
     most_silent_seconds: float
     memory_limit: float = 0.0
+    selection: Selection = MAP_AT_10
 
 
 class ExportPlan(NamedTuple):
@@ -194,7 +199,8 @@ class PreparedSearch(Protocol):
         """The result of each trial as it comes; one that fails is a result without scores.
 
         Args:
-            finished: knows results that are not computed again; asked before each round of trials.
+            finished: knows results that are not computed again, with ranks that reach as far as the plan's
+                selection; asked before each round of trials.
             remember: told every result that was computed, those that are no trial of the plan too.
         """
         ...

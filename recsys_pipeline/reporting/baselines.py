@@ -6,10 +6,13 @@ from typing import Any
 import pyarrow as pa
 
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.baseline_tables import Lead
+from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, Lead
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.evaluation import EASE, GRAPH_FILTER, ITEM_KNN, POPULARITY, REPEAT_CONSUMPTION
+from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.presets import Preset
+from recsys_pipeline.core.selected import selection_of
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 from recsys_pipeline.reporting.metadata import Metadata, fixed, markdown_table, rounded, with_error
 from recsys_pipeline.reporting.model import told_further
 
@@ -37,19 +40,32 @@ def told_strongest(baselines: pa.Table) -> str:
     row = baselines.slice(0, 1).to_pylist()[0]
     if row[columns.MAP_AT_10] is None:
         return "no baseline could be measured"
-    return f"the strongest baseline is {told_baseline(Baseline.from_mapping(row))}: MAP@10 {_score(row)}"
+    selection = selection_of(baselines)
+    told = told_baseline(Baseline.from_mapping(row))
+    return f"the strongest baseline is {told}: {selection.name} {_score(row, selection)}"
 
 
-def told_lead(lead: Lead | None, further: Preset | None) -> str:
+def why_no_lead(baselines: Tables, selection: Selection) -> str:
+    """Why the best trial of a search that is selected by that is not compared with a baseline."""
+    reach = selection_of(baselines[BASELINES_TABLE]).reach
+    if reach >= selection.k:
+        return "no baseline was measured to compare the best trial with"
+    return (
+        f"the best trial is not compared with the baselines: their ranks are known up to {reach}, and "
+        f"{selection.name} needs {selection.k}; give `baselines` the k of the search and materialize both"
+    )
+
+
+def told_lead(lead: Lead, further: Preset | None = None) -> str:
     """How the best trial compares with the strongest baseline on the pairs of the search, in a sentence.
 
     Args:
-        lead: of the trial; None where no baseline was measured.
+        lead: of the trial.
         further: the preset to try where the trial does not lead.
     """
-    if lead is None:
-        return "no baseline was measured to compare the best trial with"
-    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline (MAP@10 {fixed(lead.baseline_map)})"
+    by = lead.selection.name
+    tuned = "" if lead.tuned_by == lead.selection else f", tuned by {lead.tuned_by.name}"
+    beaten = f"{told_baseline(lead.baseline)}, the strongest baseline ({by} {fixed(lead.figure)}{tuned})"
     (low, high), mean = lead.difference.interval, lead.difference.mean
     if lead.is_significant:
         return f"the best trial is better than {beaten} by {fixed(mean)}, 95 % {fixed(low)} to {fixed(high)}"
@@ -63,7 +79,12 @@ def baselines_metadata(baselines: pa.Table) -> Metadata:
     """The strongest, the best of each family, and what was tried."""
     rows = baselines.to_pylist()
     measured = [row for row in rows if row[columns.MAP_AT_10] is not None]
-    strongest = {columns.MAP_AT_10: rounded(measured[0][columns.MAP_AT_10])} if measured else {}
+    selection = selection_of(baselines)
+    strongest = {
+        name: rounded(measured[0][column])
+        for name, column in {columns.MAP_AT_10: columns.MAP_AT_10, selection.name: selection.column}.items()
+        if measured
+    }
     return {
         **strongest,
         "strongest": told_strongest(baselines),
@@ -74,19 +95,22 @@ def baselines_metadata(baselines: pa.Table) -> Metadata:
             if row[columns.FAILURE]
         )
         or "nothing",
-        "best_of_each_family": _table([row for row in measured if row[columns.CHOSEN]]),
-        "best_configurations": _table(measured[:_SHOWN]),
+        "best_of_each_family": _table([row for row in measured if row[columns.CHOSEN]], selection),
+        "best_configurations": _table(measured[:_SHOWN], selection),
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    header = ["baseline", columns.MAP_AT_10, "NDCG@10", "HitRate@10", "Recall@10", "seconds"]
+def _table(rows: list[dict[str, Any]], selection: Selection) -> Any:
+    # What selects stands first, and MAP@10 always.
+    compared = list(dict.fromkeys([selection, MAP_AT_10]))
+    names = [each.name for each in compared]
+    header = ["baseline", *names, "NDCG@10", "HitRate@10", "Recall@10", "seconds"]
     return markdown_table(
         header,
         [
             [
                 told_baseline(Baseline.from_mapping(row)),
-                _score(row),
+                *(_score(row, each) for each in compared),
                 fixed(row[columns.NDCG_AT_10]),
                 fixed(row[columns.HIT_RATE_AT_10]),
                 fixed(row[columns.RECALL_AT_10]),
@@ -97,5 +121,5 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     )
 
 
-def _score(row: Mapping[str, Any]) -> str:
-    return with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR])
+def _score(row: Mapping[str, Any], selection: Selection) -> str:
+    return with_error(row[selection.column], row[selection.error_column])

@@ -30,6 +30,8 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.scorer import blend_against_als
+from recsys_pipeline.core.selected import SELECTED_BY, selection_of
+from recsys_pipeline.core.selecting import Selection
 from recsys_pipeline.core.sources import ALS
 from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.reporting.evaluation import blend_terms_lines, segments_markdown
@@ -90,6 +92,7 @@ def card_facts(
                 name: stored_metadata(grid_search_results)[name]
                 for name in ("strategy", "prefer", "switch", "decision", "agreement", "blend")
             },
+            SELECTED_BY: selection_of(grid_search_results).as_dict(),
             "beside_baselines": stored_metadata(grid_search_results).get("beside_baselines", ""),
             "chosen": chosen,
             "trials": len(rows),
@@ -297,6 +300,9 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
     failed = f", of which {search['failed_trials']:,} failed" if search["failed_trials"] else ""
     equals = search["not_distinguishable"] - 1
     ends, agreement, blend = search["at_the_ends"], search["agreement"], search["blend"]
+    # Cards from before there was a choice do not say what selected.
+    selection = Selection.from_mapping(search.get(SELECTED_BY))
+    besides = "" if selection.is_default else f"; MAP@10 {fixed(chosen[columns.MAP_AT_10])}"
     told_of_solver = "it was not compared with `implicit`"
     if agreement:
         told_of_solver = escaped(told_agreement(Agreement.from_mapping(agreement)))
@@ -312,8 +318,8 @@ def _decisions(search: Facts, model: Facts) -> list[str]:
         f"The search: strategy {search['strategy']}, {search['trials']:,} trials{failed}; prefer "
         f"{search['prefer']}, switch {search['switch']}. Trials that are not distinguishable from the best: "
         f"{f'{equals:,}' if equals else 'none'}.",
-        f"In the search the configuration had MAP@10 {fixed(chosen[columns.MAP_AT_10])} +- "
-        f"{fixed(chosen[columns.MAP_AT_10_STANDARD_ERROR])} (standard error). It was chosen by this figure, "
+        f"In the search the configuration had {selection.name} {fixed(chosen[selection.column])} +- "
+        f"{fixed(chosen[selection.error_column])} (standard error){besides}. It was chosen by this figure, "
         "so the one above is the one to report.",
         f"Better values may lie beyond the ends of what was tried. There {escaped(ends)}."
         if ends

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
 from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 from recsys_pipeline.reporting.model import told_values
 
 
@@ -22,12 +23,13 @@ class Progress:
         in_journal: int,
         *,
         more_may_follow: bool = False,
+        selection: Selection = MAP_AT_10,
     ) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left.
 
         Where more trials may follow upon the results of these, nobody knows how many.
         """
-        self._more_may_follow = more_may_follow
+        self._more_may_follow, self._selection = more_may_follow, selection
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
         self._tried = dict.fromkeys(trials)
         self._varying = varying([trial.as_dict() for trial in self._tried])
@@ -51,14 +53,15 @@ class Progress:
             return
         per_trial = (time.monotonic() - self._begin) / (done - self._in_journal)
         left = per_trial * (self._n_trials - done)
-        best = best_first(self._results)[0].scores
+        best = best_first(self._results)[0].figure
         if result.hyperparameters not in self._tried:
             # Later rounds may differ in more than the first.
             self._tried[result.hyperparameters] = None
             self._varying = varying([trial.as_dict() for trial in self._tried])
         trial = result.hyperparameters.as_dict()
         told = told_values({name: trial[name] for name in self._varying})
-        outcome = f"MAP@10 {result.scores.map:.4f}" if result.scores else f"failed: {result.failure}"
+        scored = result.figure is not None
+        outcome = f"{self._selection.name} {result.figure:.4f}" if scored else f"failed: {result.failure}"
         if result.iterations_done:
             outcome += f", stopped after {result.iterations_done}"
         beyond = done > self._n_trials
@@ -68,5 +71,5 @@ class Progress:
             number, time_left = f"{number} or more", f"{time_left} of the first round"
         self._log(
             f"trial {number}: {told}: {outcome}; "
-            f"best so far {f'{best.map:.4f}' if best else 'none'}{time_left}"
+            f"best so far {'none' if best is None else f'{best:.4f}'}{time_left}"
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from dagster import MarkdownMetadataValue
+from dagster import MarkdownMetadataValue, MetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
@@ -13,12 +13,17 @@ from recsys_pipeline.core.comparison import Choice, Prefer, Switch
 from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
 from recsys_pipeline.core.item_graph import PRESENCE, GraphFilter
 from recsys_pipeline.core.presets import PresetCourse
+from recsys_pipeline.core.search import SEARCHES_DIFFER_IN, KnownTrial
+from recsys_pipeline.core.selected import selection_of
+from recsys_pipeline.core.selecting import MAP_AT_10, Selection
+from recsys_pipeline.reporting.known import told_known
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
     interval,
     markdown_table,
     rounded,
+    table_lines,
     with_error,
 )
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
@@ -35,10 +40,13 @@ _TERMS = {
 def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
     """What a search found: the chosen trial's scores, the best trials, what dimensions are worth."""
     chosen = table.filter(table[columns.CHOSEN]).to_pylist()[0]
+    selection = selection_of(table)
     blend_shown = {"blend": blend_table(blend)} if blend else {}
     return {
         columns.MAP_AT_10: rounded(chosen[columns.MAP_AT_10]),
         "MAP@10 standard error": rounded(chosen[columns.MAP_AT_10_STANDARD_ERROR]),
+        selection.name: rounded(chosen[selection.column]),
+        f"{selection.name} standard error": rounded(chosen[selection.error_column]),
         "NDCG@10": rounded(chosen[columns.NDCG_AT_10]),
         "HitRate@10": rounded(chosen[columns.HIT_RATE_AT_10]),
         "MAP@10 (notebook)": rounded(chosen[columns.NOTEBOOK_MAP_AT_10]),
@@ -125,12 +133,14 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
     """The best trials: what they differ in, and how sure their order is."""
     rows = table.slice(0, _SHOWN).to_pylist()
     names = varying(table.to_pylist())
+    selection = selection_of(table)
     header = [
         "",
         *names,
-        columns.MAP_AT_10,
+        selection.name,
         "95 % interval of the difference to the best",
         "distinguishable",
+        *(name for name in (columns.MAP_AT_10,) if name != selection.name),
         "NDCG@10",
         "HitRate@10",
     ]
@@ -138,15 +148,39 @@ def best_trials_table(table: pa.Table) -> MarkdownMetadataValue:
         [
             ", ".join(name for name in (columns.CHOSEN, columns.INCUMBENT) if row[name]),
             *(row[name] for name in names),
-            with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
+            with_error(row[selection.column], row[selection.error_column]),
             interval(row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]),
             {True: "yes", False: "no", None: "failed"}[row[columns.DISTINGUISHABLE]],
+            *(fixed(row[name]) for name in (columns.MAP_AT_10,) if name != selection.name),
             fixed(row[columns.NDCG_AT_10]),
             fixed(row[columns.HIT_RATE_AT_10]),
         ]
         for row in rows
     ]
     return markdown_table(header, lines)
+
+
+def earlier_searches(
+    best_first: Sequence[tuple[KnownTrial, float | None]], selection: Selection
+) -> str | MarkdownMetadataValue:
+    """Trials over the same data that are not in the table, with the figure of each by what selects."""
+    if not best_first:
+        return "nothing else is known of this data"
+    by_both = selection != MAP_AT_10
+    shown = best_first[:_SHOWN]
+    lines = [
+        [
+            *([fixed(figure)] if by_both else []),
+            with_error(known.scores.map, known.scores.standard_error),
+            *(known.search[name] for name in SEARCHES_DIFFER_IN),
+            told,
+        ]
+        for (known, figure), told in zip(shown, told_known([known for known, _ in shown]), strict=True)
+    ]
+    header = [*([selection.name] if by_both else []), MAP_AT_10.name, *SEARCHES_DIFFER_IN, "hyperparameters"]
+    number = "1 trial is" if len(best_first) == 1 else f"{len(best_first):,} trials are"
+    told = f"{number} known over the same data that are not in this table; the best:"
+    return MetadataValue.md(f"{told}\n\n{table_lines(header, lines)}")
 
 
 def blend_table(blend: Blend) -> MarkdownMetadataValue:
@@ -171,6 +205,7 @@ def told_filter(parameters: GraphFilter) -> str:
 def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, MarkdownMetadataValue]:
     """Of each dimension that has several values: the best trial of each value."""
     tables = {}
+    selection = selection_of(table)
     for name in dimensions:
         best_of: dict[str, dict[str, Any]] = {}
         for row in table.to_pylist():
@@ -178,11 +213,11 @@ def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, Markdo
                 best_of.setdefault(row[name], row)
         if len(best_of) > 1:
             tables[f"worth_of_{name}"] = markdown_table(
-                [name, "best MAP@10", "95 % interval of the difference to the best"],
+                [name, f"best {selection.name}", "95 % interval of the difference to the best"],
                 [
                     [
                         value,
-                        with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
+                        with_error(row[selection.column], row[selection.error_column]),
                         interval(row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]),
                     ]
                     for value, row in best_of.items()

@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from recsys_pipeline.core.card import Card
-from recsys_pipeline.core.columns import DESCRIPTIONS
+from recsys_pipeline.core.columns import description_of
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.steps import classify_errors
@@ -26,7 +26,7 @@ from recsys_pipeline.storage.warehouse import Warehouse
 def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> dict[str, Any]:
     """Rows, columns and path of a table, under the keys for which Dagster has sections of its own."""
     columns = [
-        TableColumn(field.name, str(field.type), description=DESCRIPTIONS.get(field.name)) for field in schema
+        TableColumn(field.name, str(field.type), description=description_of(field.name)) for field in schema
     ]
     return {
         "dagster/row_count": n_rows,

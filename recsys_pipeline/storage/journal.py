@@ -7,54 +7,41 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from upath import UPath
 
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.ranks import packed_ranks, unpacked_ranks
-from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.search import KnownTrial, TrialResult
 from recsys_pipeline.storage.atomic import atomic_file
 
 FOLDER = "search_journal"
 # Raised when entries look otherwise, or a solver's arithmetic changes within a version of this package.
-_FORMAT = 5
+_FORMAT = 6
 _KEY = re.compile("[0-9a-f]{32}")
 # What may change a score; another version starts a new journal.
 _LIBRARIES = ("recsys_pipeline", "implicit", "numpy", "scipy", "numba")
 
 
-class KnownTrial(NamedTuple):
-    """A finished trial, and the search that it belongs to.
-
-    Attributes:
-        search: what its scores depend on beside the hyperparameters: digest of the data, weights, solver,
-            seed, versions and machine.
-        hyperparameters: what was tried.
-        scores: how it ranks the held-out interactions.
-        fit_seconds: wall time of the training.
-        ranks: as in `TrialResult`.
-    """
-
-    search: Mapping[str, Any]
-    hyperparameters: Hyperparameters
-    scores: Scores
-    fit_seconds: float
-    ranks: NDArray[np.uint8] | None
-
-
 class Journal:
     """The finished trials of searches, one small file each.
 
-    Results are reused only for identical data, weights, solver, seed and versions: every such combination has
-    a folder of its own.
+    Results are reused only for identical data, weights, solver, seed and versions, and where the ranks are
+    known equally far: every such combination has a folder of its own.
     """
 
     def __init__(
-        self, warehouse: UPath, content: Mapping[str, str], solver: str, seed: int, weights: str
+        self,
+        warehouse: UPath,
+        content: Mapping[str, str],
+        solver: str,
+        seed: int,
+        weights: str,
+        *,
+        k: int,
+        strengths: Mapping[str, Mapping[str, float]],
     ) -> None:
         """A journal.
 
@@ -64,14 +51,17 @@ class Journal:
             solver: by name.
             seed: of the fits.
             weights: from which interactions the weights are, by name.
+            k: up to which the ranks are known.
+            strengths: by name of a mapping, what the events count; for people, who know it by its name.
         """
         self._store = warehouse / FOLDER
-        self._content = content
+        self._content, self._strengths = content, strengths
         self.search: Mapping[str, Any] = {
             "data": content[DEFAULT_STRENGTHS],
             "weights": weights,
             "solver": solver,
             "seed": seed,
+            "k": k,
             "versions": {library: _version(library) for library in _LIBRARIES},
             "machine": platform.machine(),
         }
@@ -93,12 +83,27 @@ class Journal:
         content = {
             "search": self.search,
             "trial": result.hyperparameters.as_dict(),
+            "strengths": dict(self._strengths[result.hyperparameters.strengths]),
             "scores": result.scores._asdict(),
             "ranks": packed_ranks(result.ranks),
             "fit_seconds": result.fit_seconds,
         }
         with atomic_file(self._folder / self._entry_name(result.hyperparameters)) as staged:
             staged.write_text(json.dumps({"content": content, "sha256": _digest(content)}), encoding="utf-8")
+
+    def others(self, trials: Iterable[Hyperparameters]) -> list[KnownTrial]:
+        """The finished trials of all searches over the same data, but for these of this search."""
+        own = {(self._folder.name, self._entry_name(trial)) for trial in trials}
+        # As below.
+        with suppress(Exception):
+            return [
+                known
+                for path in _entries(self._store)
+                if (path.parent.name, path.name) not in own
+                and (known := _read(path))
+                and known.search["data"] == self.search["data"]
+            ]
+        return []
 
     def drop_others(self) -> None:
         """Remove the journals of other data, once this search is finished; whatever else lies there stays.
@@ -135,11 +140,14 @@ def known_trials(warehouse: UPath) -> list[KnownTrial]:
 
     Entries that are half-written or altered are passed over.
     """
+    return [known for path in _entries(warehouse / FOLDER) if (known := _read(path))]
+
+
+def _entries(store: UPath) -> list[UPath]:
     try:
-        folders = _folders(warehouse / FOLDER)
+        return [path for folder in _folders(store) for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [known for folder in folders for path in folder.iterdir() if (known := _read(path))]
 
 
 def _folders(store: UPath) -> list[UPath]:
@@ -154,8 +162,14 @@ def _read(path: UPath) -> KnownTrial | None:
         if entry["sha256"] != _digest(content):
             return None
         trial = Hyperparameters.from_mapping(content["trial"])
-        scores, ranks = Scores(**content["scores"]), unpacked_ranks(content["ranks"])
-        return KnownTrial(content["search"], trial, scores, content["fit_seconds"], ranks)
+        return KnownTrial(
+            content["search"],
+            trial,
+            content["strengths"],
+            Scores(**content["scores"]),
+            content["fit_seconds"],
+            unpacked_ranks(content["ranks"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -12,6 +12,8 @@ from recsys_pipeline.core.baseline_tables import (
 from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult, Family, best_baselines_first
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import SelectBy, Selection
 
 KNN = Baseline(Family.item_knn, "default", "presence", neighbours=20, shrinkage=10.0)
 GRAPH = Baseline(Family.graph_filter, "buys", "presence", user_exponent=0.5, item_exponent=0.25)
@@ -86,7 +88,7 @@ def test_a_trial_leads_by_the_difference_of_the_means():
     ahead, behind = lead(1, 2), lead(4, 2)
 
     assert ahead.baseline == KNN
-    assert (ahead.baseline_map, ahead.difference.mean, ahead.is_significant) == (0.5, 0.5, True)
+    assert (ahead.figure, ahead.difference.mean, ahead.is_significant) == (0.5, 0.5, True)
     assert tuple(ahead.difference.interval) == (0.5, 0.5)
     assert (behind.difference.mean, behind.is_significant) == (-0.25, False)
 
@@ -112,3 +114,55 @@ def test_there_is_no_lead_where_nothing_was_measured():
     users = np.arange(2)
 
     assert lead_over_baselines(np.ones(2, np.uint8), tables, users, users, seed=1) is None
+
+
+# --- Another metric than MAP@10 ---
+
+HIT_RATE_AT_20 = Selection(SelectBy.HitRate, 20)
+BOLD, BROAD = [1, 1, 21, 21], [9, 9, 20, 21]
+
+
+def tuned(by):
+    """Two families of which the first is the better by MAP@10, the second by HitRate@20."""
+    users = np.arange(4)
+    given = [result(KNN, 0.5, BOLD), result(POPULAR, 0.07, BROAD)]
+    if by == HIT_RATE_AT_20:
+        given = [each._replace(selected=by.estimate(each.ranks, users, users)) for each in given]
+    ranking = best_baselines_first(given)
+    tables = {
+        "baselines": baselines_table(ranking, by),
+        "baseline_ranks": baseline_ranks_table(ranking),
+    }
+    return {name: with_metadata(table, {SELECTED_BY: by.as_dict()}) for name, table in tables.items()}
+
+
+def test_baselines_are_ordered_by_what_selects_which_has_columns_of_its_own():
+    table = tuned(HIT_RATE_AT_20)["baselines"]
+
+    assert table["family"].to_pylist() == ["popularity", "item_knn"]
+    assert table["hit_rate_at_20"].to_pylist() == [0.75, 0.5]
+    assert table["hit_rate_at_20_standard_error"].to_pylist()[0] == pytest.approx(0.25)
+    assert table["MAP@10"].to_pylist() == [0.07, 0.5]
+
+
+def test_a_trial_is_compared_by_what_selects_in_the_search_whatever_the_baselines_were_tuned_by():
+    users, trial = np.arange(4), np.array([1, 1, 1, 1], np.uint8)
+
+    def beside(by):
+        return lead_over_baselines(trial, tuned(HIT_RATE_AT_20), users, users, seed=1, selection=by)
+
+    by_hit_rate, by_map = beside(HIT_RATE_AT_20), beside(Selection())
+    assert (by_hit_rate.baseline, by_hit_rate.figure, by_hit_rate.difference.mean) == (POPULAR, 0.75, 0.25)
+    assert (by_map.baseline, by_map.figure, by_map.difference.mean) == (KNN, 0.5, 0.5)
+    assert (by_map.selection, by_map.tuned_by) == (Selection(), HIT_RATE_AT_20)
+
+
+def test_nor_is_it_where_the_ranks_of_the_baselines_are_short():
+    users, short = np.arange(4), tuned(Selection(SelectBy.NDCG, 5))
+
+    def beside(k):
+        selection = Selection(SelectBy.HitRate, k)
+        return lead_over_baselines(np.ones(4, np.uint8), short, users, users, seed=1, selection=selection)
+
+    assert beside(10)
+    assert beside(11) is None

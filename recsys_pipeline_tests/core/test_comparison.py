@@ -16,6 +16,7 @@ from recsys_pipeline.core.comparison import (
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selecting import SelectBy, Selection
 
 TRIAL = Hyperparameters(factors=8, regularization=0.1, alpha=5.0, iterations=2, bm25_K1=100.0, bm25_B=0.8)
 N = 400
@@ -155,6 +156,18 @@ def test_the_lead_of_the_best_is_told_with_its_interval(rng):
     assert choice.lead == pytest.approx(ranking[0].scores.map - ranking[2].scores.map)
     assert choice.interval == (-differences[2].high, -differences[2].low)
     assert choice.interval.low < choice.lead < choice.interval.high
+    assert choice.is_significant
+
+
+def test_lead_and_choice_go_by_what_selects():
+    """By MAP@10 the incumbent is the better, by HitRate@20 the other, and surely."""
+    by, users = Selection(SelectBy.HitRate, 20), np.arange(N)
+    broad, bold = trial(np.full(N, 11), factors=8), trial(np.where(users % 2, 1, 21), factors=4)
+    ranking = [each.by(by, users, users) for each in (broad, bold)]
+    differences = compare_with_best(ranking, users, users, 1, by)
+    choice = choose_or_keep(ranking, differences, 1, Prefer.simplest, Switch.significant)
+
+    assert (choice.chosen, choice.lead) == (0, 0.5)
     assert choice.is_significant
 
 

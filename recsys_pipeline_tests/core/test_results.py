@@ -10,6 +10,8 @@ from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import Winner, ranks_table, results_table
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import Estimate, SelectBy, Selection
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
 BEST = TrialResult(TRIAL, Scores(0.5, 0.1, 0.6, 0.7, 0.8, 0.9), 1.5, ranks=np.array([1, 11], np.uint8))
@@ -35,6 +37,27 @@ def test_a_trial_is_a_row_with_its_scores():
     assert (best["distinguishable"], stopped["distinguishable"]) == (False, True)
     assert (stopped["difference_low"], stopped["difference_high"]) == (-0.2, -0.1)
     assert best["failure"] is None
+
+
+def test_what_selects_has_columns_of_its_own_where_it_is_not_map_at_10():
+    by = Selection(SelectBy.NDCG, 20)
+    ranking = [BEST._replace(selected=Estimate(0.65, 0.02)), FAILED]
+    differences = [Interval(0.0, 0.0), None]
+    found = results_table(ranking, differences, 0, selection=by)
+
+    assert found["ndcg_at_20"].to_pylist() == [0.65, None]
+    assert found["ndcg_at_20_standard_error"].to_pylist() == [0.02, None]
+    assert set(found.column_names) - set(table().column_names) == {by.column, by.error_column}
+    winner = Winner.of(with_metadata(found, {**STORED, SELECTED_BY: by.as_dict()}))
+    assert winner.selection == by
+
+
+def test_the_figures_at_10_stay_where_one_of_them_selects():
+    by = Selection(SelectBy.NDCG)
+    found = results_table([BEST._replace(selected=Estimate(0.6, 0.02))], [None], 0, selection=by)
+
+    assert found.column_names.count("ndcg_at_10") == 1
+    assert found["ndcg_at_10_standard_error"].to_pylist() == [0.02]
 
 
 def test_what_a_trial_does_not_use_is_null():

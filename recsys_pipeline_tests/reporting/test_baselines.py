@@ -6,7 +6,14 @@ from recsys_pipeline.core.baseline_tables import Lead
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.comparison import Difference, Interval
 from recsys_pipeline.core.presets import Preset
-from recsys_pipeline.reporting.baselines import baselines_metadata, told_baseline, told_lead, told_strongest
+from recsys_pipeline.core.selecting import MAP_AT_10, SelectBy, Selection
+from recsys_pipeline.reporting.baselines import (
+    baselines_metadata,
+    told_baseline,
+    told_lead,
+    told_strongest,
+    why_no_lead,
+)
 from recsys_pipeline_tests.core.small_feeds import baselines_of, interactions_of, shop_events, split_of
 
 KNN = Baseline(Family.item_knn, "default", "presence", neighbours=400, shrinkage=100.0)
@@ -55,7 +62,23 @@ def test_how_the_search_compares_is_told_plainly(difference, expected):
 
 
 def test_so_is_that_there_is_nothing_to_compare_with():
-    assert told_lead(None, None) == "no baseline was measured to compare the best trial with"
+    nothing = baselines_of(SPLIT, [], why_not={Family.ease: "why"})
+
+    assert why_no_lead(nothing, MAP_AT_10) == "no baseline was measured to compare the best trial with"
+
+
+def test_and_that_the_ranks_of_the_baselines_do_not_reach_so_far():
+    assert why_no_lead(baselines_of(SPLIT, [KNN]), Selection(SelectBy.NDCG, 20)) == (
+        "the best trial is not compared with the baselines: their ranks are known up to 10, and NDCG@20 "
+        "needs 20; give `baselines` the k of the search and materialize both"
+    )
+
+
+def test_what_they_were_tuned_by_is_said_where_the_search_goes_by_another():
+    difference = Difference(0.012, Interval(0.01, 0.014))
+    lead = Lead(Baseline(Family.popularity), 0.08, difference, Selection(SelectBy.Recall, 5))
+
+    assert "the strongest baseline (Recall@5 0.0800, tuned by MAP@10) by 0.0120" in told_lead(lead)
 
 
 def test_the_metadata_say_what_is_strongest_and_what_was_not_measured():

@@ -3,6 +3,7 @@
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.selecting import Estimate, SelectBy, Selection
 from recsys_pipeline.reporting.progress import Progress
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=20, bm25_K1=100.0, bm25_B=0.8)
@@ -23,6 +24,16 @@ def test_a_line_a_finished_trial_with_the_best_so_far():
 
     assert [line.split(":")[0] for line in lines] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
     assert "MAP@10 0.2000; best so far 0.3000, about 0 s left" in lines[-1]
+
+
+def test_the_figure_is_that_by_which_trials_are_compared():
+    lines = []
+    by = Selection(SelectBy.NDCG, 20)
+    with Progress(lines.append, TRIALS[:2], in_journal=0, selection=by) as progress:
+        progress.report(result(1.0, 0.1)._replace(selected=Estimate(0.5, 0.0)))
+        progress.report(result(2.0, 0.3)._replace(selected=Estimate(0.4, 0.0)))
+
+    assert "alpha 2: NDCG@20 0.4000; best so far 0.5000" in lines[1]
 
 
 def test_a_trial_is_told_by_what_it_differs_in():

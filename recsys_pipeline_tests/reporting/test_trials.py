@@ -8,9 +8,17 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import results_table
-from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.search import KnownTrial, TrialResult
+from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import MAP_AT_10, Estimate, SelectBy, Selection
+from recsys_pipeline.reporting.known import told_known
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
-from recsys_pipeline.reporting.trials import search_metadata, told_choice, told_corners
+from recsys_pipeline.reporting.trials import (
+    earlier_searches,
+    search_metadata,
+    told_choice,
+    told_corners,
+)
 
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=5.0, iterations=6, bm25_K1=100.0, bm25_B=0.8)
 
@@ -105,6 +113,76 @@ def test_a_choice_is_worth_what_its_best_trial_is():
         "| none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 |",
     ]
     assert "worth_of_strengths" not in metadata
+
+
+# --- Another metric than MAP@10 ---
+
+BY = Selection(SelectBy.NDCG, 20)
+
+
+def test_what_selects_stands_first_and_map_at_10_beside_it():
+    ranking = [result(0.3), result(0.4, weighting="none")]
+    ranking = [
+        each._replace(selected=Estimate(value, 0.02)) for each, value in zip(ranking, (0.6, 0.5), strict=True)
+    ]
+    differences = [Interval(0.0, 0.0), Interval(-0.2, 0.1)]
+    table = results_table(ranking, differences, chosen=0, selection=BY)
+    metadata = search_metadata(with_metadata(table, {SELECTED_BY: BY.as_dict()}), blend=None)
+    header, _, best, _ = metadata["best_trials"].md_str.splitlines()
+
+    assert (metadata["MAP@10"], metadata["NDCG@20"]) == (0.3, 0.6)
+    assert metadata["NDCG@20 standard error"] == 0.02
+    assert "| NDCG@20 | 95 % interval of the difference to the best | distinguishable | MAP@10 |" in header
+    assert "| 0.6000 +- 0.0200 | +0.0000 to +0.0000 | no | 0.3000 |" in best
+    assert metadata["worth_of_weighting"].md_str.splitlines()[0].startswith("| weighting | best NDCG@20 |")
+    assert metadata["worth_of_weighting"].md_str.splitlines()[2].startswith("| bm25 | 0.6000 +- 0.0200 |")
+
+
+# --- Earlier searches ---
+
+
+def known(strengths=None, k=10, seed=42, mapping="default"):
+    found = result(0.25, strengths=mapping)
+    search = {"weights": "training", "solver": "batched", "seed": seed, "k": k}
+    return KnownTrial(search, found.hyperparameters, strengths or {"view": 1.0}, found.scores, 1.0, None)
+
+
+def test_earlier_searches_are_a_table_of_the_best_with_what_differs():
+    told = earlier_searches([(known(seed=n), 0.25) for n in range(12)], MAP_AT_10).md_str.splitlines()
+
+    assert told[0] == "12 trials are known over the same data that are not in this table; the best:"
+    assert told[2] == "| MAP@10 | weights | solver | seed | k | hyperparameters |"
+    assert told[4].startswith("| 0.2500 +- 0.0100 | training | batched | 0 | 10 | factors 4, ")
+    assert len(told[4:]) == 10
+
+
+def test_they_are_compared_by_what_selects_where_their_ranks_reach_so_far():
+    told = earlier_searches([(known(k=20), 0.5), (known(), None)], BY).md_str.splitlines()
+
+    assert told[2].startswith("| NDCG@20 | MAP@10 | weights |")
+    assert told[4].startswith("| 0.5000 | 0.2500 +- 0.0100 | training | batched | 42 | 20 |")
+    assert told[5].startswith("|  | 0.2500 +- 0.0100 | training | batched | 42 | 10 |")
+
+
+def test_that_there_are_none_is_said_too():
+    assert earlier_searches([], MAP_AT_10) == "nothing else is known of this data"
+
+
+def test_a_mapping_that_was_defined_anew_is_told_by_what_it_says():
+    searched = [
+        known({"click": 2.0, "view": 1.0}, mapping="clicks"),
+        known({"click": 5.0}, mapping="clicks"),
+        known({"view": 2.0}, mapping="views"),
+    ]
+
+    assert [told.rsplit("strengths ", 1)[1] for told in told_known(searched)] == [
+        "clicks (clicks: click 2, view 1)",
+        "clicks (clicks: click 5)",
+        "views",
+    ]
+
+
+# --- A model ---
 
 
 def test_a_model_is_told_without_what_it_does_not_use_or_has_as_usual():

@@ -24,8 +24,13 @@ def root(request, tmp_path, monkeypatch):
     return UPath(tmp_path) if request.param == "local" else new_bucket(monkeypatch)
 
 
-def journal_of(root, content=CONTENT, solver="implicit", seed=42, weights="training"):
-    return Journal(root, content, solver, seed, weights)
+STRENGTHS = {"default": {"view": 1.0}, "clicks": {"click": 2.0}}
+
+
+def journal_of(
+    root, content=CONTENT, solver="implicit", seed=42, weights="training", k=10, strengths=STRENGTHS
+):
+    return Journal(root, content, solver, seed, weights, k=k, strengths=strengths)
 
 
 @pytest.fixture
@@ -70,6 +75,7 @@ def test_an_integer_and_a_float_of_the_same_value_are_one_trial(journal):
         pytest.param({"solver": "batched"}, id="another solver"),
         pytest.param({"seed": 43}, id="another seed"),
         pytest.param({"weights": "all"}, id="other weights"),
+        pytest.param({"k": 20}, id="ranks that reach further"),
     ],
 )
 def test_nothing_of_another_search_is_taken_up(root, journal, other):
@@ -154,7 +160,9 @@ def test_the_journals_of_other_data_go_when_a_search_is_done(root, journal):
     assert len(entries(root)) == 1
 
 
-@pytest.mark.parametrize("other", [{"seed": 43}, {"solver": "batched"}, {"weights": "all"}], ids=str)
+@pytest.mark.parametrize(
+    "other", [{"seed": 43}, {"solver": "batched"}, {"weights": "all"}, {"k": 20}], ids=str
+)
 def test_earlier_searches_over_the_same_data_stay_and_can_be_shown_together(root, journal, other):
     later = journal_of(root, **other)
     later.add(RESULT)
@@ -170,6 +178,27 @@ def test_earlier_searches_over_the_same_data_stay_and_can_be_shown_together(root
 
 def test_before_the_first_search_no_trial_is_known(root):
     assert known_trials(root) == []
+    assert journal_of(root).others([TRIAL]) == []
+
+
+def test_the_others_are_those_of_the_same_data_that_are_not_in_the_table(root, journal):
+    journal.add(RESULT._replace(hyperparameters=TRIAL.replace(factors=8)))
+    journal_of(root, OTHER).add(RESULT)
+    earlier = journal_of(root, seed=43)
+    earlier.add(RESULT)
+
+    told = [(each.search["seed"], each.hyperparameters.factors) for each in journal.others([TRIAL])]
+    assert sorted(told) == [(42, 8), (43, 4)]
+
+
+def test_what_a_mapping_said_is_known_though_another_has_its_name_now(root, journal):
+    of_clicks = RESULT._replace(hyperparameters=TRIAL.replace(strengths="clicks"))
+    journal.add(of_clicks)
+    changed = {**STRENGTHS, "clicks": {"click": 5.0}}
+    journal_of(root, {**CONTENT, "clicks": "another digest"}, strengths=changed).add(of_clicks)
+
+    told = [each.strengths for each in known_trials(root) if each.hyperparameters.strengths == "clicks"]
+    assert sorted(told, key=str) == [{"click": 2.0}, {"click": 5.0}]
 
 
 def test_whatever_else_lies_there_stays_and_fails_no_search(root, journal):

@@ -21,7 +21,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Scale, Weighting
-from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.search import TrialResult, groups_of
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
     BaselinePlan,
@@ -189,19 +189,29 @@ class LocalSearch:
         plan = self._plan
         patience = Patience(at_most=plan.most_silent_seconds)
         solver = Solver(plan.solver)
-        with FitPool(self._splits, solver, plan.seed, self.workers, patience, self._budget) as pool:
+        group, user = groups_of(self._splits)
+
+        def by(results: Iterable[TrialResult]) -> Iterator[TrialResult]:
+            return (result.by(plan.selection, group, user) for result in results)
+
+        def known(trials: Iterable[Hyperparameters]) -> Iterable[TrialResult]:
+            return by(finished(trials))
+
+        reach = plan.selection.reach
+        workers = self.workers
+        with FitPool(self._splits, solver, plan.seed, workers, patience, self._budget, reach=reach) as pool:
 
             def run(tasks: Sequence[Task]) -> Iterator[TrialResult]:
-                for result in pool.run(tasks):
+                for result in by(pool.run(tasks)):
                     remember(result)
                     yield result
 
             if plan.method is SearchMethod.halving:
-                yield from halving(plan.trials, finished, run, plan.first_rung, pool.forget, plan.incumbent)
+                yield from halving(plan.trials, known, run, plan.first_rung, pool.forget, plan.incumbent)
             elif plan.course:
-                yield from in_rounds(plan.course, finished, run, plan.most_steps)
+                yield from in_rounds(plan.course, known, run, plan.most_steps)
             else:
-                yield from exhaustive(plan.trials, finished, run)
+                yield from exhaustive(plan.trials, known, run)
 
     def reference(self, hyperparameters: Hyperparameters) -> TrialResult | None:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""

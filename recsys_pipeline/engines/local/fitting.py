@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.metrics import Scores
+from recsys_pipeline.core.metrics import K, Scores
 from recsys_pipeline.core.ranks import unpacked_ranks
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.engines.local.memory import Budget, fit_bytes
@@ -27,6 +27,7 @@ class _FitJob:
     state: Path
     bytes: int
     num_threads: int
+    reach: int
 
     @property
     def size(self) -> float:
@@ -40,6 +41,7 @@ class _FitJob:
             "seed": self.seed,
             "solver": self.solver.value,
             "num_threads": self.num_threads,
+            "reach": self.reach,
             "resume": str(self.state) if task.resume and self.state.exists() else None,
             "keep": str(self.state) if task.keep else None,
         }
@@ -73,11 +75,16 @@ class FitPool(WorkerPool):
         patience: Patience | None = None,
         budget: Budget | None = None,
         num_threads: int = 1,
+        reach: int = K,
     ) -> None:
-        """Workers start when there is work for them; `num_threads` of each are for `implicit` alone."""
+        """Workers start when there is work for them; `num_threads` of each are for `implicit` alone.
+
+        `reach` is up to which rank the ranks are told.
+        """
         super().__init__(splits, n_workers, patience)
         self._room = budget.room if budget else math.inf
         self._shared, self._solver, self._seed, self._num_threads = splits, solver, seed, num_threads
+        self._reach = reach
 
     def run(self, tasks: Sequence[Task]) -> Iterator[TrialResult]:
         """The result of each trial as it comes; one that fails, or whose worker dies, has no scores."""
@@ -85,7 +92,8 @@ class FitPool(WorkerPool):
 
     def _job(self, task: Task) -> _FitJob:
         memory = fit_bytes(self._shared, task.fit.longest)
-        return _FitJob(task, self._solver, self._seed, self._state_of(task.fit), memory, self._num_threads)
+        state = self._state_of(task.fit)
+        return _FitJob(task, self._solver, self._seed, state, memory, self._num_threads, self._reach)
 
     def forget(self, fit: Fit) -> None:
         """Remove the state that was kept of a fit."""

@@ -73,7 +73,7 @@ def halving(
     forget: Forget,
     incumbent: Hyperparameters | None = None,
 ) -> Iterator[TrialResult]:
-    """Successive halving: all fits advance to a rung, the better half by MAP@10 goes on to the next.
+    """Successive halving: all fits advance to a rung, the better half by what selects goes on to the next.
 
     The incumbent goes on beside that half where it is not among them, so that it is trained to its end.
 
@@ -115,8 +115,10 @@ def halving(
         reached = rung
         if rung == longest:
             break
-        scored = [fit for fit in alive if _map_at(found, fit, rung) >= 0]
-        rivals = sorted((fit for fit in scored if fit != guest), key=lambda fit: -_map_at(found, fit, rung))
+        scored = [fit for fit in alive if _figure_at(found, fit, rung) >= 0]
+        rivals = sorted(
+            (fit for fit in scored if fit != guest), key=lambda fit: -_figure_at(found, fit, rung)
+        )
         half = (len(rivals) + 1) // 2
         going_on = rivals[:half]
         for fit in scored:
@@ -137,9 +139,9 @@ def _at(fit: Fit, rung: int) -> Hyperparameters:
     return fit.trial(min(rung, fit.longest.iterations))
 
 
-def _map_at(found: Mapping[Hyperparameters, TrialResult], fit: Fit, rung: int) -> float:
-    scores = found[_at(fit, rung)].scores
-    return scores.map if scores else -1.0
+def _figure_at(found: Mapping[Hyperparameters, TrialResult], fit: Fit, rung: int) -> float:
+    figure = found[_at(fit, rung)].figure
+    return -1.0 if figure is None else figure
 
 
 def _stopped(found: Mapping[Hyperparameters, TrialResult], fit: Fit, rung: int) -> Iterator[TrialResult]:

@@ -108,6 +108,7 @@ def score_fit(
     trainer: Trainer,
     seed: int,
     resumed: Sequence[Checkpoint] | None = None,
+    reach: int = K,
 ) -> Iterator[tuple[TrialResult, list[Checkpoint]]]:
     """Train once a split and score every trial of the fit on the way.
 
@@ -117,6 +118,7 @@ def score_fit(
         trainer: who trains.
         seed: of the random starts.
         resumed: where earlier fits of the same trial stopped, one a split.
+        reach: up to which rank the ranks are told, K at least.
 
     Raises:
         FloatingPointError: the fit diverged; what was yielded before stands.
@@ -130,7 +132,7 @@ def score_fit(
     for states in zip(*training, strict=True):
         ranks = np.concatenate(
             [
-                held_out_ranks(state.factors, split.exclusions, split.users, split.items, k=K)
+                held_out_ranks(state.factors, split.exclusions, split.users, split.items, k=reach)
                 for state, split in zip(states, splits, strict=True)
             ]
         ).astype(np.uint8)

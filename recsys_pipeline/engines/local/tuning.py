@@ -13,8 +13,9 @@ from recsys_pipeline.core.baseline_tuning import FITTED, Baseline, BaselineResul
 from recsys_pipeline.core.ease import ease_bytes
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.interactions import Interactions
-from recsys_pipeline.core.metrics import K, hits_of_groups, score
+from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.search import groups_of
+from recsys_pipeline.core.selecting import Selection
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes, sharing
 from recsys_pipeline.engines.local.cores import usable_cores
@@ -43,6 +44,7 @@ class _BaselineJob:
     target_events: Sequence[str]
     folder: Path
     bytes: int
+    reach: int
 
     @property
     def size(self) -> float:
@@ -54,7 +56,7 @@ class _BaselineJob:
             "baselines": [baseline.as_dict() for baseline in self.baselines],
             "split": self.split,
             "target_events": list(self.target_events),
-            "k": K,
+            "k": self.reach,
             "ranks": [f"ranks{self.number}-{place}.npy" for place in range(len(self.baselines))],
         }
 
@@ -91,7 +93,15 @@ def tune_baselines(
     with WorkerPool(splits, workers, patience, events=True) as pool:
         of_splits = [(number, group) for group in groups for number in range(len(splits))]
         jobs = [
-            _BaselineJob(n, number, group, target_events, pool.folder, baseline_bytes(group, splits[number]))
+            _BaselineJob(
+                n,
+                number,
+                group,
+                target_events,
+                pool.folder,
+                baseline_bytes(group, splits[number]),
+                plan.selection.reach,
+            )
             for n, (number, group) in enumerate(of_splits)
         ]
         report(
@@ -108,7 +118,10 @@ def tune_baselines(
         for family in families
         if family in refused
     ]
-    return [*(_result(baseline, each, splits) for baseline, each in measured.items()), *left_out]
+    return [
+        *(_result(baseline, each, splits, plan.selection) for baseline, each in measured.items()),
+        *left_out,
+    ]
 
 
 def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
@@ -126,7 +139,9 @@ def _why_not(family: Family, split: Split, plan: BaselinePlan) -> str:
     return ""
 
 
-def _result(baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[Split]) -> BaselineResult:
+def _result(
+    baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[Split], selection: Selection
+) -> BaselineResult:
     """Of all splits together, as a trial of the search is scored."""
     if failures := [each.failure for each in measured if each.failure]:
         return BaselineResult(baseline, None, float("nan"), failures[0])
@@ -134,4 +149,6 @@ def _result(baseline: Baseline, measured: Sequence[_Measured], splits: Sequence[
     ranks = np.concatenate([each.ranks for each in in_order]).astype(np.uint8)
     group, user = groups_of(splits)
     scores = score(hits_of_groups(ranks, group), np.bincount(group), user)
-    return BaselineResult(baseline, scores, sum(each.seconds for each in measured), ranks=ranks)
+    selected = None if selection.is_default else selection.estimate(ranks, group, user)
+    seconds = sum(each.seconds for each in measured)
+    return BaselineResult(baseline, scores, seconds, ranks=ranks, selected=selected)

@@ -181,7 +181,7 @@ def _fit(
     fit = Fit(Hyperparameters(**job["trial"]), tuple(job["checkpoints"]))
     resumed = _load_states(job["resume"]) if job["resume"] else None
     solver = trainer(Solver(job["solver"]), job["num_threads"])
-    for result, states in score_fit(splits, fit, solver, job["seed"], resumed):
+    for result, states in score_fit(splits, fit, solver, job["seed"], resumed, job["reach"]):
         if job["keep"]:
             _save_states(job["keep"], states)
         say(

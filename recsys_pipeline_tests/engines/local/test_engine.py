@@ -17,6 +17,7 @@ from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Scale, Weighting
+from recsys_pipeline.core.selecting import SelectBy, Selection
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
@@ -83,6 +84,33 @@ def run(search, known=None):
     return {result.hyperparameters: result for result in results}, computed
 
 
+def journal_of(folder, search):
+    strengths = {DEFAULT_STRENGTHS: {"view": 1.0}}
+    return Journal(UPath(folder), search.content, "implicit", 42, "training", k=10, strengths=strengths)
+
+
+def test_ranks_reach_as_far_as_what_selects_and_what_is_known_is_compared_by_it_too():
+    by = Selection(SelectBy.HitRate, 15)
+    trials = grid({**LISTS, "iterations": [2, 4]})
+    split = shop_split(n_splits=2)
+    short, _ = run(prepared(trials, split))
+    found, computed = run(prepared(trials, split, selection=by))
+    again, anew = run(
+        prepared(trials, split, selection=by), {each.hyperparameters: each for each in computed}
+    )
+
+    assert anew == []
+    for trial, result in found.items():
+        assert result.ranks.max() == 16
+        # Within the first ten nothing changes.
+        assert np.minimum(result.ranks, 11).tolist() == short[trial].ranks.tolist()
+        assert result.scores == short[trial].scores
+        # Everybody has one interaction held out in each split.
+        assert result.figure == pytest.approx(np.mean(result.ranks <= 15))
+        assert again[trial].figure == result.figure
+        assert short[trial].selected is None
+
+
 def test_halving_over_several_splits_goes_on_from_every_state():
     trials = grid({**LISTS, "regularization": [0.01, 0.1], "iterations": [4, 12]})
     split = shop_split(n_splits=2)
@@ -118,7 +146,7 @@ def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
     def started():
         trials = draw(64, 42, lists)
         search = prepared(trials, method=SearchMethod.random)
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
+        return search, journal_of(tmp_path, search)
 
     search, journal = started()
     interrupted = search.run(NO_JOURNAL, journal.add)
@@ -143,7 +171,7 @@ def test_a_search_around_a_start_goes_on_where_it_was_interrupted(tmp_path):
     def started():
         around = Neighbourhood.around(TRIAL, lists, steps_beyond=2)
         search = prepared(around.first_round(), course=around, most_steps=2, method=SearchMethod.around)
-        return search, Journal(UPath(tmp_path), search.content, "implicit", 42, "training")
+        return search, journal_of(tmp_path, search)
 
     whole, _ = run(started()[0])
     search, journal = started()

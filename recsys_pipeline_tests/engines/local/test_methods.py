@@ -6,6 +6,7 @@ from recsys_pipeline.core.hyperparameters import grid
 from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.neighbourhood import Neighbourhood
 from recsys_pipeline.core.search import TrialResult, best_first
+from recsys_pipeline.core.selecting import Estimate
 from recsys_pipeline.engines.local.methods import exhaustive, halving, in_rounds, rungs
 
 TRIALS = grid(
@@ -98,6 +99,21 @@ def test_halving_gives_every_trial_a_row_and_stops_the_worse_half_at_each_rung()
     assert all(r.iterations_done is None for t, r in results.items() if t.iterations == 4)
     assert bench.iterations == 8 * 5 + 4 * 5 + 2 * 10
     assert best_first(list(results.values()))[0].hyperparameters.alpha == 8
+
+
+def test_halving_compares_by_what_selects():
+    """The smaller alpha, the better by what selects, whatever MAP@10 says."""
+    bench = Bench()
+
+    def run(tasks):
+        for result in bench.run(tasks):
+            yield result._replace(selected=Estimate(-result.scores.map + 1, 0.0))
+
+    halved = halving(TRIALS, NO_JOURNAL, run, first=5, forget=nothing)
+    results = {result.hyperparameters: result for result in halved}
+
+    reached = {t.alpha: r.iterations_done for t, r in results.items() if t.iterations == 20}
+    assert reached == {1: None, 2: None, 3: 10, 4: 10, 5: 5, 6: 5, 7: 5, 8: 5}
 
 
 @pytest.mark.parametrize(("alpha", "iterations"), [(1.0, 20), (3.0, 15), (6.0, 20)])

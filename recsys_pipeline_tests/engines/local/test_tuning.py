@@ -5,6 +5,7 @@ import pytest
 
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.selecting import SelectBy, Selection
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local import tuning
@@ -70,6 +71,17 @@ def test_splits_are_averaged_as_those_of_trials_are():
         assert together.ranks.tolist() == ranks.tolist()
         # Everybody has an interaction held out in either split.
         assert together.scores.map == pytest.approx(np.mean([result.scores.map for result in apart]))
+
+
+def test_ranks_reach_as_far_as_what_selects():
+    table, by = split_of(SHOP, drawn(SHOP, 1), keep_other_events=True), Selection(SelectBy.HitRate, 15)
+
+    for result, short in zip(tuned(SHOP, table, selection=by), tuned(SHOP, table), strict=True):
+        assert result.ranks.max() <= 16
+        assert np.minimum(result.ranks, 11).tolist() == short.ranks.tolist()
+        assert result.scores == short.scores
+        assert result.figure == pytest.approx(np.mean(result.ranks <= 15))
+        assert short.figure == short.scores.map
 
 
 def test_what_shares_its_work_gives_the_same_as_alone():
