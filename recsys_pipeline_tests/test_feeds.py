@@ -48,6 +48,12 @@ FEEDS = {
 }
 
 
+def write_feed(kind, path):
+    """A feed of that kind as CSV; the path."""
+    path.write_text("\n".join(["UserID,ProductCode,Event", *FEEDS[kind]()]) + "\n")
+    return path
+
+
 def test_each_kind_of_feed_has_a_ready_file():
     assert sorted(set(FILES)) == sorted(FEEDS)
 
@@ -55,8 +61,7 @@ def test_each_kind_of_feed_has_a_ready_file():
 @pytest.mark.parametrize("kind", FEEDS)
 def test_a_ready_file_leads_to_a_release(kind, tmp_path, warehouse):
     config = yaml.safe_load((PROJECT / "examples" / f"{kind}.yaml").read_text())
-    feed = tmp_path / "events.csv"
-    feed.write_text("\n".join(["UserID,ProductCode,Event", *FEEDS[kind]()]) + "\n")
+    feed = write_feed(kind, tmp_path / "events.csv")
     ops = config["ops"]
     ops["evaluation"] = {"config": {"seeds": 1, **ops.get("evaluation", {}).get("config", {})}}
 
