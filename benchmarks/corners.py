@@ -11,8 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.presets import prepared
-from benchmarks.quality import DATA_SETS
+from benchmarks.quality import DATA_SETS, hold_out, prepared
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.scale import Relative, Scale, Weighting
@@ -29,7 +28,9 @@ SEED = 42
 
 def run(name: str, datasets: Path, folder: Path) -> None:
     """Train and print."""
-    warehouse, _, _ = prepared(name, datasets, folder)
+    data = prepared(name, datasets, folder)
+    hold_out(data)
+    warehouse = data.warehouse
     tables = {table: warehouse.read_table("bm25_matrix", table) for table in ("pairs", "users", "items")}
     interactions = Interactions.from_tables(tables)
     held_out = warehouse.read_table("leave_one_out_split")

@@ -16,17 +16,14 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 
-import yaml
 from dagster import AssetSelection
 
 from benchmarks.data import materialize_quietly
-from benchmarks.quality import CONFIGURATIONS, DATA_SETS, write_validation_interactions
+from benchmarks.quality import DATA_SETS, hold_out, prepared
 from recsys_pipeline.core.evaluation import TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.reporting.model import told_hyperparameters
-from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.warehouse import Warehouse
 
 BY_HAND = "by-hand"
 SEARCHES = (BY_HAND, Preset.quick.value, Preset.thorough.value)
@@ -45,27 +42,11 @@ def of_search(by_hand: dict[str, Any], search: str) -> dict[str, Any]:
     return {"preset": search, "strength_mappings": by_hand.get("strength_mappings", {}), **alone}
 
 
-def prepared(name: str, datasets: Path, folder: Path) -> tuple[Warehouse, Feedback, dict[str, Any]]:
-    """A warehouse with the split of a data set, its feedback, and the configuration of its assets."""
-    config = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text(encoding="utf-8"))
-    source, ops = datasets / DATA_SETS[name].folder, config["ops"]
-    split = ops["leave_one_out_split"]["config"]
-    ops["evaluation"]["config"]["file"] = str(source / "test.csv.gz")
-    if split.get("strategy") == "file":
-        folder.mkdir(parents=True, exist_ok=True)
-        validation = folder / f"{name}_validation.csv"
-        write_validation_interactions(source / "events.csv.gz", validation)
-        split["file"] = str(validation)
-    warehouse = Warehouse(path=str(folder / name))
-    feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
-    upstream = AssetSelection.assets("leave_one_out_split").upstream()
-    materialize_quietly(upstream, warehouse, feedback, {"leave_one_out_split": {"config": split}})
-    return warehouse, feedback, ops
-
-
 def run(name: str, searches: list[str], datasets: Path, folder: Path) -> None:
     """Search and measure, and print a row a search."""
-    warehouse, feedback, ops = prepared(name, datasets, folder)
+    data = prepared(name, datasets, folder)
+    hold_out(data)
+    warehouse, feedback, ops = data
     by_hand, evaluation = (ops[op]["config"] for op in ("grid_search_results", "evaluation"))
     metrics, k = DATA_SETS[name].metrics, DATA_SETS[name].k
     target = None

@@ -11,7 +11,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -80,11 +80,18 @@ def write_validation_interactions(events: Path, file: Path) -> None:
     pa_csv.write_csv(table.select(["UserID", "ProductCode"]).filter(chosen), file)
 
 
-def run(name: str, datasets: Path, folder: Path) -> None:
-    """Tune, measure once, print."""
-    data_set = DATA_SETS[name.removesuffix("_implicit")]
+class Prepared(NamedTuple):
+    """A data set that is ready to be searched: where its tables go, its events, the configuration."""
+
+    warehouse: Warehouse
+    feedback: Feedback
+    ops: dict[str, Any]
+
+
+def prepared(name: str, datasets: Path, folder: Path) -> Prepared:
+    """A data set with its published configuration; writes the validation interactions of a fixed split."""
+    source = datasets / DATA_SETS[name.removesuffix("_implicit")].folder
     config = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text(encoding="utf-8"))
-    source = datasets / data_set.folder
     ops = config["ops"]
     ops["evaluation"]["config"]["file"] = str(source / "test.csv.gz")
     if ops["leave_one_out_split"]["config"].get("strategy") == "file":
@@ -92,8 +99,23 @@ def run(name: str, datasets: Path, folder: Path) -> None:
         validation = folder / f"{name}_validation.csv"
         write_validation_interactions(source / "events.csv.gz", validation)
         ops["leave_one_out_split"]["config"]["file"] = str(validation)
-    warehouse = Warehouse(path=str(folder / name))
     feedback = Feedback(path=str(source / "events.csv.gz"), **config["resources"]["feedback"]["config"])
+    return Prepared(Warehouse(path=str(folder / name)), feedback, ops)
+
+
+def hold_out(data: Prepared) -> None:
+    """Make all that a search reads: validation interactions, and of the baselines popularity alone."""
+    ops = {
+        "leave_one_out_split": data.ops["leave_one_out_split"],
+        "baselines": {"config": {"families": ["popularity"]}},
+    }
+    materialize_quietly(AssetSelection.assets("baselines").upstream(), data.warehouse, data.feedback, ops)
+
+
+def run(name: str, datasets: Path, folder: Path) -> None:
+    """Tune, measure once, print."""
+    data_set = DATA_SETS[name.removesuffix("_implicit")]
+    warehouse, feedback, ops = prepared(name, datasets, folder)
     begin = time.perf_counter()
     # The model itself is not asked for.
     materialize_quietly(AssetSelection.assets("evaluation").upstream(), warehouse, feedback, ops)

@@ -28,6 +28,7 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 from recsys_pipeline import load_model, settings
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
+from recsys_pipeline_tests.test_feeds import write_feed
 from recsys_pipeline_tests.worlds import (
     N_USERS,
     SMALL_GRID,
@@ -49,6 +50,7 @@ WHAT_FOLLOWS = MATERIALIZE.replace("'*'", "'leave_one_out_split*'")
 ACTIVATE = ". .venv/bin/activate; export DAGSTER_HOME=$PWD/.dagster_home"
 LAUNCH = "dg launch --assets '*'"
 MAKE_CONFIGURED = "make materialize CONFIG=examples/retailrocket.yaml"
+MAKE_OF_KIND = "make materialize CONFIG=examples/clicks_and_purchases.yaml"
 MAKE_DEV = "make dev"
 DEV = "dagster dev -w workspace.yaml"
 ACTIVATE_ALONE = ". .venv/bin/activate"
@@ -58,7 +60,7 @@ RECSYS = (
 )
 COMMANDS = {
     *(MATERIALIZE, MATERIALIZE_CONFIGURED, WHAT_FOLLOWS, ACTIVATE),
-    *(LAUNCH, MAKE_CONFIGURED, MAKE_DEV, DEV),
+    *(LAUNCH, MAKE_CONFIGURED, MAKE_OF_KIND, MAKE_DEV, DEV),
     *(ACTIVATE_ALONE, *RECSYS),
 }
 
@@ -135,6 +137,15 @@ def test_a_run_is_configured_on_the_command_line(shop):
 
     results = pq.read_table(Path(shop["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet")
     assert set(results["factors"].to_pylist()) == {64}
+
+
+def test_make_takes_the_ready_file_of_a_kind_of_feed(environment, tmp_path):
+    write_feed("clicks_and_purchases", tmp_path / "feedback.csv")
+
+    done = run(environment, made(MAKE_OF_KIND, environment))
+
+    assert "on unseen data" in done.stdout
+    assert load_model(environment["RECSYS_WAREHOUSE"]).manifest["target_events"] == ["buy"]
 
 
 @pytest.mark.usefixtures("first_run")
