@@ -112,6 +112,8 @@ DESCRIPTIONS = {
     EXCLUDED: "Whether the interaction excludes its item from the recommendations to its user.",
     SPLIT: "Number of the split, from 0.",
     **{dimension.name: dimension.meaning for dimension in DIMENSIONS},
+    "weighting": "What an interaction weighs: of trials `bm25`, or `none`, its strength; of baselines "
+    "`presence`, `strengths`, `tf_idf` or `bm25`.",
     MAP_AT_10: "Mean average precision: 1/rank of the held-out item, 0 beyond rank 10.",
     MAP_AT_10_STANDARD_ERROR: "Standard error of MAP@10 over users.",
     NDCG_AT_10: "Mean of 1/log2(rank + 1), 0 beyond rank 10.",
