@@ -24,6 +24,7 @@ from recsys_pipeline.core.evaluation import (
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.ranking import SCORES_AT_ONCE
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes
 from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS, TUNED_STRENGTHS, Contest
@@ -121,7 +122,7 @@ class _About(NamedTuple):
             _interactions_of_user(split),
             _popularity_of_item(split),
             2 * data_bytes([split]),
-            fit_bytes([split], contest.tuned),
+            fit_bytes([split], contest.tuned) + (_blend_bytes(split) if contest.blend else 0),
             {name: baseline_bytes([baseline], split) for name, baseline in contest.baselines.items()},
         )
 
@@ -263,6 +264,12 @@ def _put_together(
         failures,
         seconds,
     )
+
+
+def _blend_bytes(split: Split) -> int:
+    """The item graph in both directions; of a block of users the scores by each term and their sum."""
+    scores = min(len(split.users) * split.pattern.n_items, SCORES_AT_ONCE)
+    return 16 * split.pattern.n_interactions + 4 * 4 * scores
 
 
 def _interactions_of_user(split: Split) -> NDArray[np.int64]:
