@@ -6,11 +6,12 @@ from itertools import product
 from typing import Annotated, Any
 
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.tuning_config import TuningConfig
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.baseline_tables import (
     BASELINES_TABLE,
@@ -20,14 +21,11 @@ from recsys_pipeline.core.baseline_tables import (
     n_ranked,
 )
 from recsys_pipeline.core.baseline_tuning import Baseline, Family, best_baselines_first
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.item_graph import PRESENCE, STRENGTHS
 from recsys_pipeline.core.item_knn import SimilarityWeighting
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
-from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.selected import SELECTED_BY
-from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.engine import LocalEngine
@@ -45,7 +43,7 @@ class GraphWeighting(Enum):
     strengths = STRENGTHS
 
 
-class BaselinesConfig(Config):
+class BaselinesConfig(TuningConfig):
     """What is tried of each baseline; every combination of the lists of a family is measured."""
 
     # Enums, for Dagster to refuse an unknown name before the run; it wants the names as defaults.
@@ -54,11 +52,6 @@ class BaselinesConfig(Config):
         validate_default=True,
         description="Which are measured: `item_knn`, `graph_filter`, `ease`, `popularity`, and "
         "`repeat_consumption` where a user's own items may be recommended.",
-    )
-    strength_mappings: dict[str, dict[str, float]] = Field(
-        default={},
-        description="Other strengths of the events to try, by name, beside those of the `feedback` resource; "
-        "an event that a mapping does not name does not count.",
     )
     neighbours: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default=[20, 100, 400],
@@ -111,12 +104,6 @@ class BaselinesConfig(Config):
         description="`item_knn`, `graph_filter` and `ease` are not measured where there are more "
         "interactions.",
     )
-    select_by: SelectBy = Field(
-        default=SelectBy.MAP,
-        description="The metric that orders them and picks the best of each family; give the search the "
-        "same.",
-    )
-    k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for it.")
     max_users: int = Field(
         default=10_000,
         ge=0,
@@ -130,14 +117,6 @@ class BaselinesConfig(Config):
     patience_hours: float = Field(
         default=4.0, gt=0, description="A baseline that takes longer is ended and counts as failed."
     )
-
-    def selection(self) -> Selection:
-        """What they are compared by."""
-        return Selection(self.select_by, self.k)
-
-    def mappings(self) -> Mappings:
-        """The mappings from events to strengths by name; None stands for that of the feedback."""
-        return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
 
     def baselines(self) -> list[Baseline]:
         """Every configuration, family by family."""

@@ -1,29 +1,24 @@
 """The configuration of the search: its lists follow from the declared hyperparameters."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from dagster import Config
 from pydantic import Field, create_model, model_validator
 
 from recsys_pipeline import settings
+from recsys_pipeline.assets.tuning_config import TuningConfig
 from recsys_pipeline.core.comparison import Prefer, Switch
 from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import (
-    DEFAULT_STRENGTHS,
     DIMENSIONS,
     Dimension,
     Hyperparameters,
     draw,
     grid,
 )
-from recsys_pipeline.core.interactions import Mappings
-from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.core.presets import RECIPES, Preset, PresetCourse, weightings
 from recsys_pipeline.core.scale import Scale, Weighting
-from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
@@ -37,7 +32,7 @@ _ENSEMBLE_SIZE = "ensemble_size"
 _DEFAULTS = {dimension.name: dimension.values for dimension in DIMENSIONS}
 
 
-class SearchConfig(Config):
+class SearchConfig(TuningConfig):
     """What is searched and how, and what becomes of the results."""
 
     preset: Preset = Field(
@@ -45,20 +40,9 @@ class SearchConfig(Config):
         description="`notebook`: the lists; `quick`, some 20 fits, and `thorough`, some 50, choose what to "
         "try from the size of the data. Leave the lists out then; strength_mappings are tried as always.",
     )
-    strength_mappings: dict[str, dict[str, float]] = Field(
-        default={},
-        description="Other strengths of the events to try, by name, beside those of the `feedback` resource; "
-        "an event that a mapping does not name counts for nothing.",
-    )
     starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
         default=[], description="The former name of ensemble_size; use that."
     )
-    select_by: SelectBy = Field(
-        default=SelectBy.MAP,
-        description="The metric by which trials are compared and the best is picked; give `baselines` the "
-        "same.",
-    )
-    k: int = Field(default=K, ge=1, le=MOST_K, description="Ranks beyond count as misses for that metric.")
     prefer: Prefer = Field(
         default=Prefer.best,
         description="`best`: the best by `select_by`; `simplest`: the cheapest trial, by factors, then "
@@ -144,14 +128,6 @@ class SearchConfig(Config):
         sizes = getattr(self, _ENSEMBLE_SIZE)
         if self.starts and sizes != list(_DEFAULTS[_ENSEMBLE_SIZE]) and sizes != self.starts:
             raise ValueError("starts is the former name of ensemble_size: give ensemble_size alone")
-        for name, strengths in self.strength_mappings.items():
-            if not re.fullmatch(r"[\w-]+", name) or name == DEFAULT_STRENGTHS:
-                raise ValueError(
-                    f"strength_mappings: {name!r} is no name for a mapping; use letters, digits, _ and -, "
-                    f"and not {DEFAULT_STRENGTHS!r}, which is that of the `feedback` resource"
-                )
-            if not strengths or not all(0 < value < float("inf") for value in strengths.values()):
-                raise ValueError(f"strength_mappings: {name} needs at least one event, each above 0")
         return self
 
     def _chosen_by_lists(self) -> list[str]:
@@ -169,14 +145,6 @@ class SearchConfig(Config):
         if self.preset is Preset.notebook:
             return self.strategy.value
         return f"preset {self.preset.value}"
-
-    def selection(self) -> Selection:
-        """What the trials are compared by."""
-        return Selection(self.select_by, self.k)
-
-    def mappings(self) -> Mappings:
-        """The mappings from events to strengths by name; None stands for that of the feedback."""
-        return {DEFAULT_STRENGTHS: None, **self.strength_mappings}
 
     def lists(self) -> dict[str, list[Any]]:
         """The values of each dimension, by name."""

@@ -15,6 +15,7 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.metrics import groups_of_some
+from recsys_pipeline.core.results import SCORES
 from recsys_pipeline.core.selected import selected_columns, selection_of
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
@@ -29,13 +30,6 @@ _TYPES = {
     columns.USER_EXPONENT: pa.float64(),
     columns.ITEM_EXPONENT: pa.float64(),
     columns.PENALTY: pa.float64(),
-}
-_SCORES = {
-    columns.MAP_AT_10: "map",
-    columns.MAP_AT_10_STANDARD_ERROR: "standard_error",
-    columns.NDCG_AT_10: "ndcg",
-    columns.HIT_RATE_AT_10: "hit_rate",
-    columns.RECALL_AT_10: "recall",
 }
 
 
@@ -57,7 +51,7 @@ def baselines_table(ranking: Sequence[BaselineResult], selection: Selection = MA
     """
     scores = {
         column: pa.array([getattr(r.scores, name) if r.scores else None for r in ranking], pa.float64())
-        for column, name in _SCORES.items()
+        for column, name in SCORES.items()
     }
     return pa.table(
         {

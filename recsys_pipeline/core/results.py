@@ -16,14 +16,15 @@ from recsys_pipeline.core.selected import selected_columns, selection_of
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-_SCORES = {
+# By column, the field of `Scores`: those that every table of tried configurations has.
+SCORES = {
     columns.MAP_AT_10: "map",
     columns.MAP_AT_10_STANDARD_ERROR: "standard_error",
     columns.NDCG_AT_10: "ndcg",
     columns.HIT_RATE_AT_10: "hit_rate",
     columns.RECALL_AT_10: "recall",
-    columns.NOTEBOOK_MAP_AT_10: "notebook_map",
 }
+_SCORES_OF_TRIALS = SCORES | {columns.NOTEBOOK_MAP_AT_10: "notebook_map"}
 
 
 def results_table(
@@ -44,7 +45,7 @@ def results_table(
     """
     scores = {
         name: pa.array([getattr(r.scores, score) if r.scores else None for r in ranking], pa.float64())
-        for name, score in _SCORES.items()
+        for name, score in _SCORES_OF_TRIALS.items()
     }
     ends = {
         name: pa.array([getattr(d, end) if d else None for d in differences], pa.float64())

@@ -102,3 +102,9 @@ def test_the_search_says_how_its_best_trial_compares(shared_result, shared_wareh
 
     assert told.startswith(("the best trial is better than ", "the best trial is not better than "))
     assert f"the strongest baseline (MAP@10 {strongest['MAP@10']:.4f})" in told
+
+
+@pytest.mark.parametrize("mapping", [{"default": {"buy": 1.0}}, {"of views": {}}, {"zero": {"buy": 0.0}}])
+def test_mappings_that_cannot_be_tried_are_refused_before_the_run(mapping):
+    with pytest.raises(ValueError, match="strength_mappings: "):
+        BaselinesConfig(strength_mappings=mapping)
