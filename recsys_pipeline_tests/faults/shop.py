@@ -252,7 +252,7 @@ def _digest(tables: dict[str, pa.Table]) -> str:
     """Of the content, without how long something took."""
     told: list[Any] = []
     for name, table in sorted(tables.items()):
-        kept = [column for column in table.column_names if column != "fit_seconds"]
+        kept = [column for column in table.column_names if column not in ("fit_seconds", "seconds")]
         told.append((name, table.select(kept).to_pydict()))
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
