@@ -88,7 +88,7 @@ class Blend(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**self._asdict(), "filter": self.filter._asdict() if self.filter else None}
+        return {**self._asdict(), "filter": self.filter.as_dict() if self.filter else None}
 
     @property
     def weights(self) -> dict[str, float]:
