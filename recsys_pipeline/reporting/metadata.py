@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 Metadata = dict[str, Any]
 
+# The UI shows the entries of a materialization in the order of their names, capitals before small letters.
+# So the sentence that matters has the first name; figures, which plot over time, begin with a capital; tables
+# and pictures do not; what was set is in `settings`, and paths are in `where it is`.
+AT_A_GLANCE = "At a glance"
+SETTINGS = "settings"
+# Of the chosen trial, by which it was chosen; and of the evaluation, on what no search has seen.
+MAP_IN_SEARCH = "MAP@10 (search)"
+MAP_UNSEEN = "MAP@10 (unseen)"
+
 # Of a name, and of a table of names: what a person can read.
 _MOST_LETTERS = 80
 _MOST_ROWS = 50
