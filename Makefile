@@ -5,6 +5,7 @@
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
+# make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test commands check postgres s3 faults dev sample clean
+.PHONY: materialize test commands check postgres s3 faults walk dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -52,6 +53,10 @@ faults: $(VENV)/.installed-dev
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
+OUT ?= $(or $(TMPDIR),/tmp)/recsys_pipeline-walk
+walk: $(VENV)/.installed-browser
+	$(BIN)/python -m recsys_pipeline_tests.browser $(OUT)
+
 sample:
 	$(PYTHON) data/make_sample.py
 
@@ -72,6 +77,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
+	touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'
 	touch $@
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev
