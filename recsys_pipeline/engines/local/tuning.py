@@ -124,8 +124,22 @@ def tune_baselines(
             f"limit {told(limit)}, the largest takes {told(max((job.bytes for job in jobs), default=0))}"
         )
         results: Iterator[_Measured] = pool.do(jobs, limit - data)
+        n_done, best = 0, 0.0
         for each in results:
             measured[each.baseline].append(each)
+            if len(measured[each.baseline]) < len(splits):
+                continue
+            n_done += 1
+            result = _result(each.baseline, measured[each.baseline], splits, ranked, plan.selection)
+            best = max(best, result.figure or 0.0)
+            outcome = (
+                f"failed: {result.failure}"
+                if result.failure
+                else f"{plan.selection.name} {result.figure:.4f}"
+            )
+            report(
+                f"baseline {n_done} of {len(wanted)}: {_told(each.baseline)}: {outcome}; best so far {best:.4f}"
+            )
     # A family that is not measured has one row, which says why.
     families = dict.fromkeys(baseline.family for baseline in plan.baselines)
     left_out = [
@@ -137,6 +151,11 @@ def tune_baselines(
         *(_result(baseline, each, splits, ranked, plan.selection) for baseline, each in measured.items()),
         *left_out,
     ]
+
+
+def _told(baseline: Baseline) -> str:
+    parameters = ", ".join(f"{name} {value}" for name, value in baseline.told().items())
+    return f"{baseline.family.value}{f' ({parameters})' if parameters else ''}"
 
 
 def _ranked(splits: Sequence[Split], max_users: int) -> list[NDArray[np.bool_]]:
