@@ -1,7 +1,7 @@
 """What every step of the graph has in common.
 
-It says how it is configured, its inputs belong together, its metadata are in order, and an error or a termination
-ends it with a sentence.
+It says how it is configured, its inputs belong together, its metadata are in order, and an error or a
+termination ends it with a sentence.
 """
 
 import errno
@@ -23,7 +23,7 @@ from dagster import (
     RetryRequested,
 )
 from dagster._core.errors import DagsterUserCodeProcessError
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
@@ -47,17 +47,17 @@ _LASTING = {
 }
 
 
-class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):
+class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):  # noqa: N818  # it is none
     """A step that a person has terminated, and what it leaves.
 
-    To Dagster it is the interruption that it raises itself. Of an error of a user process it shows what that process
-    has made of it: here the sentence, instead of the place at which a signal happened to arrive.
+    To Dagster it is the interruption that it raises itself. Of an error of a user's process it shows what
+    that process has made of it: here the sentence, and not the place at which a signal happened to arrive.
     """
 
     def __init__(self, told: str) -> None:
         """What is left, as a sentence."""
         shown = SerializableErrorInfo(told, [], DagsterExecutionInterruptedError.__name__)
-        super().__init__(told, user_code_process_error_infos=[shown])
+        super().__init__(told, user_code_process_error_infos=[shown])  # type: ignore[no-untyped-call]
 
 
 @contextmanager

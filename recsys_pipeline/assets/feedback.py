@@ -57,9 +57,8 @@ def raw_feedback(
     told = told_feed(
         report.n_accepted, len(report.events), report.n_rejected, report.rejected_share, report.reasons
     )
-    context.log.info(
-        f"{told}; rows ignored as configured: {report.n_ignored:,}; files: {len(report.files):,}"
-    )
+    ignored = f"; {report.n_ignored:,} rows were ignored as configured" if report.n_ignored else ""
+    context.log.info(f"{told}{ignored}; files: {len(report.files):,}")
     return MaterializeResult(
         metadata={
             AT_A_GLANCE: told,
@@ -114,14 +113,15 @@ def feedback_strengths(
     written = warehouse.open_table("feedback_strengths")
     n_interactions = written.count_rows()
     per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
-    told = (
-        f"{n_interactions:,} interactions of {len(per_user):,} users with {len(per_item):,} items; half of the "
-        f"users have {np.median(per_user):.0f} or fewer, and half of the items {np.median(per_item):.0f} or fewer"
+    of_users, of_items = (f"{np.median(counts):.0f} or fewer" for counts in (per_user, per_item))
+    sentence = (
+        f"{n_interactions:,} interactions of {len(per_user):,} users with {len(per_item):,} items; half of "
+        f"the users have {of_users}, and half of the items {of_items}"
     )
-    context.log.info(told)
+    context.log.info(sentence)
     return MaterializeResult(
         metadata={
-            AT_A_GLANCE: told,
+            AT_A_GLANCE: sentence,
             **shape_metadata(len(per_user), len(per_item), n_interactions),
             "events": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],

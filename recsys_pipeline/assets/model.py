@@ -61,9 +61,9 @@ def best_model(
 ) -> MaterializeResult[None]:
     """The winning configuration refitted on all interactions; what readers get, `release` decides.
 
-    MAP@10 is that of the search on the held-out interactions. The table of scores also has that of the refitted
-    model on what it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, which
-    says nothing of its quality.
+    MAP@10 is that of the search on the held-out interactions. The table of scores also has that of the
+    refitted model on what it was trained on (of 20,000 users at most), nothing filtered, as the notebook
+    prints it, which says nothing of its quality.
     """
     winner = Winner.of(grid_search_results)
     hyperparameters = winner.hyperparameters
@@ -107,8 +107,8 @@ def best_model(
         write_model(folder, fitted, contents, manifest)
     told_figure = f"{selection.name} {winner.row[selection.column]:.4f}"
     context.log.info(
-        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {told_figure} in the "
-        f"search; {n_interactions:,} interactions of {n_users:,} users and {n_items:,} items; "
+        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {told_figure} in "
+        f"the search; {n_interactions:,} interactions of {n_users:,} users and {n_items:,} items; "
         f"{n_users + n_items:,} vectors of {factors.items.shape[1]:,} factors are in "
         f"{warehouse.path_of('best_model')}"
     )

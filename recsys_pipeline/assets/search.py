@@ -95,10 +95,10 @@ def grid_search_results(
     n_known = len(list(finished(plan.trials)))
     results: list[TrialResult] = []
     with told_if_terminated(lambda: told_terminated(len(results), None if plan.course else len(plan.trials))):
-        for result in _run(
-            context, search_config, plan, search, journal, finished, n_known, len(leave_one_out_split)
-        ):
-            results.append(result)
+        # One by one, for a termination to know how many there are.
+        results.extend(
+            _run(context, search_config, plan, search, journal, finished, n_known, len(leave_one_out_split))
+        )
     search_seconds = time.perf_counter() - begin
 
     ranking = best_first(results)

@@ -92,7 +92,7 @@ def leave_one_out_split(
         n_unseen += int(np.count_nonzero(popularity[split.items[split.items >= 0]] == 0))
     share_unseen = n_unseen / len(users)
     out_of_reach = (
-        f"{percent(share_unseen)} of them are of items that training does not have, which no model can recommend"
+        f"{percent(share_unseen)} of them are of items that training does not have: no model can rank these"
         if n_unseen
         else "training has the items of all of them"
     )

@@ -12,14 +12,15 @@ from recsys_pipeline.reporting.metadata import markdown_table
 def told_configuration(config: Config) -> str:
     """What is set to something else than the default.
 
-    Dagster runs an asset whose name is misspelt in the run's configuration as if nothing had been set: this line
-    shows it.
+    Where the configuration of the run misspells the name of an asset, Dagster runs the asset as if nothing
+    had been set: this line shows it.
     """
     usual = _defaults(type(config))
     set_ = {name: value for name, value in _plain(config).items() if value != usual.get(name)}
     if not set_:
         return "configuration: the default"
-    return f"configuration: {', '.join(f'{name} {_told(value)}' for name, value in set_.items())}; else the default"
+    told = "; ".join(f"{name} {_told(value)}" for name, value in set_.items())
+    return f"configuration: {told}; else the default"
 
 
 def settings_table(*configs: Config, **more: Any) -> MarkdownMetadataValue:

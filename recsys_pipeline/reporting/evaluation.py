@@ -167,8 +167,8 @@ def evaluation_metadata(
             {name: (each.map, *each.interval) for name, each in quality.items() if name not in NO_RIVALS},
         ),
         "segments": segments_table(segments.to_pylist()),
-        "out of reach": f"{percent(out_of_reach)} of the held-out interactions: nobody has the item in training, or "
-        "the user has nothing there; no model can rank them by what it has learned",
+        "out of reach": f"{percent(out_of_reach)} of the held-out interactions: nobody has the item in "
+        "training, or the user has nothing there; no model can rank them by what it has learned",
         **_leak(quality),
     }
 
@@ -183,7 +183,7 @@ def told_in_short(quality: Mapping[str, Quality], k: int) -> str:
     for name, place_of in {strongest: f", {place}", POPULARITY: ""}.items():
         if name in others:
             other = others[name]
-            on = "" if other.seeds == tuned.seeds else f" on {_of_seeds(other, tuned)}"
+            on = "" if other.seeds == tuned.seeds else f", on {_of_seeds(other, tuned)},"
             low, high = other.difference
             told.append(told_beside(f"{name}{place_of}{on}", -other.mean_difference, -high, -low))
     return "; ".join(told)
@@ -220,7 +220,7 @@ def verdict(quality: Mapping[str, Quality], further: Preset | None = None) -> st
 
 
 def _figure(other: Quality, tuned: Quality) -> str:
-    """Of another model; where it is a mean over fewer seeds, with that of the tuned model over the same ones."""
+    """Of another model; where it is a mean over fewer seeds, with the tuned model's over the same ones."""
     if other.seeds == tuned.seeds:
         return fixed(other.map)
     on_these = fixed(other.map - other.mean_difference)

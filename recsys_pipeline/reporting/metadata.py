@@ -12,8 +12,8 @@ from upath import UPath
 
 Metadata = dict[str, Any]
 
-# What a person wants first comes first (`in_order`): the sentence that matters; figures, which plot over time and
-# whose names begin with a capital; tables and pictures, whose names do not; what was set; and paths.
+# What a person wants first comes first (`in_order`): the sentence that matters; figures, which plot over time
+# and whose names begin with a capital; tables and pictures, whose names do not; what was set; and paths.
 AT_A_GLANCE = "At a glance"
 SETTINGS = "settings"
 WHERE_IT_IS = "where it is"
@@ -23,8 +23,8 @@ NOTEBOOK_MAP_IN_SEARCH = "MAP@10 (search, the notebook's formula)"
 MAP_UNSEEN = "MAP@10 (unseen)"
 OUT_OF_REACH = "Held-out share out of reach"
 
-# The UI shows shorter Markdown inline, in a narrow column that cuts tables at the right without a hint, and longer
-# Markdown in a dialog.
+# The UI shows shorter Markdown inline, in a narrow column that cuts tables at the right without a hint, and
+# longer Markdown in a dialog.
 _LEAST_LETTERS_OF_A_DIALOG = 1000
 # What fits inline.
 _MOST_COLUMNS_INLINE = 5
@@ -181,10 +181,10 @@ def told_unknown(file: str, users: int, items: int) -> str:
 
 
 def unknown_metadata(unknown: Mapping[str, int]) -> Metadata:
-    """How many held-out rows are of users and items that the feedback does not have, where a file names any."""
-    return {
-        f"Held-out rows of unknown {kind}": count for kind, count in unknown.items() if any(unknown.values())
-    }
+    """How many held-out rows are of users and items that the feedback does not have, where there are any."""
+    if not any(unknown.values()):
+        return {}
+    return {f"Held-out rows of unknown {kind}": count for kind, count in unknown.items()}
 
 
 def counts_table(label: str, counts: Mapping[str, int]) -> MarkdownMetadataValue:

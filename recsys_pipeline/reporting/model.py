@@ -40,7 +40,7 @@ def told_number_of_ends(table: pa.Table) -> str:
 
 
 def _ends_of(table: pa.Table) -> tuple[Hyperparameters, dict[str, str], Preset]:
-    """The chosen trial of a search, on which dimensions it has the smallest or largest value, and the preset."""
+    """The chosen trial, on which dimensions it has the smallest or largest value, and the preset."""
     rows = table.to_pylist()
     chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[CHOSEN])
     found = ends(chosen, map(Hyperparameters.from_mapping, rows))

@@ -28,8 +28,9 @@ class Progress:
     ) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left.
 
-        Where more trials may follow upon the results of these, nobody knows how many. The first trials say little
-        of the time that is left, for each worker has just started: it is told from two trials a worker on.
+        Where more trials may follow upon the results of these, nobody knows how many. The first trials say
+        little of the time that is left, for each worker has just started: it is told from two trials a worker
+        on.
         """
         self._first_guess_after = 2 * workers
         self._more_may_follow, self._selection = more_may_follow, selection

@@ -74,7 +74,9 @@ def search_metadata(table: pa.Table, blend: Blend | None, beside_baselines: str 
         "Trials": table.num_rows,
         "Failed trials": n_failed,
         "best trials": best_trials_table(table),
-        "as good as the best but for chance": f"{n_as_good:,} other trials",
+        "as good as the best but for chance": "1 other trial"
+        if n_as_good == 1
+        else f"{n_as_good:,} other trials",
         "at the ends of the lists": told_ends(table) or "nothing",
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,
@@ -88,9 +90,9 @@ def agreement_metadata(agreement: Agreement | None) -> Metadata:
     if agreement.failure:
         return {_AGREEMENT: f"could not be measured: {agreement.failure}"}
     return {
-        _AGREEMENT: f"MAP@10 {fixed(agreement.reference_map)} by implicit, {fixed(agreement.map)} by this solver: "
-        f"difference {agreement.map - agreement.reference_map:+.4f}, 95 % {interval(*agreement.difference)}; "
-        f"{percent(agreement.ranks_differing)} of the ranks differ"
+        _AGREEMENT: f"MAP@10 {fixed(agreement.reference_map)} by implicit, {fixed(agreement.map)} by "
+        f"this solver: difference {agreement.map - agreement.reference_map:+.4f}, 95 % "
+        f"{interval(*agreement.difference)}; {percent(agreement.ranks_differing)} of the ranks differ"
     }
 
 

@@ -188,9 +188,10 @@ def evaluate(
         n_all = sum(len(job.models) for job in jobs)
         for n, each in enumerate(results, 1):
             measured.append(each)
+            outcome = _outcome(each, about[each.split], plan.k)
             report(
-                f"model {names.index(each.model) + 1} of {len(names)}, seed {each.split + 1} of {len(about)}: "
-                f"{each.model}: {_outcome(each, about[each.split], plan.k)} ({n} of {n_all} done)"
+                f"model {names.index(each.model) + 1} of {len(names)}, seed {each.split + 1} of "
+                f"{len(about)}: {each.model}: {outcome} ({n} of {n_all} done)"
             )
     return _put_together(held_out, about, measured, plan)
 

@@ -120,7 +120,7 @@ def tune_baselines(
             for n, (number, group) in enumerate(of_splits)
         ]
         report(
-            f"{len(wanted)} configurations of baselines on {len(splits)} splits, {workers} workers; memory "
+            f"{len(wanted)} configurations of baselines, splits: {len(splits)}, workers: {workers}; memory "
             f"limit {told(limit)}, the largest takes {told(max((job.bytes for job in jobs), default=0))}"
         )
         results: Iterator[_Measured] = pool.do(jobs, limit - data)
@@ -132,14 +132,10 @@ def tune_baselines(
             n_done += 1
             result = _result(each.baseline, measured[each.baseline], splits, ranked, plan.selection)
             best = max(best, result.figure or 0.0)
-            outcome = (
-                f"failed: {result.failure}"
-                if result.failure
-                else f"{plan.selection.name} {result.figure:.4f}"
-            )
-            report(
-                f"baseline {n_done} of {len(wanted)}: {_told(each.baseline)}: {outcome}; best so far {best:.4f}"
-            )
+            figure = "failed" if result.figure is None else f"{plan.selection.name} {result.figure:.4f}"
+            outcome = f"{figure}: {result.failure}" if result.failure else figure
+            number = f"baseline {n_done} of {len(wanted)}"
+            report(f"{number}: {_told(each.baseline)}: {outcome}; best so far {best:.4f}")
     # A family that is not measured has one row, which says why.
     families = dict.fromkeys(baseline.family for baseline in plan.baselines)
     left_out = [
@@ -154,7 +150,10 @@ def tune_baselines(
 
 
 def _told(baseline: Baseline) -> str:
-    parameters = ", ".join(f"{name} {value}" for name, value in baseline.told().items())
+    parameters = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in baseline.told().items()
+    )
     return f"{baseline.family.value}{f' ({parameters})' if parameters else ''}"
 
 
