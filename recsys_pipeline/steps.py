@@ -1,17 +1,34 @@
-"""What every step of the graph has in common: inputs that belong together, and how an error ends it."""
+"""What every step of the graph has in common.
+
+It says how it is configured, its inputs belong together, its metadata are in order, and an error or a
+termination ends it with a sentence.
+"""
 
 import errno
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
-from dagster import AssetCheckResult, Failure, MaterializeResult, RetryRequested
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    Config,
+    ConfigurableResource,
+    DagsterExecutionInterruptedError,
+    Failure,
+    MaterializeResult,
+    RetryRequested,
+)
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster_shared.error import SerializableErrorInfo
 
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
+from recsys_pipeline.reporting.configuration import told_configuration
+from recsys_pipeline.reporting.metadata import facts_metadata, in_order
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +47,34 @@ _LASTING = {
 }
 
 
+class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):  # noqa: N818  # it is none
+    """A step that a person has terminated, and what it leaves.
+
+    To Dagster it is the interruption that it raises itself. Of an error of a user's process it shows what
+    that process has made of it: here the sentence, and not the place at which a signal happened to arrive.
+    """
+
+    def __init__(self, told: str) -> None:
+        """What is left, as a sentence."""
+        shown = SerializableErrorInfo(told, [], DagsterExecutionInterruptedError.__name__)
+        super().__init__(told, user_code_process_error_infos=[shown])  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def told_if_terminated(told: Callable[[], str]) -> Iterator[None]:
+    """Let a termination say what it leaves; the sentence is asked for then."""
+    try:
+        yield
+    except Terminated:
+        raise
+    except (DagsterExecutionInterruptedError, KeyboardInterrupt):
+        raise Terminated(told()) from None
+
+
+def _nothing_is_changed() -> str:
+    return "terminated; what this asset has made before stays as it was"
+
+
 @contextmanager
 def classify_errors() -> Iterator[None]:
     """Fail for good on what no retry can mend; retry transient I/O errors.
@@ -40,7 +85,8 @@ def classify_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise Failure(description=str(error), allow_retries=False) from None
+        facts = facts_metadata(error.facts)
+        raise Failure(description=str(error), metadata=facts, allow_retries=False) from None
     except OSError as error:
         code = code_of(error)
         if code in _LASTING:
@@ -59,17 +105,20 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
 
         @functools.wraps(compute)
         def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-            with classify_errors():
+            with told_if_terminated(_nothing_is_changed), classify_errors():
+                _tell_configuration([*args, *kwargs.values()])
                 ancestors_of([*args, *kwargs.values()])
-                yield from cast("Iterator[Any]", compute(*args, **kwargs))
+                for result in cast("Iterator[Any]", compute(*args, **kwargs)):
+                    yield _with_metadata_in_order(result)
 
         return cast("Callable[P, R]", steps)
 
     @functools.wraps(compute)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
-        with classify_errors():
+        with told_if_terminated(_nothing_is_changed), classify_errors():
+            _tell_configuration([*args, *kwargs.values()])
             ancestors = ancestors_of([*args, *kwargs.values()])
-            result = compute(*args, **kwargs)
+            result = _with_metadata_in_order(compute(*args, **kwargs))
         if isinstance(result, MaterializeResult):
             value: Any = result.value
             if isinstance(value, dict):
@@ -80,6 +129,21 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return step
+
+
+def _tell_configuration(arguments: Iterable[Any]) -> None:
+    """Log in what a step is configured, where it can be."""
+    arguments = list(arguments)
+    contexts = [each for each in arguments if isinstance(each, AssetExecutionContext)]
+    for each in arguments:
+        if isinstance(each, Config) and not isinstance(each, ConfigurableResource) and contexts:
+            contexts[0].log.info(told_configuration(each))
+
+
+def _with_metadata_in_order(result: R) -> R:
+    if isinstance(result, MaterializeResult) and result.metadata:
+        return cast("R", result._replace(metadata=in_order(result.metadata)))
+    return result
 
 
 def check_step(check: Callable[P, AssetCheckResult]) -> Callable[P, AssetCheckResult]:

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
+from recsys_pipeline.core import columns
 from recsys_pipeline.core.columns import USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.examples import example_users
@@ -15,6 +16,7 @@ from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.card import card, card_facts
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, WHERE_IT_IS, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.models import CARD
@@ -51,11 +53,17 @@ def model_card(
     inputs = [raw_feedback, grid_search_results, evaluation, best_model, recommendations]
     text = card(facts)
     warehouse.write_card("model_card", text, facts, ancestors_of(inputs))
-    context.log.info(f"{len(users)} users as examples")
+    said = facts["evaluation"]
+    n_words, n_sections = len(text.split()), text.count("\n## ")
+    context.log.info(
+        f"a model card of {n_words:,} words in {n_sections} sections, with {len(users)} users as examples"
+    )
     return MaterializeResult(
         metadata={
+            AT_A_GLANCE: said["verdict"],
+            f"MAP@{said['k']} (unseen)": rounded(said["models"][0][columns.MAP]),
             "card": MetadataValue.md(text),
-            "path": MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
+            WHERE_IT_IS: MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )
 

@@ -5,7 +5,7 @@ from enum import Enum
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
@@ -38,8 +38,10 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
-from recsys_pipeline.reporting.metadata import rounded, told_unknown
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.evaluation import blend_terms_table, evaluation_metadata, verdict
+from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_metadata
+from recsys_pipeline.reporting.model import told_number_of_ends
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
@@ -237,12 +239,19 @@ def evaluation(
         },
         metadata={
             **evaluation_metadata(
-                quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told, told
+                quality,
+                lists,
+                models,
+                by_segment,
+                ranks,
+                config.k,
+                told_number_of_ends(grid_search_results),
             ),
-            "out_of_reach": rounded(out_of_reach),
-            "left_out": left_out,
-            **({"blend_terms": MetadataValue.md(blend_terms_lines(worths, config.k))} if worths else {}),
-            **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
+            "verdict": told,
+            "left out": left_out,
+            **({"blend terms": blend_terms_table(worths, config.k)} if worths else {}),
+            **unknown_metadata(unknown),
+            SETTINGS: settings_table(config, held_out=protocol_told),
         },
     )
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -15,7 +15,11 @@ from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.memory import memory_limit, told
+from recsys_pipeline.reporting.configuration import settings_table, told_configuration
+from recsys_pipeline.reporting.feed import told_feed
 from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    SETTINGS,
     counts_table,
     distribution_table,
     markdown_table,
@@ -40,7 +44,8 @@ def raw_feedback(
     line and reason in `rejected_feedback.parquet`; too many of them fail the run and leave this table as
     it was.
     """
-    report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
+    context.log.info(f"reading {feedback.path}; {told_configuration(feedback)}")
+    report = ingest(feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info)
     assert report.schema is not None
     for remark in report.remarks:
         context.log.warning(remark)
@@ -49,21 +54,25 @@ def raw_feedback(
             f"{feedback.path}: {len(report.skipped):,} entries are not read: they are no files but folders "
             f"or links that lead nowhere: {', '.join(report.skipped[:5])}"
         )
-    context.log.info(
-        f"{report.n_accepted:,} events; rows rejected: {report.n_rejected:,}, ignored: {report.n_ignored:,}; "
-        f"files: {len(report.files):,}"
+    told = told_feed(
+        report.n_accepted, len(report.events), report.n_rejected, report.rejected_share, report.reasons
     )
+    ignored = f"; {report.n_ignored:,} rows were ignored as configured" if report.n_ignored else ""
+    context.log.info(f"{told}{ignored}; files: {len(report.files):,}")
     return MaterializeResult(
         metadata={
+            AT_A_GLANCE: told,
+            "Events": report.n_accepted,
+            "Rejected rows": report.n_rejected,
+            "Rejected share": rounded(report.rejected_share),
+            "Ignored rows": report.n_ignored,
+            "Empty lines": report.n_empty,
+            "Files": len(report.files),
+            "events by kind": counts_table("event", report.events),
+            **({"reasons of rejection": counts_table("reason", report.reasons)} if report.reasons else {}),
+            "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
+            SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
-            "source": feedback.path,
-            "files": len(report.files),
-            "rejected": report.n_rejected,
-            "rejected_share": rounded(report.rejected_share),
-            "ignored": report.n_ignored,
-            "empty_lines": report.n_empty,
-            "events": counts_table("event", report.events),
-            "reasons_of_rejection": counts_table("reason", report.reasons),
         }
     )
 
@@ -104,11 +113,17 @@ def feedback_strengths(
     written = warehouse.open_table("feedback_strengths")
     n_interactions = written.count_rows()
     per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
+    of_users, of_items = (f"{np.median(counts):.0f} or fewer" for counts in (per_user, per_item))
+    sentence = (
+        f"{n_interactions:,} interactions of {len(per_user):,} users with {len(per_item):,} items; half of "
+        f"the users have {of_users}, and half of the items {of_items}"
+    )
+    context.log.info(sentence)
     return MaterializeResult(
         metadata={
-            **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
+            AT_A_GLANCE: sentence,
             **shape_metadata(len(per_user), len(per_item), n_interactions),
-            "strengths": markdown_table(
+            "events": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],
                 [
                     [event, strength, event in rules.target_events, event in rules.seen_events]
@@ -122,6 +137,8 @@ def feedback_strengths(
                     "strength of an interaction": written.to_table([STRENGTH])[STRENGTH].to_numpy(),
                 }
             ),
+            SETTINGS: settings_table(config),
+            **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
         },
     )
 

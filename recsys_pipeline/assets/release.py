@@ -38,7 +38,8 @@ from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.reporting.card import with_decision
-from recsys_pipeline.reporting.metadata import bullets, rounded
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, bullets, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.models import CARD, DESCRIPTION
@@ -208,13 +209,15 @@ def release(
     assert evidence.released_map is not None  # else it would not have been released
     yield MaterializeResult(
         metadata={
+            AT_A_GLANCE: f"released {folder.name}: {decision.against_popularity}",
+            f"MAP@{evidence.k} (unseen)": rounded(evidence.released_map),
+            "Events": evidence.events,
+            "Releases": len(read_pointer(warehouse.root).published),
             "decision": told,
-            f"MAP@{evidence.k}": rounded(evidence.released_map),
-            "scorer": evidence.scorer,
-            "version": folder.name,
-            "before": str(last["version"]) if last else "none",
-            "releases": len(read_pointer(warehouse.root).published),
-            "path": MetadataValue.path(str(folder)),
+            "release": folder.name,
+            "release before": str(last["version"]) if last else "none",
+            SETTINGS: settings_table(config, lists_scored_by=evidence.scorer),
+            WHERE_IT_IS: MetadataValue.path(str(folder)),
         }
     )
 

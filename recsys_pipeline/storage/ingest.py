@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,8 @@ from recsys_pipeline.storage.tables import COMPRESSION
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _BATCH_ROWS = 1 << 17
+# Between two lines of the log.
+_ROWS_OF_A_LINE = 5_000_000
 _REJECTED_SCHEMA = pa.schema(
     [
         (REJECTED_FILE, pa.string()),
@@ -108,16 +110,27 @@ class IngestReport:
         }
 
     @property
+    def n_rows(self) -> int:
+        """All rows, whatever became of them."""
+        return self.n_rejected + self.n_accepted + self.n_ignored
+
+    @property
     def rejected_share(self) -> float:
         """Rejected rows over all rows."""
-        return self.n_rejected / max(self.n_rejected + self.n_accepted + self.n_ignored, 1)
+        return self.n_rejected / max(self.n_rows, 1)
 
 
-def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: str) -> IngestReport:
+def ingest(
+    feedback: Feedback,
+    warehouse: Warehouse,
+    accepted: str,
+    rejected: str,
+    log: Callable[[str], None] = lambda _: None,
+) -> IngestReport:
     """Read all feedback into the table `accepted`, its bad rows into the table `rejected`.
 
     A stream: memory does not grow with the feed. `rejected` is written even when the feed is refused,
-    so that it can be looked at; `accepted` is then left as it was.
+    so that it can be looked at; `accepted` is then left as it was. `log` hears of every five million rows.
 
     Raises:
         InputError: the feed cannot be read, is empty, or has too many bad rows.
@@ -138,6 +151,7 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
         ):
             files, skipped = files_behind(feedback.path)
             report.skipped = [path.name for path in skipped]
+            told = 0
             for file in files:
                 report.files.append(str(file))
                 for batch in read_rows(file, columns, feedback):
@@ -145,6 +159,12 @@ def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: st
                     _quarantine(quarantine, str(file), batch, judged, report)
                     events.write(judged, batch, str(file))
                     report.count(judged, batch)
+                    if report.n_rows >= told + _ROWS_OF_A_LINE:
+                        told = report.n_rows
+                        log(
+                            f"{told:,} rows read, {report.n_rejected:,} of them rejected; at file "
+                            f"{len(report.files):,} of {len(files):,}, {file.name}"
+                        )
             events.describe({FEED: report.as_dict()})
         _require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
@@ -172,17 +192,22 @@ def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColum
 
 
 def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
-    if not (report.n_accepted or report.n_rejected or report.n_ignored):
+    if not report.n_rows:
         raise InputError(f"{feedback.path} has no rows, only a header. Was the export cut short?")
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
     if report.rejected_share > feedback.max_rejected_share:
-        total = report.n_accepted + report.n_rejected + report.n_ignored
         raise InputError(
-            f"{feedback.path}: {report.n_rejected:,} of {total:,} rows are bad, more than "
+            f"{feedback.path}: {report.n_rejected:,} of {report.n_rows:,} rows are bad, more than "
             f"max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
             f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
             "or list it in ignored_events (RECSYS_STRENGTHS, RECSYS_IGNORED_EVENTS), or raise "
-            "max_rejected_share."
+            "max_rejected_share.",
+            {
+                "Rejected rows": report.n_rejected,
+                "Rows": report.n_rows,
+                "reasons of rejection": report.reasons,
+                "rejected rows": rejected,
+            },
         )
     if not report.n_accepted:
         raise InputError(

@@ -19,6 +19,7 @@ from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.columns import description_of
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
+from recsys_pipeline.reporting.metadata import WHERE_IT_IS
 from recsys_pipeline.steps import classify_errors
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -31,7 +32,7 @@ def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> dict[str, An
     return {
         "dagster/row_count": n_rows,
         "dagster/column_schema": TableSchema(columns=columns),
-        "path": MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
+        WHERE_IT_IS: MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
     }
 
 

@@ -44,7 +44,7 @@ def test_the_card_is_a_file_and_is_shown(warehouse):
 
     assert text.startswith("# Model card\n\n**On interactions that its search never saw, ")
     assert metadata["card"].md_str == text
-    assert metadata["path"].path.endswith("model_card/model_card.md")
+    assert metadata["where it is"].path.endswith("model_card/model_card.md")
 
 
 def test_its_facts_lie_beside_it_and_give_the_same_card(warehouse):
