@@ -4,24 +4,28 @@ from dagster import Definitions, load_asset_checks_from_modules, load_assets_fro
 
 from recsys_pipeline import assets, checks, settings
 from recsys_pipeline.automation import executor, nightly, retrain
+from recsys_pipeline.configuration import refuse_invalid
 from recsys_pipeline.reporting.console import readable_console
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _warehouse = Warehouse.configure_at_launch()
+_resources = {
+    "feedback": Feedback.configure_at_launch(),
+    "warehouse": _warehouse,
+    "io_manager": WarehouseIOManager(warehouse=_warehouse),
+}
+# One group: with more, the UI draws boxes instead of the graph.
+_assets = load_assets_from_package_module(assets, group_name="recommender")
+refuse_invalid(_assets, _resources)
 
 defs = Definitions(
-    # One group: with more, the UI draws boxes instead of the graph.
-    assets=load_assets_from_package_module(assets, group_name="recommender"),
+    assets=_assets,
     asset_checks=load_asset_checks_from_modules([checks]),
     jobs=[retrain],
     schedules=[nightly],
-    resources={
-        "feedback": Feedback.configure_at_launch(),
-        "warehouse": _warehouse,
-        "io_manager": WarehouseIOManager(warehouse=_warehouse),
-    },
+    resources=_resources,
     executor=executor(settings.EXECUTOR),
     loggers={"console": readable_console},
 )

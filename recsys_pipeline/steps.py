@@ -8,8 +8,17 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
-from dagster import AssetCheckResult, Failure, MaterializeResult, RetryRequested
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    DagsterInvariantViolationError,
+    Failure,
+    MaterializeResult,
+    RetryRequested,
+)
+from dagster._check import CheckError
 
+from recsys_pipeline.configuration import told_unknown_names
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 
@@ -60,6 +69,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(compute)
         def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
             with classify_errors():
+                _require_known_names()
                 ancestors_of([*args, *kwargs.values()])
                 yield from cast("Iterator[Any]", compute(*args, **kwargs))
 
@@ -68,6 +78,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(compute)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
         with classify_errors():
+            _require_known_names()
             ancestors = ancestors_of([*args, *kwargs.values()])
             result = compute(*args, **kwargs)
         if isinstance(result, MaterializeResult):
@@ -80,6 +91,28 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return step
+
+
+def _require_known_names() -> None:
+    """Refuse a run whose configuration is for an asset that there is not, in the first step that begins.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        context = AssetExecutionContext.get()
+    except DagsterInvariantViolationError:  # a step by itself
+        return
+    try:
+        graph = context.repository_def.asset_graph
+    except CheckError:  # a run of definitions in memory
+        graph = context.job_def.asset_layer.asset_graph
+    known = [
+        *(key.to_user_string() for key in graph.get_all_asset_keys()),
+        *(f"{key.asset_key.to_user_string()}_{key.name}" for key in graph.asset_check_keys),
+    ]
+    if told := told_unknown_names(context.run.run_config, known):
+        raise InputError(told)
 
 
 def check_step(check: Callable[P, AssetCheckResult]) -> Callable[P, AssetCheckResult]:

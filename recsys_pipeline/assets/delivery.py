@@ -2,10 +2,11 @@
 
 import time
 
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.reporting.metadata import rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.delivery import deliver_current
@@ -13,7 +14,7 @@ from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-class DeliveryConfig(Config):
+class DeliveryConfig(Knobs):
     """Where the release is delivered to."""
 
     model_config = LOCATION_CONFIG

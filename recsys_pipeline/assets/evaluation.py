@@ -5,11 +5,12 @@ from enum import Enum
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
@@ -93,7 +94,7 @@ _TOLD = {
 }
 
 
-class EvaluationConfig(Config):
+class EvaluationConfig(Knobs):
     """On what the winner is measured."""
 
     model_config = LOCATION_CONFIG

@@ -11,7 +11,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    Config,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -22,6 +21,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.check_results import failed_checks
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.decision import Evidence, decide
@@ -80,7 +80,7 @@ _EVALUATED = {
 }
 
 
-class ReleaseConfig(Config):
+class ReleaseConfig(Knobs):
     """When a release is refused, and which ones stay."""
 
     must_beat_popularity: bool = Field(

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
@@ -18,7 +19,7 @@ from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
 
 
-class SplitConfig(Config):
+class SplitConfig(Knobs):
     """Which interaction of each user is held out."""
 
     model_config = LOCATION_CONFIG

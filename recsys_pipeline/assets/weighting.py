@@ -2,16 +2,17 @@
 
 import numpy as np
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.interactions import Interactions, Tables
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.reporting.metadata import distribution_table, shape_metadata
 from recsys_pipeline.steps import asset_step
 
 
-class Bm25Config(Config):
+class Bm25Config(Knobs):
     """The weighting that the matrix shows; the search tries those of its own lists."""
 
     K1: float = Field(
