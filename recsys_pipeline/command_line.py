@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from upath import UPath
 
-from recsys_pipeline import settings
+try:
+    from recsys_pipeline import settings
+except click.ClickException as error:
+    # Before there is a command that could say it.
+    error.show()
+    sys.exit(error.exit_code)
 from recsys_pipeline.core.columns import MAP, MAP_AT_10, MODEL
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import TUNED

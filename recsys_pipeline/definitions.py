@@ -1,6 +1,6 @@
 """The code location: the only wiring."""
 
-from dagster import Definitions, load_asset_checks_from_modules, load_assets_from_package_module
+from dagster import Definitions, load_asset_checks_from_package_module, load_assets_from_package_module
 
 from recsys_pipeline import assets, checks, settings
 from recsys_pipeline.automation import executor, nightly, retrain
@@ -22,7 +22,7 @@ refuse_invalid(_assets, _resources)
 
 defs = Definitions(
     assets=_assets,
-    asset_checks=load_asset_checks_from_modules([checks]),
+    asset_checks=load_asset_checks_from_package_module(checks),
     jobs=[retrain],
     schedules=[nightly],
     resources=_resources,

@@ -68,7 +68,12 @@ def leave_one_out_split(
     interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
-    metadata = {"keep_other_events": config.keep_other_events, "strategy": config.strategy.value}
+    metadata = {
+        "keep_other_events": config.keep_other_events,
+        "strategy": config.strategy.value,
+        "min_interactions": config.min_interactions,
+        "max_users": config.max_users,
+    }
     held_out = with_metadata(held_out, metadata)
     splits = list(interactions.splits(held_out, {DEFAULT_STRENGTHS: None}, weigh_all=True))
     users = held_out[USER_INDEX].to_numpy()
