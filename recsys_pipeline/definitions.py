@@ -3,6 +3,7 @@
 from dagster import Definitions, load_asset_checks_from_package_module, load_assets_from_package_module
 
 from recsys_pipeline import assets, checks, settings
+from recsys_pipeline.attributes import with_attributes
 from recsys_pipeline.automation import executor, nightly, retrain
 from recsys_pipeline.configuration import refuse_invalid
 from recsys_pipeline.reporting.console import readable_console
@@ -17,7 +18,9 @@ _resources = {
     "io_manager": WarehouseIOManager(warehouse=_warehouse),
 }
 # One group: with more, the UI draws boxes instead of the graph.
-_assets = load_assets_from_package_module(assets, group_name="recommender")
+_assets = with_attributes(
+    load_assets_from_package_module(assets, group_name="recommender"), owners=settings.OWNERS
+)
 refuse_invalid(_assets, _resources)
 
 defs = Definitions(

@@ -15,10 +15,14 @@ from dagster import (
     Failure,
     MaterializeResult,
     RetryRequested,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
 )
 from dagster._check import CheckError
 
 from recsys_pipeline.configuration import told_unknown_names
+from recsys_pipeline.core.column_lineage import sources_of
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 
@@ -87,10 +91,29 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 value = {name: with_ancestors(table, ancestors) for name, table in value.items()}
             elif isinstance(value, pa.Table):
                 value = with_ancestors(value, ancestors)
-            return cast("R", result._replace(value=value))
+            lineage = _column_lineage(compute.__name__, result)
+            return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))
         return result
 
     return step
+
+
+def _column_lineage(asset: str, result: MaterializeResult[Any]) -> dict[str, TableColumnLineage]:
+    """From which columns of other assets those of this one are made, as the UI shows it."""
+    value, schema = result.value, (result.metadata or {}).get("dagster/column_schema")
+    if isinstance(value, dict):
+        value = value.get(asset, next(iter(value.values())))
+    if isinstance(value, pa.Table):
+        names = value.column_names
+    elif isinstance(schema, TableSchema):
+        names = [column.name for column in schema.columns]
+    else:
+        return {}
+    deps = {
+        name: [TableColumnDep(asset_key=other, column_name=column) for other, column in sources]
+        for name, sources in sources_of(asset, names).items()
+    }
+    return {"dagster/column_lineage": TableColumnLineage(deps)} if deps else {}
 
 
 def _require_known_names() -> None:
