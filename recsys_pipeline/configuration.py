@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import click
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
-from dagster import AssetsDefinition, Config, ConfigurableResource, OpDefinition
+from dagster import AssetsDefinition, Config, OpDefinition
 from dagster._config.pythonic_config.resource import PartialResource
 from dagster._core.errors import DagsterUserCodeProcessError
-from dagster._utils.error import SerializableErrorInfo
+from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -27,8 +27,8 @@ class InvalidConfigurationError(DagsterUserCodeProcessError, click.ClickExceptio
 
     def __init__(self, message: str) -> None:
         told = SerializableErrorInfo(message, stack=[], cls_name=type(self).__name__)
-        super().__init__(message, user_code_process_error_infos=[told])
-        self.message = message
+        super().__init__(message, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
+        self.message = message  # type: ignore[misc]  # of click, whose own __init__ is not called
 
 
 class ToldBounds:
@@ -82,7 +82,7 @@ def _interval(metadata: Iterable[Any]) -> str:
 
 def refuse_invalid(
     assets: Iterable[AssetsDefinition],
-    resources: Mapping[str, ConfigurableResource[Any] | PartialResource[Any]],
+    resources: Mapping[str, Any],
 ) -> None:
     """Let Dagster refuse invalid configuration of these when a run is asked for.
 

@@ -89,7 +89,7 @@ class _Results(NamedTuple):
         )
 
 
-def _failed_before(context: AssetExecutionContext, ancestors: Iterable[str], now: _Results) -> list[str]:
+def _failed_before(context: AssetExecutionContext, ancestors: Collection[str], now: _Results) -> list[str]:
     """What the checks said last that this run leaves out, and the runs that made its inputs did not."""
     instance = context.instance
     made = [instance.get_latest_materialization_event(AssetKey(name)) for name in ancestors]

@@ -21,7 +21,7 @@ def past_figures(context: AssetCheckExecutionContext, asset: str, name: str) -> 
     """
     key = AssetCheckKey(AssetKey(asset), name)
     records = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=_LAST + 1)
-    found = []
+    found: list[Mapping[str, Any]] = []
     for record in records:
         event = record.event.dagster_event if record.event else None
         is_told = event is not None and event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION
