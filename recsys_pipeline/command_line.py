@@ -451,6 +451,26 @@ def _follow(warehouse: UPath) -> None:
             ) from None
 
 
+@main.command("check")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+def check_configuration(files: tuple[str, ...]) -> None:
+    """Whether the settings can be read, and files of run configuration are valid; nothing is run."""
+    for file in dict.fromkeys([*files, *([settings.RUN_CONFIG] if settings.RUN_CONFIG else [])]):
+        _check_file(file)
+        click.echo(f"{file} is valid")
+
+
+def _check_file(file: str) -> None:
+    # Imported here: it takes Dagster, which nothing else of `recsys` does.
+    from recsys_pipeline.automation import run_config
+    from recsys_pipeline.configuration import told_invalid
+    from recsys_pipeline.definitions import defs
+
+    content = run_config(file) or {}
+    if told := told_invalid(defs.resolve_job_def("retrain"), content):
+        raise click.ClickException(f"{file}: {told}")
+
+
 def _deliver(warehouse: UPath) -> None:
     # Imported here: it needs the packages of the extra `postgres`.
     from recsys_pipeline.storage.delivery import deliver_current

@@ -6,7 +6,14 @@ from typing import Any, get_args
 
 import click
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
-from dagster import AssetsDefinition, Config, OpDefinition
+from dagster import (
+    AssetsDefinition,
+    Config,
+    DagsterInvalidConfigError,
+    JobDefinition,
+    OpDefinition,
+    validate_run_config,
+)
 from dagster._config.pythonic_config.resource import PartialResource
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
@@ -149,6 +156,20 @@ def _place(location: Iterable[int | str]) -> str:
     return place
 
 
+def told_invalid(job: JobDefinition, run_config: Mapping[str, Any]) -> str:
+    """What is wrong with the configuration of a run of this job, in one sentence; empty for nothing."""
+    names = [node.name for node in job.nodes]
+    if told := told_unknown_names(run_config, names):
+        return told
+    try:
+        validate_run_config(job, dict(run_config))
+    except InvalidConfigurationError as error:
+        return error.message
+    except DagsterInvalidConfigError as error:
+        return "; ".join(each.message.split(" Expected:")[0] for each in error.errors)
+    return ""
+
+
 def told_unknown_names(run_config: Mapping[str, Any], known: Iterable[str]) -> str:
     """What is wrong with the names under `ops`; empty for nothing.
 
@@ -165,7 +186,6 @@ def told_unknown_names(run_config: Mapping[str, Any], known: Iterable[str]) -> s
     told = []
     for name in unknown:
         near = difflib.get_close_matches(name, names, n=1)
-        told.append(
-            f"{name!r}, did you mean {near[0]!r}?" if near else f"{name!r}; known are {', '.join(names)}"
-        )
-    return f"the configuration is for no asset under `ops`: {'; '.join(told)}"
+        mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
+        told.append(f"`ops` of the configuration names {name!r}, which is no asset: {mend}")
+    return " ".join(told)
