@@ -40,6 +40,7 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/recsys check examples/*.yaml
 	$(BIN)/dg check defs
 
 postgres: $(VENV)/.installed-postgres
@@ -51,6 +52,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m recsys_pipeline_tests.faults --every $(EVERY)
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
+	@$(BIN)/recsys check
 	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 OUT ?= $(or $(TMPDIR),/tmp)/recsys_pipeline-walk

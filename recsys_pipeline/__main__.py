@@ -5,9 +5,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import click
 from upath import UPath
 
-from recsys_pipeline import settings
+try:
+    from recsys_pipeline import settings
+except click.ClickException as error:
+    # Before there is a command that could say it.
+    error.show()
+    sys.exit(error.exit_code)
 from recsys_pipeline.core.columns import (
     HIT_RATE_AT_10,
     MAP,

@@ -16,22 +16,23 @@ from dagster import (
 )
 
 from recsys_pipeline import settings
+from recsys_pipeline.settings import SettingError
 
 
 def run_config(path: str) -> dict[str, Any] | None:
     """The run configuration of the nightly retrain, from a YAML file; None when no file is named.
 
     Raises:
-        ValueError: the file is missing or is no YAML mapping.
+        SettingError: the file is missing or is no YAML mapping.
     """
     if not path:
         return None
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"RECSYS_RUN_CONFIG: cannot read {path}: {error}") from None
+        raise SettingError(f"RECSYS_RUN_CONFIG: cannot read {path}: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"RECSYS_RUN_CONFIG: {path} must hold a mapping with `resources` or `ops`")
+        raise SettingError(f"RECSYS_RUN_CONFIG: {path} must hold a mapping with `resources` or `ops`")
     return content
 
 
@@ -58,7 +59,7 @@ def schedule(cron: str) -> ScheduleDefinition:
     """The schedule `nightly` at these times.
 
     Raises:
-        ValueError: `cron` is no cron expression.
+        SettingError: `cron` is no cron expression.
     """
     try:
         return ScheduleDefinition(
@@ -70,7 +71,9 @@ def schedule(cron: str) -> ScheduleDefinition:
             description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
         )
     except DagsterInvalidDefinitionError:
-        raise ValueError(f"RECSYS_SCHEDULE: {cron!r} is no cron expression; write it as 0 3 * * *") from None
+        raise SettingError(
+            f"RECSYS_SCHEDULE: {cron!r} is no cron expression; write it as 0 3 * * *"
+        ) from None
 
 
 nightly = schedule(settings.SCHEDULE)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from upath import UPath
 
-from recsys_pipeline import settings
+try:
+    from recsys_pipeline import settings
+except click.ClickException as error:
+    # Before there is a command that could say it.
+    error.show()
+    sys.exit(error.exit_code)
 from recsys_pipeline.core.columns import MAP, MAP_AT_10, MODEL
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import TUNED
@@ -444,6 +449,26 @@ def _follow(warehouse: UPath) -> None:
             raise InputError(
                 f"the database still has another release: {error} Then run `recsys deliver`."
             ) from None
+
+
+@main.command("check")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+def check_configuration(files: tuple[str, ...]) -> None:
+    """Whether the settings can be read, and files of run configuration are valid; nothing is run."""
+    for file in dict.fromkeys([*files, *([settings.RUN_CONFIG] if settings.RUN_CONFIG else [])]):
+        _check_file(file)
+        click.echo(f"{file} is valid")
+
+
+def _check_file(file: str) -> None:
+    # Imported here: it takes Dagster, which nothing else of `recsys` does.
+    from recsys_pipeline.automation import run_config
+    from recsys_pipeline.configuration import told_invalid
+    from recsys_pipeline.definitions import defs
+
+    content = run_config(file) or {}
+    if told := told_invalid(defs.resolve_job_def("retrain"), content):
+        raise click.ClickException(f"{file}: {told}")
 
 
 def _deliver(warehouse: UPath) -> None:

@@ -1,14 +1,16 @@
 """What a deployment sets, by environment variable or in a `.env` file; one default each.
 
 Read once, when the code location is loaded. Relative paths that a person gives are relative to the
-working directory; the defaults lie in the project. A value that cannot be read is a `ValueError` that names
-the variable and shows a good value.
+working directory; the defaults lie in the project. A value that cannot be read is a `SettingError` that
+names the variable and shows a good value.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 from dotenv import load_dotenv
 
 from recsys_pipeline.core.locations import checked_database, checked_location
@@ -18,6 +20,10 @@ PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
 
 # A variable that is set outside wins over the file.
 load_dotenv(PROJECT / ".env", override=False)
+
+
+class SettingError(click.ClickException, ValueError):
+    """A setting that cannot be read; commands end with its one sentence instead of a stack trace."""
 
 
 def _setting(name: str, default: str) -> str:
@@ -30,7 +36,7 @@ def _location(name: str, default: str) -> str:
     try:
         return checked_location(text)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
+        raise SettingError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
 
 
 def _optional_location(name: str) -> str:
@@ -43,7 +49,7 @@ def _database(name: str) -> str:
     try:
         return checked_database(text) if text else ""
     except ValueError as error:
-        raise ValueError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
+        raise SettingError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -59,12 +65,12 @@ def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
         except ValueError:
             strength = 0.0
         if not event or not 0 < strength < float("inf"):
-            raise ValueError(
+            raise SettingError(
                 f"{name}: cannot read {part.strip()!r} as an event with a strength above 0; write it as "
                 "view=1,click=3"
             )
         if event in strengths:
-            raise ValueError(f"{name}: {event} stands twice; write it as view=1,click=3")
+            raise SettingError(f"{name}: {event} stands twice; write it as view=1,click=3")
         strengths[event] = strength
     return strengths
 
@@ -75,7 +81,7 @@ def _events(name: str, *, among: bool) -> list[str]:
     for event in names:
         if (event in STRENGTHS) != among:
             has = "has no strength" if among else "has a strength too"
-            raise ValueError(
+            raise SettingError(
                 f"{name}: {event} {has} in RECSYS_STRENGTHS, which are {', '.join(STRENGTHS)}; write it as "
                 f"{'click,compare' if among else 'scroll,login'}"
             )
@@ -96,14 +102,25 @@ def _number(name: str, default: float, low: float, high: float, *, whole: bool =
         number = float("nan")
     if not low <= number <= high or (whole and number != int(number)):
         kind = "whole number" if whole else "number"
-        raise ValueError(f"{name}: {text!r} is no {kind} from {low:g} to {high:g}; write it as {default:g}")
+        raise SettingError(f"{name}: {text!r} is no {kind} from {low:g} to {high:g}; write it as {default:g}")
     return number
+
+
+def _owners(name: str) -> list[str]:
+    """Who is asked about the assets: teams and addresses."""
+    owners = _names(name)
+    for owner in owners:
+        if not re.fullmatch(r"team:[\w-]+|[^@\s:]+@[^@\s]+\.[^@\s]+", owner):
+            raise SettingError(
+                f"{name}: {owner!r} is neither a team nor an address; write it as team:recommendations"
+            )
+    return owners
 
 
 def _choice(name: str, choices: Sequence[str]) -> str:
     text = _setting(name, choices[0])
     if text not in choices:
-        raise ValueError(f"{name}: {text!r} is none of {', '.join(choices)}; write it as {choices[0]}")
+        raise SettingError(f"{name}: {text!r} is none of {', '.join(choices)}; write it as {choices[0]}")
     return text
 
 
@@ -142,3 +159,14 @@ RUN_CONFIG = _optional_location("RECSYS_RUN_CONFIG")
 EXECUTOR = _choice("RECSYS_EXECUTOR", ("in_process", "multiprocess"))
 # A retrain that takes longer hangs: the daemon ends it, and the next night is not lost too.
 MAX_RUN_HOURS = _number("RECSYS_MAX_RUN_HOURS", 12.0, 0.1, 1000)
+
+# Shown beside every asset.
+OWNERS = _owners("RECSYS_OWNERS")
+
+# What today may differ from the runs before, as shares; see `recsys_pipeline.checks`.
+VOLUME_LIMIT = _number("RECSYS_VOLUME_LIMIT", 0.5, 0, 1e6)
+EVENT_MIX_LIMIT = _number("RECSYS_EVENT_MIX_LIMIT", 0.2, 0, 1)
+NEW_LIMIT = _number("RECSYS_NEW_LIMIT", 0.5, 0, 1)
+MAP_LIMIT = _number("RECSYS_MAP_LIMIT", 0.3, 0, 1)
+# What becomes of a run that differs by more.
+UNUSUAL = _choice("RECSYS_UNUSUAL", ("warn", "refuse"))

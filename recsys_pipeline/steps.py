@@ -18,13 +18,20 @@ from dagster import (
     Config,
     ConfigurableResource,
     DagsterExecutionInterruptedError,
+    DagsterInvariantViolationError,
     Failure,
     MaterializeResult,
     RetryRequested,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
 )
+from dagster._check import CheckError
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster_shared.error import SerializableErrorInfo
 
+from recsys_pipeline.configuration import told_unknown_names
+from recsys_pipeline.core.column_lineage import sources_of
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.reporting.configuration import told_configuration
@@ -106,6 +113,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(compute)
         def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
             with told_if_terminated(_nothing_is_changed), classify_errors():
+                _require_known_names()
                 _tell_configuration([*args, *kwargs.values()])
                 ancestors_of([*args, *kwargs.values()])
                 for result in cast("Iterator[Any]", compute(*args, **kwargs)):
@@ -116,6 +124,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(compute)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
         with told_if_terminated(_nothing_is_changed), classify_errors():
+            _require_known_names()
             _tell_configuration([*args, *kwargs.values()])
             ancestors = ancestors_of([*args, *kwargs.values()])
             result = _with_metadata_in_order(compute(*args, **kwargs))
@@ -125,7 +134,8 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 value = {name: with_ancestors(table, ancestors) for name, table in value.items()}
             elif isinstance(value, pa.Table):
                 value = with_ancestors(value, ancestors)
-            return cast("R", result._replace(value=value))
+            lineage = _column_lineage(compute.__name__, result)
+            return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))
         return result
 
     return step
@@ -144,6 +154,46 @@ def _with_metadata_in_order(result: R) -> R:
     if isinstance(result, MaterializeResult) and result.metadata:
         return cast("R", result._replace(metadata=in_order(result.metadata)))
     return result
+
+
+def _column_lineage(asset: str, result: MaterializeResult[Any]) -> dict[str, TableColumnLineage]:
+    """From which columns of other assets those of this one are made, as the UI shows it."""
+    value, schema = result.value, (result.metadata or {}).get("dagster/column_schema")
+    if isinstance(value, dict):
+        value = value.get(asset, next(iter(value.values())))
+    if isinstance(value, pa.Table):
+        names = value.column_names
+    elif isinstance(schema, TableSchema):
+        names = [column.name for column in schema.columns]
+    else:
+        return {}
+    deps = {
+        name: [TableColumnDep(asset_key=other, column_name=column) for other, column in sources]
+        for name, sources in sources_of(asset, names).items()
+    }
+    return {"dagster/column_lineage": TableColumnLineage(deps)} if deps else {}
+
+
+def _require_known_names() -> None:
+    """Refuse a run whose configuration is for an asset that there is not, in the first step that begins.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        context = AssetExecutionContext.get()
+    except DagsterInvariantViolationError:  # a step by itself
+        return
+    try:
+        graph = context.repository_def.asset_graph
+    except CheckError:  # a run of definitions in memory
+        graph = context.job_def.asset_layer.asset_graph
+    known = [
+        *(key.to_user_string() for key in graph.get_all_asset_keys()),
+        *(f"{key.asset_key.to_user_string()}_{key.name}" for key in graph.asset_check_keys),
+    ]
+    if told := told_unknown_names(context.run.run_config, known):
+        raise InputError(told)
 
 
 def check_step(check: Callable[P, AssetCheckResult]) -> Callable[P, AssetCheckResult]:

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.catalogue import Listed, catalogue_table
 from recsys_pipeline.core.columns import CATEGORY, REASON
 from recsys_pipeline.core.errors import InputError
@@ -20,7 +21,7 @@ from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
 
 
-class CatalogueConfig(Config):
+class CatalogueConfig(Knobs):
     """The shop's own rules; its files are read with the delimiter, encoding and blank ids of the feedback."""
 
     model_config = LOCATION_CONFIG

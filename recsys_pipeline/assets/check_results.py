@@ -1,7 +1,7 @@
 """What the asset checks say of what a step was given."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, Self
 
 from dagster import (
@@ -31,12 +31,14 @@ def failed_checks(context: AssetExecutionContext, ancestors: Iterable[str]) -> l
         context: of the step; checks of what it makes itself are not looked at.
         ancestors: the assets that the step was given, and theirs.
     """
+    ancestors = frozenset(ancestors)
     deadline = time.monotonic() + _MOST_SECONDS
     # In one process nothing else runs while this step waits.
     waits = settings.EXECUTOR != "in_process"
-    while waits and _Results.of(context, context.run.run_id).pending and time.monotonic() < deadline:
+    run = context.run.run_id
+    while waits and _Results.of(context, run, ancestors).pending and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    results = _Results.of(context, context.run.run_id)
+    results = _Results.of(context, run, ancestors)
     return [
         *(told for evaluation in results.evaluated.values() if (told := _told_if_failed(evaluation))),
         *(f"{_name(key)} has no result" for key in results.planned if key not in results.evaluated),
@@ -58,8 +60,8 @@ class _Results(NamedTuple):
     failed_steps: set[str | None]
 
     @classmethod
-    def of(cls, context: AssetExecutionContext, run_id: str) -> Self:
-        """By the log of the run."""
+    def of(cls, context: AssetExecutionContext, run_id: str, ancestors: Collection[str]) -> Self:
+        """By the log of the run; those of assets that follow the step come after it, and are left out."""
         results = cls({}, {}, set())
         types = {
             DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
@@ -72,7 +74,7 @@ class _Results(NamedTuple):
                 results.failed_steps.add(event.step_key)
             elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
                 planned = event.asset_check_planned_data
-                if planned.asset_key not in context.selected_asset_keys:
+                if planned.asset_key.to_user_string() in ancestors:
                     results.planned[planned.asset_check_key] = event.step_key
             else:
                 evaluation = event.asset_check_evaluation_data
@@ -87,12 +89,13 @@ class _Results(NamedTuple):
         )
 
 
-def _failed_before(context: AssetExecutionContext, ancestors: Iterable[str], now: _Results) -> list[str]:
+def _failed_before(context: AssetExecutionContext, ancestors: Collection[str], now: _Results) -> list[str]:
     """What the checks said last that this run leaves out, and the runs that made its inputs did not."""
     instance = context.instance
     made = [instance.get_latest_materialization_event(AssetKey(name)) for name in ancestors]
     runs = {entry.run_id for entry in made if entry} - {context.run.run_id}
-    left_out = {key for run in sorted(runs) for key in _Results.of(context, run).planned} - {*now.planned}
+    planned = {key for run in sorted(runs) for key in _Results.of(context, run, ancestors).planned}
+    left_out = planned - {*now.planned}
     if not left_out:
         return []
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(sorted(left_out, key=_name))

@@ -2,10 +2,11 @@
 
 import time
 
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, rounded
 from recsys_pipeline.steps import asset_step
@@ -14,7 +15,7 @@ from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-class DeliveryConfig(Config):
+class DeliveryConfig(Knobs):
     """Where the release is delivered to."""
 
     model_config = LOCATION_CONFIG

@@ -5,11 +5,13 @@ from enum import Enum
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.run_tags import tag_run
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
@@ -95,7 +97,7 @@ _TOLD = {
 }
 
 
-class EvaluationConfig(Config):
+class EvaluationConfig(Knobs):
     """On what the winner is measured."""
 
     model_config = LOCATION_CONFIG
@@ -215,6 +217,7 @@ def evaluation(
     preset = Preset(stored_metadata(grid_search_results).get("preset", Preset.notebook.value))
     told = verdict(quality, preset_to_try_next(preset))
     context.log.info(f"MAP@{config.k}: {told}")
+    tag_run(context, f"MAP@{config.k}", f"{quality[TUNED].map:.4f}")
     protocol_told = _TOLD[protocol]
     if protocol is EvaluationProtocol.random and interactions.timestamps is None:
         protocol_told += "; the feedback has no timestamps"

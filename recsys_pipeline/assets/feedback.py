@@ -3,12 +3,13 @@
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, Config, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
@@ -77,7 +78,7 @@ def raw_feedback(
     )
 
 
-class StrengthsConfig(Config):
+class StrengthsConfig(Knobs):
     """How the events of one interaction become its strength."""
 
     aggregate: Aggregate = Field(

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.catalogue import offer_in
 from recsys_pipeline.core.columns import ITEM, SCORE, SIMILAR
 from recsys_pipeline.core.exports import ListTally, popular_items_of
@@ -47,7 +48,7 @@ class SimilarScorer(Enum):
     graph = GRAPH
 
 
-class ListsConfig(Config):
+class ListsConfig(Knobs):
     """What all lists have in common."""
 
     n: int = Field(default=20, ge=1, le=_MOST, description="Length of the lists.")

@@ -11,7 +11,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    Config,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -22,6 +21,8 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.check_results import failed_checks
+from recsys_pipeline.assets.run_tags import RELEASE, tag_run
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.decision import Evidence, decide
@@ -81,7 +82,7 @@ _EVALUATED = {
 }
 
 
-class ReleaseConfig(Config):
+class ReleaseConfig(Knobs):
     """When a release is refused, and which ones stay."""
 
     must_beat_popularity: bool = Field(
@@ -179,6 +180,7 @@ def release(
         description="; ".join(decision.reasons_against or decision.reasons_for),
     )
     if not decision.released:
+        tag_run(context, RELEASE, "refused")
         # Whoever rolled back meanwhile has changed what that is.
         stays = _last(context, warehouse)
         version = str(stays["version"]) if stays else "none"
@@ -205,8 +207,10 @@ def release(
     card = with_decision(model_card.text, decision.reasons_for)
     folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
-    context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     assert evidence.released_map is not None  # else it would not have been released
+    tag_run(context, RELEASE, folder.name)
+    tag_run(context, f"MAP@{evidence.k}", f"{evidence.released_map:.4f}")
+    context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     yield MaterializeResult(
         metadata={
             AT_A_GLANCE: f"released {folder.name}: {decision.against_popularity}",

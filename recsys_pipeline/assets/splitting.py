@@ -2,9 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
@@ -27,7 +28,7 @@ from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
 
 
-class SplitConfig(Config):
+class SplitConfig(Knobs):
     """Which interaction of each user is held out."""
 
     model_config = LOCATION_CONFIG
@@ -76,7 +77,12 @@ def leave_one_out_split(
     interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
-    metadata = {"keep_other_events": config.keep_other_events, "strategy": config.strategy.value}
+    metadata = {
+        "keep_other_events": config.keep_other_events,
+        "strategy": config.strategy.value,
+        "min_interactions": config.min_interactions,
+        "max_users": config.max_users,
+    }
     held_out = with_metadata(held_out, metadata)
     splits = list(interactions.splits(held_out, {DEFAULT_STRENGTHS: None}, weigh_all=True))
     users = held_out[USER_INDEX].to_numpy()

@@ -3,16 +3,16 @@
 import re
 from typing import Self
 
-from dagster import Config
 from pydantic import Field, model_validator
 
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.interactions import Mappings
 from recsys_pipeline.core.metrics import K
 from recsys_pipeline.core.selecting import MOST_K, SelectBy, Selection
 
 
-class TuningConfig(Config):
+class TuningConfig(Knobs):
     """How models are tuned on what the split holds out."""
 
     strength_mappings: dict[str, dict[str, float]] = Field(

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.interactions import Interactions, Tables
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.reporting.configuration import settings_table
@@ -18,7 +19,7 @@ from recsys_pipeline.reporting.metadata import (
 from recsys_pipeline.steps import asset_step
 
 
-class Bm25Config(Config):
+class Bm25Config(Knobs):
     """The weighting that the matrix shows; the search tries those of its own lists."""
 
     K1: float = Field(

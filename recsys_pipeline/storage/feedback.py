@@ -7,6 +7,7 @@ from dagster import ConfigurableResource
 from pydantic import Field, model_validator
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import ToldBounds
 from recsys_pipeline.core.ids import IdType
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location
 
@@ -27,7 +28,7 @@ class TimestampUnit(Enum):
     us = "us"
 
 
-class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic at run time
+class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # not generic at run time
     """The raw feedback: where it is and how to read it."""
 
     model_config = LOCATION_CONFIG

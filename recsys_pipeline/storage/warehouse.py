@@ -14,6 +14,7 @@ from pydantic import Field
 from upath import UPath
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import ToldBounds
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
@@ -28,7 +29,7 @@ from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.states import States
 
 
-class Warehouse(ConfigurableResource):  # type: ignore[type-arg]  # not generic at run time
+class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # not generic at run time
     """Where the artefacts are."""
 
     model_config = LOCATION_CONFIG

@@ -11,7 +11,7 @@ import pytest
 from dagster import DagsterInvalidConfigError, Failure, build_asset_context, validate_run_config
 
 from recsys_pipeline.assets.evaluation import EvaluationConfig, EvaluationProtocol, evaluation
-from recsys_pipeline.checks import nothing_evaluated_was_scored_by_the_search
+from recsys_pipeline.checks.evaluation import nothing_evaluated_was_scored_by_the_search
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.columns import STRENGTH
 from recsys_pipeline.core.comparison import Interval

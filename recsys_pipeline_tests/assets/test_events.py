@@ -11,7 +11,7 @@ from recsys_pipeline.assets.grid_config import GridConfig
 from recsys_pipeline.assets.model import best_model
 from recsys_pipeline.assets.search import grid_search_results
 from recsys_pipeline.assets.splitting import SplitConfig, leave_one_out_split
-from recsys_pipeline.checks import one_held_out_interaction_a_user, what_is_held_out_may_be_held_out
+from recsys_pipeline.checks.split import one_held_out_interaction_a_user, what_is_held_out_may_be_held_out
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.hyperparameters import DIMENSIONS
