@@ -3,7 +3,8 @@
 from dagster import Definitions, load_asset_checks_from_modules, load_assets_from_package_module
 
 from recsys_pipeline import assets, checks, settings
-from recsys_pipeline.automation import executor, nightly, retrain
+from recsys_pipeline.automation.jobs import executor, retrain
+from recsys_pipeline.automation.schedules import nightly
 from recsys_pipeline.reporting.console import readable_console
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager

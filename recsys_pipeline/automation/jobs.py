@@ -1,4 +1,4 @@
-"""Decides when: the retrain job and its nightly schedule."""
+"""The jobs, how a run is configured, and what executes it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,7 @@ from typing import Any
 import yaml
 from dagster import (
     AssetSelection,
-    DagsterInvalidDefinitionError,
-    DefaultScheduleStatus,
     ExecutorDefinition,
-    ScheduleDefinition,
     define_asset_job,
     in_process_executor,
     multiprocess_executor,
@@ -52,25 +49,3 @@ retrain = define_asset_job(
         "recsys_pipeline/queue": "retrain",
     },
 )
-
-
-def schedule(cron: str) -> ScheduleDefinition:
-    """The schedule `nightly` at these times.
-
-    Raises:
-        ValueError: `cron` is no cron expression.
-    """
-    try:
-        return ScheduleDefinition(
-            name="nightly",
-            job=retrain,
-            cron_schedule=cron,
-            execution_timezone="UTC",
-            default_status=DefaultScheduleStatus.RUNNING,
-            description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
-        )
-    except DagsterInvalidDefinitionError:
-        raise ValueError(f"RECSYS_SCHEDULE: {cron!r} is no cron expression; write it as 0 3 * * *") from None
-
-
-nightly = schedule(settings.SCHEDULE)
