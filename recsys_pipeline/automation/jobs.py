@@ -38,11 +38,13 @@ def executor(name: str) -> ExecutorDefinition:
     return {"in_process": in_process_executor, "multiprocess": multiprocess_executor}[name]
 
 
+RUN_CONFIG = run_config(settings.RUN_CONFIG)
+
 retrain = define_asset_job(
     "retrain",
     selection=AssetSelection.all(),
     description="Everything, from the feed of events to the published model.",
-    config=run_config(settings.RUN_CONFIG),
+    config=RUN_CONFIG,
     tags={
         "dagster/max_runtime": str(round(settings.MAX_RUN_HOURS * 3600)),
         # dagster.yaml lets one of these run at a time.
