@@ -136,13 +136,15 @@ def _why_stale(plan: Plan, spec: AssetSpec, inputs: Sequence[str], made: Mapping
     tags = last.tags
     if spec.code_version and tags.get(_CODE_VERSION) != spec.code_version:
         return "its code has changed"
+    if reason := source_changed(plan.locations(name), tags):
+        return reason
     if tags.get(CONFIGURATION_TAG) != configuration_of(plan.arguments[name]):
         return "its configuration has changed"
     for each in inputs:
         version = made[each].tags.get(_DATA_VERSION) if (of_input := made[each]) else None  # type: ignore[union-attr]
         if of_input is None or tags.get(_INPUT_VERSION + each) != version:
             return f"{each} was made again, and is another"
-    return source_changed(plan.locations(name), tags) or _why_not_there(plan, name, tags)
+    return _why_not_there(plan, name, tags)
 
 
 def source_changed(locations: Sequence[str], tags: Mapping[str, str]) -> str:
