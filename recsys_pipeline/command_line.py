@@ -462,7 +462,7 @@ def check_configuration(files: tuple[str, ...]) -> None:
 
 def _check_file(file: str) -> None:
     # Imported here: it takes Dagster, which nothing else of `recsys` does.
-    from recsys_pipeline.automation import run_config
+    from recsys_pipeline.automation.jobs import run_config
     from recsys_pipeline.configuration import told_invalid
     from recsys_pipeline.definitions import defs
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 from dotenv import load_dotenv
+from pydantic import SecretStr
 
 from recsys_pipeline.core.locations import checked_database, checked_location
 
@@ -50,6 +51,15 @@ def _database(name: str) -> str:
         return checked_database(text) if text else ""
     except ValueError as error:
         raise SettingError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
+
+
+def _web_address(name: str) -> str:
+    """An http(s) URL, or nothing; it is not shown where it is refused, because some of them are secrets."""
+    text = _setting(name, "")
+    # What is no printable ASCII cannot be sent, and the error would show it.
+    if text and not re.fullmatch(r"https?://[^\s/?#]+[!-~]*", text):
+        raise SettingError(f"{name}: it is no URL; write it as https://host/path")
+    return text
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -170,3 +180,12 @@ NEW_LIMIT = _number("RECSYS_NEW_LIMIT", 0.5, 0, 1)
 MAP_LIMIT = _number("RECSYS_MAP_LIMIT", 0.3, 0, 1)
 # What becomes of a run that differs by more.
 UNUSUAL = _choice("RECSYS_UNUSUAL", ("warn", "refuse"))
+# Seconds between two looks at the source, by the sensor that retrains when it has changed; 0: off.
+WATCH_SECONDS = int(_number("RECSYS_WATCH_SECONDS", 60, 0, 86400, whole=True))
+
+# Where failed runs are reported; whoever knows this URL can write there.
+ALERT_WEBHOOK = SecretStr(_web_address("RECSYS_ALERT_WEBHOOK"))
+# Of the UI, for the links in reports.
+UI_URL = _web_address("RECSYS_UI_URL")
+# Of the current release; one that is older shows as overdue.
+MAX_RELEASE_HOURS = _number("RECSYS_MAX_RELEASE_HOURS", 30.0, 0, 100_000)

@@ -19,6 +19,7 @@ from dagster import (
     ConfigurableResource,
     DagsterExecutionInterruptedError,
     DagsterInvariantViolationError,
+    DataVersion,
     Failure,
     MaterializeResult,
     RetryRequested,
@@ -29,11 +30,13 @@ from dagster import (
 from dagster._check import CheckError
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster_shared.error import SerializableErrorInfo
+from pydantic import BaseModel
 
 from recsys_pipeline.configuration import told_unknown_names
 from recsys_pipeline.core.column_lineage import sources_of
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
+from recsys_pipeline.fingerprints import CONFIGURATION_TAG, configuration_of
 from recsys_pipeline.reporting.configuration import told_configuration
 from recsys_pipeline.reporting.metadata import facts_metadata, in_order
 
@@ -52,6 +55,7 @@ _LASTING = {
     errno.EISDIR: "it is a folder where a file is expected: move it away",
     errno.ENOTDIR: "it is a file where a folder is expected: move it away",
 }
+_SIGNATURES: dict[str, inspect.Signature] = {}
 
 
 class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):  # noqa: N818  # it is none
@@ -106,8 +110,24 @@ def classify_errors() -> Iterator[None]:
 def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     """Compute an asset from inputs of the same ancestors, which its tables then name; or yield what it says.
 
+    The materialization also says by which configuration it was made, and which state of the warehouse it is.
     Raises, through `classify_errors`, when the inputs do not belong together.
     """
+    signature = inspect.signature(compute)
+    _SIGNATURES[compute.__name__] = signature
+
+    def recorded(result: Any, args: Any, kwargs: Any) -> Any:
+        if not isinstance(result, MaterializeResult):
+            return result
+        result = _with_metadata_in_order(result)
+        arguments = signature.bind(*args, **kwargs).arguments
+        tags = {**(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
+        version = result.data_version
+        # What goes through the IO manager gets its version there.
+        if version is None and "warehouse" in arguments and not isinstance(result.value, dict | pa.Table):
+            version = DataVersion(arguments["warehouse"].write_id(compute.__name__))
+        return result._replace(tags=tags, data_version=version)
+
     if inspect.isgeneratorfunction(compute):
 
         @functools.wraps(compute)
@@ -117,7 +137,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 _tell_configuration([*args, *kwargs.values()])
                 ancestors_of([*args, *kwargs.values()])
                 for result in cast("Iterator[Any]", compute(*args, **kwargs)):
-                    yield _with_metadata_in_order(result)
+                    yield recorded(result, args, kwargs)
 
         return cast("Callable[P, R]", steps)
 
@@ -127,7 +147,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
             _require_known_names()
             _tell_configuration([*args, *kwargs.values()])
             ancestors = ancestors_of([*args, *kwargs.values()])
-            result = _with_metadata_in_order(compute(*args, **kwargs))
+            result = recorded(compute(*args, **kwargs), args, kwargs)
         if isinstance(result, MaterializeResult):
             value: Any = result.value
             if isinstance(value, dict):
@@ -136,9 +156,19 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 value = with_ancestors(value, ancestors)
             lineage = _column_lineage(compute.__name__, result)
             return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))
-        return result
+        return cast("R", result)
 
     return step
+
+
+def configured_by(asset: str) -> dict[str, type[BaseModel]]:
+    """By name, the classes of an asset's configuration and resources; its module must be loaded."""
+    annotated = {name: given.annotation for name, given in _SIGNATURES[asset].parameters.items()}
+    return {
+        name: kind
+        for name, kind in annotated.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
 
 
 def _tell_configuration(arguments: Iterable[Any]) -> None:
@@ -150,10 +180,8 @@ def _tell_configuration(arguments: Iterable[Any]) -> None:
             contexts[0].log.info(told_configuration(each))
 
 
-def _with_metadata_in_order(result: R) -> R:
-    if isinstance(result, MaterializeResult) and result.metadata:
-        return cast("R", result._replace(metadata=in_order(result.metadata)))
-    return result
+def _with_metadata_in_order(result: MaterializeResult[Any]) -> MaterializeResult[Any]:
+    return result._replace(metadata=in_order(result.metadata)) if result.metadata else result
 
 
 def _column_lineage(asset: str, result: MaterializeResult[Any]) -> dict[str, TableColumnLineage]:

@@ -31,6 +31,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.io_manager import table_metadata
+from recsys_pipeline.storage.source import watched
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -46,6 +47,7 @@ def raw_feedback(
     it was.
     """
     context.log.info(f"reading {feedback.path}; {told_configuration(feedback)}")
+    source = watched([feedback.path])
     report = ingest(feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info)
     assert report.schema is not None
     for remark in report.remarks:
@@ -74,7 +76,8 @@ def raw_feedback(
             "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
             SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
-        }
+        },
+        tags=source.tags(),
     )
 
 

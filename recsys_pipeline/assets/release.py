@@ -11,6 +11,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
+    DataVersion,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -222,7 +223,8 @@ def release(
             "release before": str(last["version"]) if last else "none",
             SETTINGS: settings_table(config, lists_scored_by=evidence.scorer),
             WHERE_IT_IS: MetadataValue.path(str(folder)),
-        }
+        },
+        data_version=DataVersion(folder.name),
     )
 
 

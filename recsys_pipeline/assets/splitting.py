@@ -26,6 +26,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class SplitConfig(Knobs):
@@ -74,6 +75,7 @@ def leave_one_out_split(
     context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
+    source = watched(locations_in(config))
     interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
@@ -117,6 +119,7 @@ def leave_one_out_split(
             **unknown_metadata(unknown),
             SETTINGS: settings_table(config, splits=len(splits)),
         },
+        tags=source.tags(),
     )
 
 
