@@ -151,7 +151,7 @@ def test_the_leak_of_weights_is_what_weights_of_all_interactions_add():
 
     # On the seeds that both were measured on, which need not be all.
     assert metadata["leak of weights"] == (
-        "weights of all interactions would add +0.1200, 95 % +0.1000 to +0.2000"
+        "weights of all interactions would change MAP by +0.1200, 95 % +0.1000 to +0.2000"
     )
 
 
