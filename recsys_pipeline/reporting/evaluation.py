@@ -240,6 +240,7 @@ def _leak(quality: Mapping[str, Quality]) -> Metadata:
         return {}
     leaking = quality[LEAKING]
     return {
-        "leak of weights": f"weights of all interactions would change MAP by {leaking.mean_difference:+.4f}, 95 % "
+        "leak of weights": "weights of all interactions would change MAP by "
+        f"{leaking.mean_difference:+.4f}, 95 % "
         f"{interval(leaking.difference.low, leaking.difference.high)}",
     }
