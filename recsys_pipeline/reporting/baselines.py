@@ -89,8 +89,8 @@ def told_lead(lead: Lead, further: Preset | None = None) -> str:
 def told_lead_in_short(lead: Lead) -> str:
     """The same in a few words."""
     low, high = lead.difference.interval
-    other = f"{NAMES[lead.baseline.family]}, the strongest baseline"
-    return told_beside(other, lead.difference.mean, low, high)
+    other = NAMES[lead.baseline.family]
+    return told_beside(other, lead.difference.mean, low, high, "the strongest baseline")
 
 
 def baselines_metadata(baselines: pa.Table) -> Metadata:

@@ -180,12 +180,13 @@ def told_in_short(quality: Mapping[str, Quality], k: int) -> str:
     told = [f"MAP@{k} {fixed(tuned.map)} ({fixed(low)} to {fixed(high)}) on unseen data, {seeds}"]
     strongest = max(others, key=lambda name: others[name].mean_difference)
     place = "the best of the others" if others[strongest].mean_difference > 0 else "the next best"
-    for name, place_of in {strongest: f", {place}", POPULARITY: ""}.items():
+    for name in dict.fromkeys([strongest, POPULARITY]):
         if name in others:
-            other = others[name]
-            on = "" if other.seeds == tuned.seeds else f", on {_of_seeds(other, tuned)},"
+            other, place_of = others[name], place if name == strongest else ""
+            on = "" if other.seeds == tuned.seeds else f"on {_of_seeds(other, tuned)}"
+            who_is = ", ".join(filter(None, [place_of, on]))
             low, high = other.difference
-            told.append(told_beside(f"{name}{place_of}{on}", -other.mean_difference, -high, -low))
+            told.append(told_beside(name, -other.mean_difference, -high, -low, who_is))
     return "; ".join(told)
 
 
@@ -239,6 +240,7 @@ def _leak(quality: Mapping[str, Quality]) -> Metadata:
         return {}
     leaking = quality[LEAKING]
     return {
-        "leak of weights": f"weights of all interactions would add {leaking.mean_difference:+.4f}, 95 % "
+        "leak of weights": "weights of all interactions would change MAP by "
+        f"{leaking.mean_difference:+.4f}, 95 % "
         f"{interval(leaking.difference.low, leaking.difference.high)}",
     }

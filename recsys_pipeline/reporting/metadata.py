@@ -80,13 +80,22 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None else f"{low:+.4f} to {high:+.4f}"
 
 
-def told_beside(other: str, difference: float, low: float, high: float) -> str:
-    """How something compares with another by its difference to that and the ends of its 95 % interval."""
+def told_beside(other: str, difference: float, low: float, high: float, who_is: str = "") -> str:
+    """How something compares with another by its difference to that and the ends of its 95 % interval.
+
+    Args:
+        other: its name.
+        difference: to the other.
+        low: lower end of the interval.
+        high: upper end.
+        who_is: what the other is, in a few words.
+    """
+    named = f"{other}, {who_is}," if who_is else other
     if low > 0:
-        return f"better than {other} by {fixed(difference)}, 95 % {fixed(low)} to {fixed(high)}"
+        return f"better than {named} by {fixed(difference)}, 95 % {fixed(low)} to {fixed(high)}"
     if high < 0:
-        return f"worse than {other} by {fixed(-difference)}, 95 % {fixed(-high)} to {fixed(-low)}"
-    return f"not distinguishable from {other}: {difference:+.4f}, 95 % {interval(low, high)}"
+        return f"worse than {named} by {fixed(-difference)}, 95 % {fixed(-high)} to {fixed(-low)}"
+    return f"not distinguishable from {named.rstrip(',')}: {difference:+.4f}, 95 % {interval(low, high)}"
 
 
 def shape_metadata(n_users: int, n_items: int, n_interactions: int) -> Metadata:

@@ -110,8 +110,8 @@ def test_means_over_fewer_seeds_are_told_beside_those_of_the_tuned_model_over_th
     )
     assert shown(models)["At a glance"] == (
         "MAP@10 0.3000 (0.2800 to 0.3200) on unseen data, 3 seeds; "
-        "worse than notebook's ALS, the best of the others, on 1 of 3 seeds, by 0.1500, 95 % 0.1000 to 0.2000; "
-        "better than popularity by 0.1500, 95 % 0.1000 to 0.2000; 2 dimensions are at the ends"
+        "worse than notebook's ALS, the best of the others, on 1 of 3 seeds, by 0.1500, 95 % 0.1000 to "
+        "0.2000; better than popularity by 0.1500, 95 % 0.1000 to 0.2000; 2 dimensions are at the ends"
     )
 
 
@@ -151,7 +151,7 @@ def test_the_leak_of_weights_is_what_weights_of_all_interactions_add():
 
     # On the seeds that both were measured on, which need not be all.
     assert metadata["leak of weights"] == (
-        "weights of all interactions would add +0.1200, 95 % +0.1000 to +0.2000"
+        "weights of all interactions would change MAP by +0.1200, 95 % +0.1000 to +0.2000"
     )
 
 
