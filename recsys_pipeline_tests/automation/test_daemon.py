@@ -25,7 +25,7 @@ pytestmark = pytest.mark.nights
 
 BIN = Path(sys.executable).parent
 MODULE = ("-m", "recsys_pipeline.definitions")
-MOST_SECONDS = 900
+MOST_SECONDS = 1800
 SECRET = "hunter2-marked"
 RUN_CONFIG = {
     "ops": {
