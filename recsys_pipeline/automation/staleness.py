@@ -19,6 +19,7 @@ from recsys_pipeline.automation import jobs
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.fingerprints import CONFIGURATION_TAG, CONTENT_TAG, SOURCE_TAG, configuration_of
 from recsys_pipeline.steps import configured_by
+from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.releases import current_release, read_manifest, read_pointer
 from recsys_pipeline.storage.source import locations_in, seen
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -88,8 +89,11 @@ class Plan(NamedTuple):
         given = dict((jobs.RUN_CONFIG if run_config is None else run_config) or {})
         resolved = validate_run_config(repository.get_job(job), given)
         specs = _inputs_first(repository)
-        arguments = {_name(spec.key): _arguments(_name(spec.key), resolved) for spec in specs}
-        warehouse = Warehouse(**resolved["resources"]["warehouse"]["config"])
+        configured = {name: part["config"] for name, part in resolved["resources"].items()}
+        warehouse = Warehouse(**configured["warehouse"])
+        resources = {"feedback": Feedback(**configured["feedback"]), "warehouse": warehouse}
+        names = [_name(spec.key) for spec in specs]
+        arguments = {name: _arguments(name, resolved["ops"][name], resources) for name in names}
         checks = {
             *repository.asset_checks_defs_by_key,
             *(key for definition in repository.assets_defs_by_key.values() for key in definition.check_keys),
@@ -191,15 +195,14 @@ def _why_not_there(plan: Plan, name: str, tags: Mapping[str, str]) -> str:
     return ""
 
 
-def _arguments(asset: str, resolved: Mapping[str, Any]) -> dict[str, BaseModel]:
+def _arguments(
+    asset: str, resolved: Mapping[str, Any], resources: Mapping[str, BaseModel]
+) -> dict[str, BaseModel]:
     """What the step of an asset would be given, but for its inputs."""
-    found: dict[str, BaseModel] = {}
-    for name, kind in configured_by(asset).items():
-        if name == "config":
-            found[name] = kind(**resolved["ops"][asset]["config"])
-        elif name in resolved["resources"]:
-            found[name] = kind(**resolved["resources"][name]["config"])
-    return found
+    return {
+        name: kind(**resolved["config"]) if name == "config" else resources[name]
+        for name, kind in configured_by(asset).items()
+    }
 
 
 def _inputs_first(repository: RepositoryDefinition) -> list[AssetSpec]:

@@ -13,7 +13,7 @@ from recsys_pipeline.core.errors import naming
 from recsys_pipeline.fingerprints import CONTENT_TAG, SOURCE_TAG, digest
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.feeds.files import files_behind
-from recsys_pipeline.storage.locations import OptionalLocation
+from recsys_pipeline.storage.locations import OptionalLocation, opened_location
 from recsys_pipeline.storage.verified import sha256_of
 
 # Where only the dates of local files differ, so many bytes are hashed to see whether the content does.
@@ -88,9 +88,9 @@ def seen(locations: Iterable[str]) -> Source:
         if location.startswith(("postgresql:", "postgres:")):
             unseen.append(location)
             continue
-        with naming(UPath(location)):
+        with naming(location):
             # Another process may have written what an object store's list of yesterday does not show.
-            UPath(location).fs.invalidate_cache()
+            opened_location(location).fs.invalidate_cache()
             files += [_seen_file(path) for path in files_behind(location)[0]]
     return Source(files, unseen)
 

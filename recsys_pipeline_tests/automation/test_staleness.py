@@ -2,14 +2,18 @@
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetMaterialization
+from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, AssetSpec
 
+from recsys_pipeline import settings
+from recsys_pipeline.automation.freshness import with_freshness
 from recsys_pipeline.automation.nights import SERVED
-from recsys_pipeline.automation.staleness import Made, stale_assets
-from recsys_pipeline.storage.releases import read_pointer
+from recsys_pipeline.automation.staleness import Made, source_changed, stale_assets
+from recsys_pipeline.storage.releases import Hold, read_pointer
+from recsys_pipeline.storage.source import seen
 from recsys_pipeline_tests.automation.conftest import REPOSITORY
 
 ALL = {key.path[-1] for key in REPOSITORY.assets_defs_by_key}
@@ -101,6 +105,11 @@ def test_a_file_of_the_shops_rules_counts_as_a_source_of_the_catalogue(shop, tmp
     night = shop.night(catalogue={"deny_list": str(rules)})
 
     assert set(night.stale) == {"catalogue", *EXPORTS, "model_card", *END}
+    assert night.plan.locations("catalogue") == [str(rules)]
+    made = {"recsys_pipeline/source": seen([str(rules)]).fingerprint}
+    assert source_changed([str(rules)], made) == ""
+    rules.write_text("ProductCode\n00001\n00002\n")
+    assert source_changed([str(rules)], made).startswith(f"its source has changed: {rules} of ")
 
 
 def test_a_table_that_the_warehouse_has_lost_is_stale(shop):
@@ -169,10 +178,36 @@ def test_a_release_that_is_gone_is_stale(shop):
 def test_a_check_that_failed_runs_again_with_the_release_that_it_stands_against(shop):
     """Else the release could never come: it also asks what the checks of earlier runs said."""
     key = next(key for key in shop.night().plan.checks if key.name == "the_model_recommends")
-    from dagster import AssetCheckEvaluation
-
     failed = AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=False, metadata={})
     shop.instance.report_runless_asset_event(failed)
     shutil.rmtree(shop.warehouse.root / "releases")
 
     assert key in shop.night().request(shop.instance).asset_check_keys
+
+
+def test_a_database_may_have_changed_at_any_time():
+    url = "postgresql://host/shop?table=events"
+
+    assert source_changed([url], {}) == f"whether {url} has changed cannot be seen"
+
+
+def test_readers_of_an_older_release_have_it_on_purpose_until_the_hold_ends(shop):
+    """As `recsys releases rollback` leaves it."""
+    made_again(shop, "release", **{"dagster/data_version": "20990101T000000000000Z"})
+    assert set(shop.night().stale) == END
+
+    pointer = read_pointer(shop.warehouse.root)
+    held = pointer._replace(hold=Hold("2026-11-27T03:00:00+00:00", pointer.version, "worse"))
+    (shop.warehouse.root / "releases" / "current.json").write_bytes(held.to_bytes())
+    made_again(shop, "delivery", **{"dagster/input_data_version/release": "20990101T000000000000Z"})
+    night = shop.night()
+    assert night.stale == {}
+    assert "releases are held since" in night.request(shop.instance).tags["recsys_pipeline/why"]
+
+
+def test_the_release_alone_may_be_overdue():
+    spec = REPOSITORY.assets_defs_by_key[AssetKey("release")].get_asset_spec(AssetKey("release"))
+
+    assert spec.freshness_policy.fail_window.to_timedelta() == timedelta(hours=settings.MAX_RELEASE_HOURS)
+    assert with_freshness(AssetSpec("delivery")).freshness_policy is None
+    assert with_freshness(AssetSpec("release"), hours=0).freshness_policy is None
