@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
+from recsys_pipeline.assets.pictures import pictures_of
 from recsys_pipeline.core.columns import USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.examples import example_users
@@ -15,6 +16,7 @@ from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.card import card, card_facts
+from recsys_pipeline.reporting.pictures.shown import with_embedded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.models import CARD
@@ -49,12 +51,23 @@ def model_card(
         recommendations.to_table(filter=pc.field(USER).isin(ids)),
     )
     inputs = [raw_feedback, grid_search_results, evaluation, best_model, recommendations]
+    ancestors = ancestors_of(inputs)
+    pictures = pictures_of(
+        warehouse,
+        {
+            "raw_feedback": ancestors["raw_feedback"],
+            "feedback_strengths": ancestors["feedback_strengths"],
+            "grid_search_results": [grid_search_results],
+            "evaluation": [evaluation["models"], evaluation["segments"]],
+        },
+    )
+    facts["pictures"] = {each.name: each.reference() for each in pictures}
     text = card(facts)
-    warehouse.write_card("model_card", text, facts, ancestors_of(inputs))
+    warehouse.write_card("model_card", text, facts, ancestors, pictures)
     context.log.info(f"{len(users)} users as examples")
     return MaterializeResult(
         metadata={
-            "card": MetadataValue.md(text),
+            "card": MetadataValue.md(with_embedded(text, pictures)),
             "path": MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )

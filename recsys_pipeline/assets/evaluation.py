@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
 from recsys_pipeline.core.errors import InputError
@@ -40,10 +42,13 @@ from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import rounded, told_unknown
+from recsys_pipeline.reporting.pictures.evaluation import models as models_picture
+from recsys_pipeline.reporting.pictures.evaluation import segments as segments_picture
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.warehouse import Warehouse
 
 
 class EvaluationProtocol(Enum):
@@ -166,6 +171,7 @@ def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
     feedback: Feedback,
+    warehouse: Warehouse,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
     baselines: pa.Table,
@@ -243,6 +249,13 @@ def evaluation(
             "left_out": left_out,
             **({"blend_terms": MetadataValue.md(blend_terms_lines(worths, config.k))} if worths else {}),
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
+            **pictured(
+                context,
+                warehouse,
+                [models, by_segment],
+                partial(models_picture, models, config.k),
+                partial(segments_picture, by_segment, config.k),
+            ),
         },
     )
 

@@ -1,5 +1,7 @@
 """From raw events to one strength per interaction."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -9,11 +11,13 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.days import events_of_days
 from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.metadata import (
     counts_table,
@@ -22,6 +26,8 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     shape_metadata,
 )
+from recsys_pipeline.reporting.pictures.feedback import events_by_day, events_by_kind, popularity
+from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
@@ -64,8 +70,19 @@ def raw_feedback(
             "empty_lines": report.n_empty,
             "events": counts_table("event", report.events),
             "reasons_of_rejection": counts_table("reason", report.reasons),
+            **pictured(
+                context,
+                warehouse,
+                warehouse.write_id("raw_feedback"),
+                partial(events_by_kind, report.events),
+                partial(_days_drawn, warehouse),
+            ),
         }
     )
+
+
+def _days_drawn(warehouse: Warehouse) -> Sheet | None:
+    return events_by_day(events_of_days(warehouse.open_table("raw_feedback")))
 
 
 class StrengthsConfig(Config):
@@ -121,6 +138,12 @@ def feedback_strengths(
                     "interactions per item": per_item,
                     "strength of an interaction": written.to_table([STRENGTH])[STRENGTH].to_numpy(),
                 }
+            ),
+            **pictured(
+                context,
+                warehouse,
+                warehouse.write_id("feedback_strengths"),
+                partial(popularity, per_user, per_item),
             ),
         },
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, ChosenBaselines, lead_over_baselines
@@ -31,6 +33,7 @@ from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import told_lead, why_no_lead
 from recsys_pipeline.reporting.metadata import rounded, shape_metadata
 from recsys_pipeline.reporting.model import told_ends
+from recsys_pipeline.reporting.pictures.search import SEARCH_PICTURES
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import (
     agreement_metadata,
@@ -168,6 +171,7 @@ def grid_search_results(
             "seed": seed,
             "earlier_searches": earlier_searches(earlier, selection),
             **({"around": around["version"] or "the first values of the lists"} if around else {}),
+            **pictured(context, warehouse, [table], *(partial(draw, table) for draw in SEARCH_PICTURES)),
         },
     )
 

@@ -12,13 +12,11 @@ from recsys_pipeline.core.evaluation import (
     ABLATIONS,
     BLEND,
     LEAKING,
-    NO_RIVALS,
     TUNED,
     HeldOutRanks,
     Quality,
 )
 from recsys_pipeline.core.presets import Preset
-from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     Metadata,
     fixed,
@@ -137,10 +135,6 @@ def evaluation_metadata(
         "protocol": protocol,
         "verdict": told_verdict,
         "models": models_markdown(models, k),
-        "picture": bars_with_intervals(
-            f"MAP{at_k}, 95 % interval",
-            {name: (each.map, *each.interval) for name, each in quality.items() if name not in NO_RIVALS},
-        ),
         "segments": MetadataValue.md(segments_markdown(segments.to_pylist())),
         **_leak(quality),
     }
