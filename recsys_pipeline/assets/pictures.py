@@ -91,16 +91,14 @@ def last_nights(context: AssetExecutionContext, k: int) -> list[Night]:
     )
     made = [each.when for each in releases] + [datetime.now(UTC)]
     nights = []
-    for place, each in enumerate(evaluations):
+    ends = [*(each.when for each in evaluations[1:]), datetime.max.replace(tzinfo=UTC)]
+    for each, end in zip(evaluations, ends, strict=False):
         figure = _first_figure(each, MAP_UNSEEN, f"MAP@{k}", MAP_AT_10)
         if figure is None:
             continue
-        next_one = (
-            evaluations[place + 1].when if place + 1 < len(evaluations) else datetime.max.replace(tzinfo=UTC)
-        )
         before = [feed for feed in feeds if feed.when <= each.when]
         events = _first_figure(before[-1], "Events", "dagster/row_count") if before else None
-        released = any(each.when <= when < next_one for when in made)
+        released = any(each.when <= when < end for when in made)
         nights.append(Night(each.when, figure, events, released))
     return nights
 

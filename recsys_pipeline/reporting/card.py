@@ -443,7 +443,5 @@ def with_decision(text: str, reasons: Sequence[str], facts: Facts) -> str:
         reasons: for the release.
         facts: of the card; of its pictures `history` belongs here.
     """
-    return (
-        "\n\n".join([text.rstrip(), "## Released because", *_bullets(*reasons), *_pictures(facts, "history")])
-        + "\n"
-    )
+    parts = [text.rstrip(), "## Released because", *_bullets(*reasons), *_pictures(facts, "history")]
+    return "\n\n".join(parts) + "\n"

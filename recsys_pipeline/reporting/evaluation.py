@@ -12,6 +12,7 @@ from recsys_pipeline.core.evaluation import (
     ABLATIONS,
     BLEND,
     LEAKING,
+    NO_RIVALS,
     TUNED,
     HeldOutRanks,
     Quality,

@@ -32,9 +32,9 @@ def popularity(per_user: NDArray[np.int64], per_item: NDArray[np.int64]) -> Shee
     )
     with style.sheet("popularity", title, 3.1) as drawn:
         panels = drawn.figure.subplots(1, 2, sharey=True)
-        for axes, counts, one, what, colour in (
-            (panels[0], per_user, "user", "activity", style.SERIES[0]),
-            (panels[1], per_item, "item", "popularity", style.SERIES[1]),
+        for axes, counts, one, colour in (
+            (panels[0], per_user, "user", style.SERIES[0]),
+            (panels[1], per_item, "item", style.SERIES[1]),
         ):
             values, shares = _share_with_at_least(counts)
             axes.set_xscale("log")
@@ -44,9 +44,8 @@ def popularity(per_user: NDArray[np.int64], per_item: NDArray[np.int64]) -> Shee
             style.log_axis(axes.yaxis, percent)
             axes.grid()
             half = int(values[shares >= 0.5].max())
-            axes.set_title(
-                f"{what} of {len(counts):,} {one}s: half have {half:,} or more, the first {int(counts.max()):,}"
-            )
+            most = int(counts.max())
+            axes.set_title(f"{len(counts):,} {one}s: half have {half:,} or more, the first {most:,}")
             axes.set_xlabel(f"interactions of the {one}")
             axes.set_ylabel(f"{one}s with at least so many")
     return drawn
@@ -180,7 +179,7 @@ def _told_days(of_all: Mapping[date, int], shown: Sequence[date]) -> str:
 def _ticks(shown: Sequence[date]) -> list[int]:
     """Places of few days that people count by: every day, Mondays, first days of months or of years."""
     for is_tick in (
-        lambda day: True,
+        lambda _: True,
         lambda day: day.weekday() == 0,
         lambda day: day.day == 1,
         lambda day: day.day == 1 and day.month % 3 == 1,

@@ -39,9 +39,8 @@ def history(nights: Sequence[Night], k: int) -> Sheet | None:
     title = f"MAP@{k} is {nights[-1].map:.4f}"
     if len(nights) > 1:
         before = [night.map for night in nights[:-1]]
-        title += (
-            f"; it was {min(before):.4f} to {max(before):.4f} in the {counted(len(before), 'run')} before"
-        )
+        runs = counted(len(before), "run")
+        title += f"; it was {min(before):.4f} to {max(before):.4f} in the {runs} before"
     title += f"; {released:,} of {counted(len(nights), 'run')} released"
     with style.sheet("history", title, 3.6) as drawn:
         upper, lower = drawn.figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
@@ -72,9 +71,7 @@ def history(nights: Sequence[Night], k: int) -> Sheet | None:
         step = -(-len(nights) // _MOST_TICKS)
         # The last run always has a label.
         ticks = list(places)[::-1][::step][::-1]
-        lower.set_xticks(
-            ticks, [f"{nights[place].when:%Y-%m-%d}\n{nights[place].when:%H:%M}" for place in ticks]
-        )
+        lower.set_xticks(ticks, [f"{nights[place].when:%Y-%m-%d\n%H:%M}" for place in ticks])
         lower.set_xlim(-0.7, len(nights) - 0.3)
         lower.tick_params(axis="x", length=0)
         lower.set_xlabel("run (UTC)")

@@ -151,11 +151,8 @@ def heat_map(table: pa.Table) -> Sheet | None:
                 j, i, told, ha="center", va="center", fontweight="bold" if (i, j) == best else "normal",
                 color="white" if is_dark else style.MUTED if np.isnan(cell) else style.INK,
             )  # fmt: skip
-        axes.add_patch(
-            Rectangle(
-                (best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, edgecolor=style.SERIES[1], linewidth=2.5
-            )
-        )
+        corner = (best[1] - 0.5, best[0] - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.SERIES[1], linewidth=2.5))
         axes.set_xticks(range(len(across.labels)), across.labels)
         axes.set_yticks(range(len(down.labels)), down.labels)
         axes.set_xlabel(f"{across.name} (in each cell the best trial by {selection.name})")
@@ -186,12 +183,8 @@ def best_trials(table: pa.Table) -> Sheet | None:
     names = varying(shown)
     equals = sum(row[columns.DISTINGUISHABLE] is False for row in scored) - 1
     failed = table.num_rows - len(scored)
-    told = "no other can be told from it" if equals == len(scored) - 1 else ""
-    told = told or (
-        f"{counted(equals, 'other')} cannot be told from it" if equals > 0 else "no other equals it"
-    )
     title = f"The best of {counted(len(scored), 'trial')} has {selection.name} {best:.4f}"
-    title += "" if len(scored) == 1 else f"; {told}"
+    title += "" if len(scored) == 1 else f"; {equals or 'none'} of the others cannot be told from it"
     title += f"; {counted(failed, 'trial')} failed" if failed else ""
     with style.sheet("best_trials", title, 0.9 + 0.25 * (len(shown) + 1)) as drawn:
         axes = drawn.figure.subplots()

@@ -23,7 +23,7 @@ def data_uri(picture: Picture) -> str:
 
 
 def references(pictures: Iterable[Mapping[str, str]]) -> list[str]:
-    """Paragraphs of a text with the pictures that lie beside it; arguments as `Picture.reference` makes them."""
+    """Paragraphs with the pictures that lie beside the text, of what `Picture.reference` tells."""
     return [f"![{escaped(each['title'])}]({each['file']})" for each in pictures]
 
 

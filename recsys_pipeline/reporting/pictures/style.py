@@ -91,15 +91,15 @@ def sheet(name: str, title: str, height: float) -> Iterator[Sheet]:
     """
     # Without pyplot, which keeps every figure and looks for a screen.
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with styled():
         lines = textwrap.wrap(title, _LETTERS_OF_A_TITLE)
         figure = Figure(
             figsize=(WIDTH, height + 0.15 + _INCHES_PER_TITLE_LINE * len(lines)),
             dpi=_DOTS_PER_INCH,
-            layout="constrained",
+            layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07, wspace=0.03),
         )
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.07, wspace=0.03)  # type: ignore[union-attr]
         figure.suptitle("\n".join(lines), x=0.011, ha="left", fontsize=11.5, fontweight="bold")
         yield Sheet(name, title, figure)
 
@@ -110,7 +110,7 @@ def rendered(drawn: Sheet) -> Picture:
 
     image = io.BytesIO()
     with styled():
-        FigureCanvasAgg(drawn.figure).print_png(image, metadata={"Software": None})
+        FigureCanvasAgg(drawn.figure).print_figure(image, format="png", metadata={"Software": None})
     return Picture(drawn.name, drawn.title, image.getvalue())
 
 
