@@ -82,9 +82,8 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
     best = max(ours, key=lambda row: row[columns.MAP])
     worst = min(ours, key=lambda row: row[columns.MAP])
     title = (
-        f"{TUNED} is at its best for {best[columns.SEGMENT_KIND]}s: {best[columns.SEGMENT]}, "
-        f"MAP@{k} {best[columns.MAP]:.4f}; at its worst for {worst[columns.SEGMENT_KIND]}s: "
-        f"{worst[columns.SEGMENT]}, {worst[columns.MAP]:.4f}"
+        f"MAP@{k} of {TUNED}: highest, {best[columns.MAP]:.4f}, for {_told_segment(best)}; lowest, "
+        f"{worst[columns.MAP]:.4f}, for {_told_segment(worst)}"
     )
     widths = [len(each) for each in of_kind.values()]
     with style.sheet("segments", title, 3.3) as drawn:
@@ -100,15 +99,18 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
                     if (row[columns.SEGMENT], model) in by_key
                 ]
                 aside = 0.16 * (number - (len(shown) - 1) / 2)
+                figures = [row[columns.MAP] for _, row in found]
+                errors = [style.Z * (row[columns.MAP_STANDARD_ERROR] or 0) for _, row in found]
+                # Below 0 there is nothing.
+                low = [max(0.0, each - error) for each, error in zip(figures, errors, strict=True)]
+                high = [each + error for each, error in zip(figures, errors, strict=True)]
                 axes.errorbar(
-                    [place + aside for place, _ in found],
-                    [row[columns.MAP] for _, row in found],
-                    yerr=[style.Z * (row[columns.MAP_STANDARD_ERROR] or 0) for _, row in found],
+                    [place + aside for place, _ in found], figures, yerr=style.whiskers(low, figures, high),
                     fmt=_MARKERS[number], color=style.SERIES[number], markersize=5.5, elinewidth=1.6,
-                    label=model,
+                    label=model, clip_on=False,
                 )  # fmt: skip
             labels = [
-                f"{textwrap.fill(row[columns.SEGMENT], 18)}\n{row[columns.HELD_OUT]:,} held out"
+                f"{textwrap.fill(row[columns.SEGMENT], 20)}\n{row[columns.HELD_OUT]:,} held out"
                 for row in of_ours
             ]
             axes.set_xticks(range(len(of_ours)), labels)
@@ -121,6 +123,11 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
         handles, names = panels[0].get_legend_handles_labels()
         drawn.figure.legend(handles, names, loc="outside lower center", ncols=len(shown))
     return drawn
+
+
+def _told_segment(row: Mapping[str, Any]) -> str:
+    kind, segment = row[columns.SEGMENT_KIND], row[columns.SEGMENT]
+    return f"users with {segment}" if kind == "user" else f"{kind}s of the {segment}"
 
 
 def _shown_models(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -152,7 +152,9 @@ def heat_map(table: pa.Table) -> Sheet | None:
                 color="white" if is_dark else style.MUTED if np.isnan(cell) else style.INK,
             )  # fmt: skip
         corner = (best[1] - 0.5, best[0] - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.SERIES[1], linewidth=2.5))
+        axes.add_patch(
+            Rectangle(corner, 1, 1, fill=False, edgecolor=style.SERIES[1], linewidth=2, clip_on=False)
+        )
         axes.set_xticks(range(len(across.labels)), across.labels)
         axes.set_yticks(range(len(down.labels)), down.labels)
         axes.set_xlabel(f"{across.name} (in each cell the best trial by {selection.name})")
@@ -186,7 +188,7 @@ def best_trials(table: pa.Table) -> Sheet | None:
     title = f"The best of {counted(len(scored), 'trial')} has {selection.name} {best:.4f}"
     title += "" if len(scored) == 1 else f"; {equals or 'none'} of the others cannot be told from it"
     title += f"; {counted(failed, 'trial')} failed" if failed else ""
-    with style.sheet("best_trials", title, 0.9 + 0.25 * (len(shown) + 1)) as drawn:
+    with style.sheet("best_trials", title, 1.1 + 0.25 * (len(shown) + 1)) as drawn:
         axes = drawn.figure.subplots()
         axes.axvline(best, color=style.FAINT, linewidth=1.2, zorder=0)
         for place, row in enumerate(shown):
@@ -205,7 +207,10 @@ def best_trials(table: pa.Table) -> Sheet | None:
         )
         axes.set_yticks(range(-1, len(shown)), [header, *lines], fontfamily="DejaVu Sans Mono", fontsize=8.5)
         axes.set_ylim(len(shown) - 0.4, -1.5)
-        axes.set_xlabel(f"{selection.name} (search), with the 95 % interval of the difference to the best")
+        axes.set_xlabel(
+            f"{selection.name} (search), with the 95 % interval of the difference to the best\n"
+            "orange: chosen; blue: cannot be told from the best; grey: below it by more than chance"
+        )
         style.grid(axes, "x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -302,5 +307,5 @@ def _window(best: Sequence[Row], scored: Sequence[Row]) -> tuple[float, float]:
     low = _low_end([row["figure"] for row in scored])
     low = min(low, *(row["figure"] - style.Z * row["error"] for row in best if row["figure"] >= low))
     high = max(row["figure"] + style.Z * row["error"] for row in best)
-    room = 0.05 * ((high - low) or abs(high) or 1)
+    room = 0.08 * ((high - low) or abs(high) or 1)
     return max(0.0, low - room), high + room

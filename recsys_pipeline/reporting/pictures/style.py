@@ -110,7 +110,9 @@ def rendered(drawn: Sheet) -> Picture:
 
     image = io.BytesIO()
     with styled():
-        FigureCanvasAgg(drawn.figure).print_figure(image, format="png", metadata={"Software": None})
+        # Not by way of `savefig`, which draws everything twice.
+        canvas = FigureCanvasAgg(drawn.figure)
+        canvas.print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return Picture(drawn.name, drawn.title, image.getvalue())
 
 
