@@ -53,10 +53,11 @@ def model_card(
     inputs = [raw_feedback, grid_search_results, evaluation, best_model, recommendations]
     ancestors = ancestors_of(inputs)
     pictures = pictures_of(
+        context,
         warehouse,
         {
-            "raw_feedback": ancestors["raw_feedback"],
-            "feedback_strengths": ancestors["feedback_strengths"],
+            "raw_feedback": ancestors.get("raw_feedback", ""),
+            "feedback_strengths": ancestors.get("feedback_strengths", ""),
             "grid_search_results": [grid_search_results],
             "evaluation": [evaluation["models"], evaluation["segments"]],
         },

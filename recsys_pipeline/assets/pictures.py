@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from dagster import AssetExecutionContext
 
+from recsys_pipeline import settings
 from recsys_pipeline.core.columns import MAP_AT_10
 from recsys_pipeline.core.picture import Picture, content_digest
 from recsys_pipeline.history import Past, past_materializations
@@ -49,31 +50,41 @@ def kept(
     try:
         write_pictures(warehouse.root, context.asset_key.path[-1], pictures, _digest(drawn_from))
     except Exception as error:
-        context.log.warning(f"the pictures are not in the warehouse: {type(error).__name__}: {error}")
+        context.log.warning(f"the pictures are not in the warehouse: {_told(error)}")
     return picture_metadata(pictures)
 
 
 def drawn(context: AssetExecutionContext, *draw: Draw) -> list[Picture]:
-    """The pictures that could be drawn."""
+    """The pictures that could be drawn; none where the settings want none."""
     pictures = []
-    for each in draw:
+    for each in draw if settings.PICTURES else ():
         try:
             if (sheet := each()) is not None:
                 pictures.append(rendered(sheet))
         except Exception as error:
             of = each.func if isinstance(each, functools.partial) else each
             name = getattr(of, "__name__", "one").replace("_", " ")
-            context.log.warning(f"the picture of {name} is not drawn: {type(error).__name__}: {error}")
+            context.log.warning(f"the picture of {name} is not drawn: {_told(error)}")
     return pictures
 
 
-def pictures_of(warehouse: Warehouse, drawn_from: Mapping[str, str | Sequence[pa.Table]]) -> list[Picture]:
+def pictures_of(
+    context: AssetExecutionContext,
+    warehouse: Warehouse,
+    drawn_from: Mapping[str, str | Sequence[pa.Table]],
+) -> list[Picture]:
     """The pictures of these assets that show just this, and no other state; as `pictured` has kept them."""
-    return [
-        picture
-        for asset, shown in drawn_from.items()
-        for picture in read_pictures(warehouse.root, asset, _digest(shown))
-    ]
+    pictures = []
+    for asset, shown in drawn_from.items():
+        try:
+            pictures += read_pictures(warehouse.root, asset, _digest(shown))
+        except Exception as error:
+            context.log.warning(f"the pictures of {asset} are left out: {_told(error)}")
+    return pictures
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _digest(drawn_from: str | Sequence[pa.Table]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from upath import UPath
 
-from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.picture import Picture
 from recsys_pipeline.storage.states import States
 
@@ -39,7 +38,11 @@ def write_pictures(warehouse: UPath, asset: str, pictures: Sequence[Picture], dr
 
 
 def read_pictures(warehouse: UPath, asset: str, drawn_from: str) -> list[Picture]:
-    """The pictures of an asset that were drawn from this, verified; none where there are no such pictures."""
+    """The pictures of an asset that were drawn from this, verified; none where there are no such pictures.
+
+    Raises:
+        InputError: they are not what was written.
+    """
 
     def reader(folder: UPath, _: list[str]) -> list[Picture]:
         told = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
@@ -51,10 +54,7 @@ def read_pictures(warehouse: UPath, asset: str, drawn_from: str) -> list[Picture
         ]
 
     states = _states(warehouse, asset)
-    try:
-        return states.read(reader)[0] if states.exists() else []
-    except InputError:
-        return []  # damaged: they are drawn again with the asset
+    return states.read(reader)[0] if states.exists() else []
 
 
 def _states(warehouse: UPath, asset: str) -> States:
