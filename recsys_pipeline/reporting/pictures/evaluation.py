@@ -110,8 +110,7 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
                     label=model, clip_on=False,
                 )  # fmt: skip
             labels = [
-                f"{textwrap.fill(row[columns.SEGMENT], 20)}\n{row[columns.HELD_OUT]:,} held out"
-                for row in of_ours
+                f"{_in_lines(row[columns.SEGMENT])}\n{row[columns.HELD_OUT]:,} held out" for row in of_ours
             ]
             axes.set_xticks(range(len(of_ours)), labels)
             axes.set_xlim(-0.5, len(of_ours) - 0.5)
@@ -123,6 +122,11 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
         handles, names = panels[0].get_legend_handles_labels()
         drawn.figure.legend(handles, names, loc="outside lower center", ncols=len(shown))
     return drawn
+
+
+def _in_lines(segment: str) -> str:
+    """What is in brackets on lines of its own."""
+    return "\n".join(textwrap.fill(part, 20) for part in segment.replace(" (", "\n(").split("\n"))
 
 
 def _told_segment(row: Mapping[str, Any]) -> str:

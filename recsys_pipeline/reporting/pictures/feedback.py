@@ -45,7 +45,7 @@ def popularity(per_user: NDArray[np.int64], per_item: NDArray[np.int64]) -> Shee
             axes.grid()
             half = int(values[shares >= 0.5].max())
             most = int(counts.max())
-            axes.set_title(f"{len(counts):,} {one}s: half have {half:,} or more, the first {most:,}")
+            axes.set_title(f"{len(counts):,} {one}s: half have {half:,} or more, one has {most:,}")
             axes.set_xlabel(f"interactions of the {one}")
             axes.set_ylabel(f"{one}s with at least so many")
     return drawn
@@ -128,15 +128,14 @@ def events_by_day(days: Mapping[str, Mapping[date, int]]) -> Sheet | None:
         panels.append((f"{len(rest):,} other kinds", others))
     with style.sheet("events_by_day", _told_days(of_all, shown), 0.7 + 0.95 * len(panels)) as drawn:
         all_axes = drawn.figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for number, (axes, (kind, counts)) in enumerate(zip(all_axes, panels, strict=True)):
+        for axes, (kind, counts) in zip(all_axes, panels, strict=True):
             heights = [counts.get(day, 0) for day in shown]
-            colour = style.SERIES[0] if number % 2 == 0 else style.SERIES[1]
             places = np.arange(len(shown))
             # Steps, as wide as a day each.
-            axes.fill_between(places, heights, step="mid", color=colour, alpha=0.2, linewidth=0)
-            axes.step(places, heights, where="mid", color=colour, linewidth=1.2)
+            axes.fill_between(places, heights, step="mid", color=style.ACCENT, alpha=0.2, linewidth=0)
+            axes.step(places, heights, where="mid", color=style.ACCENT, linewidth=1.2)
             if len(shown) == 1:
-                axes.bar(places, heights, color=colour, width=0.3)
+                axes.bar(places, heights, color=style.ACCENT, width=0.3)
             axes.set_title(f"{kind}: {sum(counts.values()):,}")
             axes.set_ylim(0, max(1.08 * max(heights), 1))
             style.count_axis(axes.yaxis)

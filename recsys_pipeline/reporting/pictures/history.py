@@ -8,6 +8,8 @@ from recsys_pipeline.reporting.pictures import style
 from recsys_pipeline.reporting.pictures.style import Sheet, counted
 
 _MOST_TICKS = 8
+# A single run is no wall.
+_FEWEST_PLACES = 10
 
 
 class Night(NamedTuple):
@@ -41,7 +43,9 @@ def history(nights: Sequence[Night], k: int) -> Sheet | None:
         before = [night.map for night in nights[:-1]]
         runs = counted(len(before), "run")
         title += f"; it was {min(before):.4f} to {max(before):.4f} in the {runs} before"
-    title += f"; {released:,} of {counted(len(nights), 'run')} released"
+        title += f"; {released:,} of {len(nights):,} were released"
+    else:
+        title += " in the first run"
     with style.sheet("history", title, 3.6) as drawn:
         upper, lower = drawn.figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
         places = range(len(nights))
@@ -58,8 +62,9 @@ def history(nights: Sequence[Night], k: int) -> Sheet | None:
         room = max(0.15 * (high - low), 0.02 * high, 1e-6)
         upper.set_ylim(low - room, high + room)
         upper.set_ylabel(f"MAP@{k} (unseen)")
-        handles, names = upper.get_legend_handles_labels()
-        drawn.figure.legend(handles, names, loc="outside upper right", ncols=2)
+        upper.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 0.98), ncols=2, borderpad=0, handletextpad=0.2,
+        )  # fmt: skip
         known = [place for place in places if nights[place].events is not None]
         lower.bar(known, [nights[place].events or 0 for place in known], color=style.SERIES[1], width=0.55)
         lower.set_ylabel("events in the feed")
@@ -72,7 +77,8 @@ def history(nights: Sequence[Night], k: int) -> Sheet | None:
         # The last run always has a label.
         ticks = list(places)[::-1][::step][::-1]
         lower.set_xticks(ticks, [f"{nights[place].when:%Y-%m-%d\n%H:%M}" for place in ticks])
-        lower.set_xlim(-0.7, len(nights) - 0.3)
-        lower.tick_params(axis="x", length=0)
+        lower.set_xlim(-0.7, max(len(nights), _FEWEST_PLACES) - 0.3)
+        for axes in (upper, lower):
+            axes.tick_params(axis="x", length=0)
         lower.set_xlabel("run (UTC)")
     return drawn

@@ -67,8 +67,8 @@ def hyperparameters(table: pa.Table) -> Sheet | None:
     title = _told_dimensions(dimensions, scored, selection)
     if below:
         title += f"; {counted(below, 'trial')} below the picture"
-    with style.sheet("hyperparameters", title, 0.3 + 2.25 * lines) as drawn:
-        across = min(len(dimensions), _PANELS_A_LINE)
+    with style.sheet("hyperparameters", title, 0.55 + 2.15 * lines) as drawn:
+        across = math.ceil(len(dimensions) / lines)
         panels = drawn.figure.subplots(lines, across, sharey=True, squeeze=False).ravel()
         for place, axes in enumerate(panels):
             if place >= len(dimensions):
@@ -79,22 +79,26 @@ def hyperparameters(table: pa.Table) -> Sheet | None:
             axes.set_ylim(low, high)
             if place % across == 0:
                 axes.set_ylabel(f"{selection.name} (search)")
+        legend = (
+            "of each value the best trial with its 95 % interval, the best of all in blue; faint: all others"
+        )
+        drawn.figure.supxlabel(legend, fontsize=9.5)
     return drawn
 
 
 def _draw_dimension(axes: Any, values: _Values) -> None:
-    for place, rows in enumerate(values.rows):
-        figures = [row["figure"] for row in rows]
-        axes.plot([place] * len(rows), figures, "o", color=style.FAINT, markersize=3.5)
+    others = [(place, row["figure"]) for place, rows in enumerate(values.rows) for row in rows[1:]]
+    axes.plot(
+        [place for place, _ in others], [figure for _, figure in others], "o", color=style.FAINT, markersize=3.5
+    )  # fmt: skip
     best = [rows[0] for rows in values.rows]
     places = range(len(best))
     figures = [row["figure"] for row in best]
     axes.plot(places, figures, color=style.FAINT, linewidth=1)
-    for place, row in enumerate(best):
-        axes.errorbar(
-            [place], [row["figure"]], yerr=[style.Z * row["error"]], fmt="o", markersize=5.5, elinewidth=1.8,
-            color=style.ACCENT if place == values.place_of_best else style.MUTED,
-        )  # fmt: skip
+    colours = [style.ACCENT if place == values.place_of_best else style.MUTED for place in places]
+    errors = [style.Z * row["error"] for row in best]
+    axes.errorbar(places, figures, yerr=errors, fmt="none", ecolor=colours, elinewidth=1.8)
+    axes.scatter(places, figures, s=30, c=colours, zorder=3)
     long = max(map(len, values.labels)) * len(values.labels) > 22
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(places, values.labels, **turned)
@@ -185,20 +189,25 @@ def best_trials(table: pa.Table) -> Sheet | None:
     names = varying(shown)
     equals = sum(row[columns.DISTINGUISHABLE] is False for row in scored) - 1
     failed = table.num_rows - len(scored)
+    others = "all others are below it by more than chance"
+    if equals > 0:
+        others = f"{equals:,} of the others cannot be told from it"
     title = f"The best of {counted(len(scored), 'trial')} has {selection.name} {best:.4f}"
-    title += "" if len(scored) == 1 else f"; {equals or 'none'} of the others cannot be told from it"
+    title += "" if len(scored) == 1 else f"; {others}"
     title += f"; {counted(failed, 'trial')} failed" if failed else ""
     with style.sheet("best_trials", title, 1.1 + 0.25 * (len(shown) + 1)) as drawn:
         axes = drawn.figure.subplots()
         axes.axvline(best, color=style.FAINT, linewidth=1.2, zorder=0)
-        for place, row in enumerate(shown):
-            low, high = row[columns.DIFFERENCE_LOW], row[columns.DIFFERENCE_HIGH]
-            ends = [[best + (low or 0)], [row["figure"]], [best + (high or 0)]]
-            colour = style.MUTED if row[columns.DISTINGUISHABLE] else style.ACCENT
-            axes.errorbar(
-                [row["figure"]], [place], xerr=style.whiskers(*ends), fmt="o", markersize=5.5, elinewidth=1.8,
-                color=style.SERIES[1] if row[columns.CHOSEN] else colour,
-            )  # fmt: skip
+        figures = [row["figure"] for row in shown]
+        low, high = (
+            [best + (row[name] or 0) for row in shown]
+            for name in (columns.DIFFERENCE_LOW, columns.DIFFERENCE_HIGH)
+        )
+        colours = [_colour(row) for row in shown]
+        places = range(len(shown))
+        ends = style.whiskers(low, figures, high)
+        axes.errorbar(figures, places, xerr=ends, fmt="none", ecolor=colours, elinewidth=1.8)
+        axes.scatter(figures, places, s=30, c=colours, zorder=3)
         header, *lines = _in_columns(
             [
                 [*(name.replace("regularization", "reg.") for name in names), ""],
@@ -207,10 +216,11 @@ def best_trials(table: pa.Table) -> Sheet | None:
         )
         axes.set_yticks(range(-1, len(shown)), [header, *lines], fontfamily="DejaVu Sans Mono", fontsize=8.5)
         axes.set_ylim(len(shown) - 0.4, -1.5)
-        axes.set_xlabel(
+        legend = (
             f"{selection.name} (search), with the 95 % interval of the difference to the best\n"
             "orange: chosen; blue: cannot be told from the best; grey: below it by more than chance"
         )
+        drawn.figure.supxlabel(legend, fontsize=9.5)
         style.grid(axes, "x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -219,6 +229,12 @@ def best_trials(table: pa.Table) -> Sheet | None:
 
 
 SEARCH_PICTURES = (hyperparameters, heat_map, best_trials)
+
+
+def _colour(row: Row) -> str:
+    if row[columns.CHOSEN]:
+        return style.SERIES[1]
+    return style.MUTED if row[columns.DISTINGUISHABLE] else style.ACCENT
 
 
 def _marks(row: Row) -> str:

@@ -70,8 +70,8 @@ def labels(ticks):
 
 
 def points(axes):
-    """The coordinates of the markers with intervals, in the order in which they were drawn."""
-    return [tuple(float(line.get_data()[n][0]) for n in (0, 1)) for line, *_ in axes.containers]
+    """The coordinates of what has an interval, in order."""
+    return axes.collections[-1].get_offsets().tolist()
 
 
 def test_popularity_is_the_share_with_at_least_so_many_interactions():
@@ -81,7 +81,7 @@ def test_popularity_is_the_share_with_at_least_so_many_interactions():
     assert users.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5], [4, 0.25]]
     assert items.lines[0].get_xdata().tolist() == [1, 3, 4]
     assert [axes.get_xscale() + axes.get_yscale() for axes in (users, items)] == ["loglog", "loglog"]
-    assert users.get_title(loc="left") == "4 users: half have 2 or more, the first 4"
+    assert users.get_title(loc="left") == "4 users: half have 2 or more, one has 4"
     assert drawn.title.startswith("The most popular 10 % of the items have 50 % of the interactions")
     assert items.get_xlabel() == "interactions of the item"
 
@@ -275,7 +275,7 @@ def test_segments_compare_the_model_with_few_others():
     (legend,) = drawn.figure.legends
     assert labels(legend.get_texts()) == ["tuned ALS", "graph filter", "item-kNN", "popularity"]
     users, items = drawn.figure.axes
-    assert labels(users.get_xticklabels()) == ["few interactions (up\nto 3)\n1,000 held out"]
+    assert labels(users.get_xticklabels()) == ["few interactions\n(up to 3)\n1,000 held out"]
     assert items.get_title(loc="left") == "items"
     assert drawn.title == (
         "MAP@10 of tuned ALS: highest, 0.1200, for users with few interactions (up to 3); lowest, 0.0210, "
@@ -297,14 +297,14 @@ def test_runs_are_in_order_and_releases_are_marked():
     assert [bar.get_height() for bar in lower.patches] == [1000] * 3
     assert labels(lower.get_xticklabels())[-1] == "2026-01-03\n00:00"
     assert drawn.title == (
-        "MAP@10 is 0.0910; it was 0.0800 to 0.0900 in the 2 runs before; 2 of 3 runs released"
+        "MAP@10 is 0.0910; it was 0.0800 to 0.0900 in the 2 runs before; 2 of 3 were released"
     )
 
 
 def test_the_first_run_has_a_picture_and_an_unknown_volume_no_bar():
     drawn = history.history([night(0, 0.09, events=None)], 10)
 
-    assert drawn.title == "MAP@10 is 0.0900; 1 of 1 run released"
+    assert drawn.title == "MAP@10 is 0.0900 in the first run"
     assert len(drawn.figure.axes[1].patches) == 0
     assert history.history([], 10) is None
 
