@@ -126,7 +126,7 @@ def segments(table: pa.Table, k: int) -> Sheet | None:
 
 def _in_lines(segment: str) -> str:
     """What is in brackets on lines of its own."""
-    return "\n".join(textwrap.fill(part, 20) for part in segment.replace(" (", "\n(").split("\n"))
+    return "\n".join(textwrap.fill(part, 24) for part in segment.replace(" (", "\n(").split("\n"))
 
 
 def _told_segment(row: Mapping[str, Any]) -> str:

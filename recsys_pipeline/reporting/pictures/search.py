@@ -88,9 +88,8 @@ def hyperparameters(table: pa.Table) -> Sheet | None:
 
 def _draw_dimension(axes: Any, values: _Values) -> None:
     others = [(place, row["figure"]) for place, rows in enumerate(values.rows) for row in rows[1:]]
-    axes.plot(
-        [place for place, _ in others], [figure for _, figure in others], "o", color=style.FAINT, markersize=3.5
-    )  # fmt: skip
+    of_others = [place for place, _ in others], [figure for _, figure in others]
+    axes.plot(*of_others, "o", color=style.FAINT, markersize=3.5)
     best = [rows[0] for rows in values.rows]
     places = range(len(best))
     figures = [row["figure"] for row in best]

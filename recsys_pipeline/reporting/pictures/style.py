@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from recsys_pipeline.core.picture import Picture
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 # The UI shows a picture in a dialog of about 900 pixels.
 WIDTH = 9.0
 _DOTS_PER_INCH = 100
+_COLOURS = 128
 _LETTERS_OF_A_TITLE = 88
 _INCHES_PER_TITLE_LINE = 0.22
 
@@ -107,13 +110,25 @@ def sheet(name: str, title: str, height: float) -> Iterator[Sheet]:
 def rendered(drawn: Sheet) -> Picture:
     """The sheet as PNG, without anything in it that differs from run to run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
-    image = io.BytesIO()
     with styled():
         # Not by way of `savefig`, which draws everything twice.
         canvas = FigureCanvasAgg(drawn.figure)
-        canvas.print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return Picture(drawn.name, drawn.title, image.getvalue())
+        canvas.draw()
+    in_colour = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # A palette makes a third of the bytes, which Dagster keeps of every run.
+    content = io.BytesIO()
+    in_palette = in_colour.quantize(
+        _COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )  # fmt: skip
+    # The background is white, not nearly white.
+    palette, background = in_palette.getpalette() or [], in_palette.getpixel((0, 0))
+    assert isinstance(background, int)
+    palette[3 * background : 3 * background + 3] = [255, 255, 255]
+    in_palette.putpalette(palette)
+    in_palette.save(content, "PNG")
+    return Picture(drawn.name, drawn.title, content.getvalue())
 
 
 def name_of(text: str, letters: int = 28) -> str:

@@ -315,6 +315,6 @@ def test_the_same_input_gives_the_same_small_file_of_the_width_of_the_dialog():
     assert first == second
     assert first.file == "best_trials.png"
     assert int.from_bytes(first.content[16:20]) == 900
-    assert len(first.content) < 60_000
+    assert len(first.content) < 25_000
     assert b"Software" not in first.content
     assert b"tIME" not in first.content
