@@ -205,7 +205,9 @@ def best_trials(table: pa.Table) -> Sheet | None:
         colours = [_colour(row) for row in shown]
         places = range(len(shown))
         ends = style.whiskers(low, figures, high)
-        axes.errorbar(figures, places, xerr=ends, fmt="none", ecolor=colours, elinewidth=1.8)
+        # One colour each, which the stubs do not know.
+        bars: Any = axes
+        bars.errorbar(figures, places, xerr=ends, fmt="none", ecolor=colours, elinewidth=1.8)
         axes.scatter(figures, places, s=30, c=colours, zorder=3)
         header, *lines = _in_columns(
             [

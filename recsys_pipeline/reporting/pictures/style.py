@@ -114,7 +114,7 @@ def rendered(drawn: Sheet) -> Picture:
 
     with styled():
         # Not by way of `savefig`, which draws everything twice.
-        canvas = FigureCanvasAgg(drawn.figure)
+        canvas: Any = FigureCanvasAgg(drawn.figure)
         canvas.draw()
     in_colour = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # A palette makes a third of the bytes, which Dagster keeps of every run.
