@@ -24,6 +24,7 @@ from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import (
     BASELINES,
     baselines_of,
@@ -120,6 +121,7 @@ def evaluated(interactions, split, baselines=None, **config):
             context,
             EvaluationConfig(**config),
             feedback=Feedback(path="feedback.csv"),
+            warehouse=Warehouse(path="memory://evaluated"),
             bm25_matrix={name: ds.dataset(table) for name, table in matrix_of(interactions).items()},
             leave_one_out_split=split,
             baselines=baselines["baselines"],
