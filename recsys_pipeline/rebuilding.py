@@ -108,7 +108,7 @@ def rebuild(
     if "card" in manifest:
         # Rendered again from its facts: what the evaluation found is not measured again.
         made[CARD] = UPath(folder / CARD)
-        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"])
+        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"], manifest["card"])
         made[CARD].write_text(text, encoding="utf-8")
     versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
     return Rebuilt(

@@ -160,6 +160,9 @@ WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 # Where shops read, if not in the warehouse.
 DELIVERY = _database("RECSYS_DELIVERY")
 
+# Whether assets draw what they found; tables and figures say the same.
+PICTURES = _choice("RECSYS_PICTURES", ("on", "off")) == "on"
+
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)
 

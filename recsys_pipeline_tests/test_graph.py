@@ -87,7 +87,7 @@ def test_makes_every_artefact(shared_warehouse):
             *(f"{name}.parquet" for name in ("grid_search_results", "trial_ranks")),
             *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
             *("popular_items.parquet", "bm25_matrix", "best_model", "evaluation", "model_card"),
-            *("releases", "search_journal"),
+            *("releases", "search_journal", "pictures"),
         ]
     )
     interactions = pq.read_table(root / "bm25_matrix" / "pairs.parquet")

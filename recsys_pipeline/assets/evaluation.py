@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.assets.run_tags import tag_run
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
@@ -44,11 +46,14 @@ from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.evaluation import blend_terms_table, evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_metadata
 from recsys_pipeline.reporting.model import told_number_of_ends
+from recsys_pipeline.reporting.pictures.evaluation import models as models_picture
+from recsys_pipeline.reporting.pictures.evaluation import segments as segments_picture
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
 from recsys_pipeline.storage.source import locations_in, watched
+from recsys_pipeline.storage.warehouse import Warehouse
 
 
 class EvaluationProtocol(Enum):
@@ -171,6 +176,7 @@ def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
     feedback: Feedback,
+    warehouse: Warehouse,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
     baselines: pa.Table,
@@ -257,6 +263,13 @@ def evaluation(
             **({"blend terms": blend_terms_table(worths, config.k)} if worths else {}),
             **unknown_metadata(unknown),
             SETTINGS: settings_table(config, held_out=protocol_told),
+            **pictured(
+                context,
+                warehouse,
+                [models, by_segment],
+                partial(models_picture, models, config.k),
+                partial(segments_picture, by_segment, config.k),
+            ),
         },
         tags=source.tags(),
     )

@@ -1,5 +1,7 @@
 """From raw events to one strength per interaction."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -9,12 +11,14 @@ from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.days import events_of_days
 from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.configuration import settings_table, told_configuration
 from recsys_pipeline.reporting.feed import told_feed
@@ -27,6 +31,8 @@ from recsys_pipeline.reporting.metadata import (
     rounded,
     shape_metadata,
 )
+from recsys_pipeline.reporting.pictures.feedback import events_by_day, events_by_kind, popularity
+from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
@@ -76,9 +82,20 @@ def raw_feedback(
             "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
             SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
+            **pictured(
+                context,
+                warehouse,
+                warehouse.write_id("raw_feedback"),
+                partial(events_by_kind, report.events),
+                partial(_days_drawn, warehouse),
+            ),
         },
         tags=source.tags(),
     )
+
+
+def _days_drawn(warehouse: Warehouse) -> Sheet | None:
+    return events_by_day(events_of_days(warehouse.open_table("raw_feedback")))
 
 
 class StrengthsConfig(Knobs):
@@ -143,6 +160,12 @@ def feedback_strengths(
             ),
             SETTINGS: settings_table(config),
             **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
+            **pictured(
+                context,
+                warehouse,
+                warehouse.write_id("feedback_strengths"),
+                partial(popularity, per_user, per_item),
+            ),
         },
     )
 

@@ -1,6 +1,7 @@
 """The release: what readers get, once it deserves it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.check_results import failed_checks
+from recsys_pipeline.assets.pictures import drawn, kept, last_nights
 from recsys_pipeline.assets.run_tags import RELEASE, tag_run
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core import columns
@@ -34,6 +36,7 @@ from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.picture import SUFFIX
 from recsys_pipeline.core.sources import ALS
 from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.engines.local.implicit_als import trained_model
@@ -42,6 +45,8 @@ from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, bullets, rounded
+from recsys_pipeline.reporting.pictures.history import history
+from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.models import CARD, DESCRIPTION
@@ -191,6 +196,9 @@ def release(
             metadata={"reasons": told, "current release": version},
             allow_retries=False,
         )
+    pictures = drawn(context, partial(_history, context, evidence.k))
+    drawn_here = {each.name: each.reference() for each in pictures}
+    facts = {**model_card.facts, "pictures": {**model_card.facts.get("pictures", {}), **drawn_here}}
     manifest = {
         **best_model.manifest,
         "inputs": inputs,
@@ -201,12 +209,13 @@ def release(
         "scorer": stored_metadata(recommendations)["scorer"],
         "similar_items_scorer": stored_metadata(similar_items).get("scorer", ALS),
         "decision": decision._asdict(),
-        "card": model_card.facts,
+        "card": facts,
         "feedback": feedback.model_dump(mode="json"),
     }
     retention = Retention(config.keep_releases, config.keep_days)
-    card = with_decision(model_card.text, decision.reasons_for)
-    folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
+    card = with_decision(model_card.text, decision.reasons_for, facts)
+    documents = {CARD: card.encode(), **{each.file: each.content for each in pictures}}
+    folder = publish(warehouse.root, files, documents, manifest, seen=seen, retention=retention)
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     assert evidence.released_map is not None  # else it would not have been released
     tag_run(context, RELEASE, folder.name)
@@ -223,9 +232,14 @@ def release(
             "release before": str(last["version"]) if last else "none",
             SETTINGS: settings_table(config, lists_scored_by=evidence.scorer),
             WHERE_IT_IS: MetadataValue.path(str(folder)),
+            **kept(context, warehouse, folder.name, pictures),
         },
         data_version=DataVersion(folder.name),
     )
+
+
+def _history(context: AssetExecutionContext, k: int) -> Sheet | None:
+    return history(last_nights(context, k), k)
 
 
 def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, Any] | None:
@@ -248,7 +262,8 @@ def _files(warehouse: Warehouse, inputs: Mapping[str, str]) -> dict[str, UPath]:
         for name, path in warehouse.files_of(asset_name, inputs[asset_name]).items()
     }
     del files[DESCRIPTION]  # the manifest says all that it says
-    return files
+    of_card = warehouse.files_of("model_card", inputs["model_card"])
+    return files | {name: path for name, path in of_card.items() if name.endswith(SUFFIX)}
 
 
 def _evidence(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, ChosenBaselines, lead_over_baselines
@@ -32,6 +34,7 @@ from recsys_pipeline.reporting.baselines import told_lead, told_lead_in_short, w
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import NOTEBOOK_MAP_IN_SEARCH, SETTINGS, rounded
 from recsys_pipeline.reporting.model import told_ends
+from recsys_pipeline.reporting.pictures.search import SEARCH_PICTURES
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import (
     agreement_metadata,
@@ -178,6 +181,7 @@ def grid_search_results(
                 incumbent=incumbent.version or incumbent.why_none,
                 **({"around": around["version"] or "the first values of the lists"} if around else {}),
             ),
+            **pictured(context, warehouse, [table], *(partial(draw, table) for draw in SEARCH_PICTURES)),
         },
     )
 

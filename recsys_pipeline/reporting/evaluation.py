@@ -20,7 +20,6 @@ from recsys_pipeline.core.evaluation import (
     share_out_of_reach,
 )
 from recsys_pipeline.core.presets import Preset
-from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
     AT_A_GLANCE,
     OUT_OF_REACH,
@@ -162,10 +161,6 @@ def evaluation_metadata(
         "Held-out interactions": len(held_out.users),
         "Users": len(set(held_out.users.tolist())),
         "models": models_markdown(models, k),
-        "picture of the models": bars_with_intervals(
-            f"MAP{at_k}, 95 % interval",
-            {name: (each.map, *each.interval) for name, each in quality.items() if name not in NO_RIVALS},
-        ),
         "segments": segments_table(segments.to_pylist()),
         "out of reach": f"{percent(out_of_reach)} of the held-out interactions: nobody has the item in "
         "training, or the user has nothing there; no model can rank them by what it has learned",

@@ -118,7 +118,8 @@ class States:
                 if path.is_symlink() and path.name not in names and os.readlink(path).startswith(through):
                     path.unlink()  # of a table that the asset no longer has
         else:
-            replace_link(root / self.asset, f"{FOLDER}/{self.asset}/{_CURRENT}")
+            up = "../" * self.asset.count("/")
+            replace_link(root / self.asset, f"{up}{FOLDER}/{self.asset}/{_CURRENT}")
 
     def _remove_all_but(self, kept: set[str | None]) -> None:
         if is_local(self._folder):

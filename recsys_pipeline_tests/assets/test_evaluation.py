@@ -24,6 +24,7 @@ from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import (
     BASELINES,
     baselines_of,
@@ -93,7 +94,7 @@ def test_segments_and_picture_are_shown(shared_result, shared_warehouse):
     for kind in ("user", "item"):
         of_tuned = [row for row in segments if row["kind"] == kind and row["model"] == "tuned ALS"]
         assert sum(row["held_out_interactions"] for row in of_tuned) == 3 * N_USERS
-    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture"]
+    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture of models"]
 
 
 def interactions_in(table):
@@ -120,6 +121,7 @@ def evaluated(interactions, split, baselines=None, **config):
             context,
             EvaluationConfig(**config),
             feedback=Feedback(path="feedback.csv"),
+            warehouse=Warehouse(path="memory://evaluated"),
             bm25_matrix={name: ds.dataset(table) for name, table in matrix_of(interactions).items()},
             leave_one_out_split=split,
             baselines=baselines["baselines"],
