@@ -1,5 +1,8 @@
 """From raw events to one strength per interaction."""
 
+from collections.abc import Callable
+from typing import Annotated, Any
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -13,7 +16,7 @@ from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
-from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
 from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.metadata import (
     counts_table,
@@ -75,6 +78,17 @@ class StrengthsConfig(Config):
         default=Aggregate.sum,
         description="`sum` of the strengths of an interaction's events, or their `max`.",
     )
+    window_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Only events of so many days count, back from the latest event of the feed and not from "
+        "now, so that the same feed gives the same model; 0: all. Needs timestamps.",
+    )
+    half_lives: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[],
+        description="Days after which an event counts half: the values that half_life_days of "
+        "grid_search_results may try. Needs timestamps.",
+    )
     memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
 
 
@@ -96,6 +110,8 @@ def feedback_strengths(
         config.aggregate,
         feedback.target_events or list(feedback.strengths),
         feedback.seen_events or list(feedback.strengths),
+        config.window_days,
+        list(dict.fromkeys(config.half_lives)),
     )
     limit = memory_limit(config.memory_limit)
     context.log.info(f"memory limit {told(limit)}")
@@ -103,11 +119,13 @@ def feedback_strengths(
     warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
     written = warehouse.open_table("feedback_strengths")
     n_interactions = written.count_rows()
+    in_window = _window_metadata(raw_feedback, config.window_days, limit, context.log.info)
     per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
     return MaterializeResult(
         metadata={
             **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
             **shape_metadata(len(per_user), len(per_item), n_interactions),
+            **in_window,
             "strengths": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],
                 [
@@ -124,6 +142,21 @@ def feedback_strengths(
             ),
         },
     )
+
+
+def _window_metadata(
+    events: ds.Dataset, window_days: float, most_bytes: int, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """What the window left out, told; nothing without one."""
+    if not window_days:
+        return {}
+    window = window_of(events, window_days, most_bytes=most_bytes)
+    told = (
+        f"{window.n_events:,} events after {window.first:%Y-%m-%d %H:%M} count, the {window_days:g} days up "
+        f"to the latest one; {window.n_left_out:,} older ones are left out"
+    )
+    log(told)
+    return {"window": told, "events in the window": window.n_events, "events left out": window.n_left_out}
 
 
 def _rows_per_id(table: ds.Dataset, name: str) -> NDArray[np.int64]:
