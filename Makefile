@@ -1,6 +1,7 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
 # make commands      the tests that run the commands of the README as they are shown
+# make nights        whole nights with new data, none, bad data and a half-written file; some by the real daemon
 # make check         linter, types, definitions
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
@@ -17,7 +18,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test commands check postgres s3 faults dev sample clean
+.PHONY: materialize test commands nights check postgres s3 faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -27,10 +28,13 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not nights"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
+
+nights: $(VENV)/.installed-dev
+	$(BIN)/pytest -m nights
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3

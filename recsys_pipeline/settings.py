@@ -6,10 +6,12 @@ the variable and shows a good value.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dotenv import load_dotenv
+from pydantic import SecretStr
 
 from recsys_pipeline.core.locations import checked_database, checked_location
 
@@ -44,6 +46,15 @@ def _database(name: str) -> str:
         return checked_database(text) if text else ""
     except ValueError as error:
         raise ValueError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
+
+
+def _web_address(name: str) -> str:
+    """An http(s) URL, or nothing; it is not shown where it is refused, because some of them are secrets."""
+    text = _setting(name, "")
+    # What is no printable ASCII cannot be sent, and the error would show it.
+    if text and not re.fullmatch(r"https?://[^\s/?#]+[!-~]*", text):
+        raise ValueError(f"{name}: it is no URL; write it as https://host/path")
+    return text
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -142,3 +153,13 @@ RUN_CONFIG = _optional_location("RECSYS_RUN_CONFIG")
 EXECUTOR = _choice("RECSYS_EXECUTOR", ("in_process", "multiprocess"))
 # A retrain that takes longer hangs: the daemon ends it, and the next night is not lost too.
 MAX_RUN_HOURS = _number("RECSYS_MAX_RUN_HOURS", 12.0, 0.1, 1000)
+
+# Seconds between two looks at the source, by the sensor that retrains when it has changed; 0: off.
+WATCH_SECONDS = int(_number("RECSYS_WATCH_SECONDS", 60, 0, 86400, whole=True))
+
+# Where failed runs are reported; whoever knows this URL can write there.
+ALERT_WEBHOOK = SecretStr(_web_address("RECSYS_ALERT_WEBHOOK"))
+# Of the UI, for the links in reports.
+UI_URL = _web_address("RECSYS_UI_URL")
+# Of the current release; one that is older shows as overdue.
+MAX_RELEASE_HOURS = _number("RECSYS_MAX_RELEASE_HOURS", 30.0, 0, 100_000)

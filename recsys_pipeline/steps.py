@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
-from dagster import AssetCheckResult, Failure, MaterializeResult, RetryRequested
+from dagster import AssetCheckResult, DataVersion, Failure, MaterializeResult, RetryRequested
+from pydantic import BaseModel
 
 from recsys_pipeline.core.errors import InputError, code_of
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
+from recsys_pipeline.fingerprints import CONFIGURATION_TAG, configuration_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +30,7 @@ _LASTING = {
     errno.EISDIR: "it is a folder where a file is expected: move it away",
     errno.ENOTDIR: "it is a file where a folder is expected: move it away",
 }
+_SIGNATURES: dict[str, inspect.Signature] = {}
 
 
 @contextmanager
@@ -53,15 +56,31 @@ def classify_errors() -> Iterator[None]:
 def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     """Compute an asset from inputs of the same ancestors, which its tables then name; or yield what it says.
 
+    The materialization also says by which configuration it was made, and which state of the warehouse it is.
     Raises, through `classify_errors`, when the inputs do not belong together.
     """
+    signature = inspect.signature(compute)
+    _SIGNATURES[compute.__name__] = signature
+
+    def told(result: Any, args: Any, kwargs: Any) -> Any:
+        if not isinstance(result, MaterializeResult):
+            return result
+        arguments = signature.bind(*args, **kwargs).arguments
+        tags = {**(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
+        version = result.data_version
+        # What goes through the IO manager gets its version there.
+        if version is None and "warehouse" in arguments and not isinstance(result.value, dict | pa.Table):
+            version = DataVersion(arguments["warehouse"].write_id(compute.__name__))
+        return result._replace(tags=tags, data_version=version)
+
     if inspect.isgeneratorfunction(compute):
 
         @functools.wraps(compute)
         def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
             with classify_errors():
                 ancestors_of([*args, *kwargs.values()])
-                yield from cast("Iterator[Any]", compute(*args, **kwargs))
+                for result in cast("Iterator[Any]", compute(*args, **kwargs)):
+                    yield told(result, args, kwargs)
 
         return cast("Callable[P, R]", steps)
 
@@ -69,7 +88,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
         with classify_errors():
             ancestors = ancestors_of([*args, *kwargs.values()])
-            result = compute(*args, **kwargs)
+            result = told(compute(*args, **kwargs), args, kwargs)
         if isinstance(result, MaterializeResult):
             value: Any = result.value
             if isinstance(value, dict):
@@ -77,9 +96,19 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
             elif isinstance(value, pa.Table):
                 value = with_ancestors(value, ancestors)
             return cast("R", result._replace(value=value))
-        return result
+        return cast("R", result)
 
     return step
+
+
+def configured_by(asset: str) -> dict[str, type[BaseModel]]:
+    """By name, the classes of an asset's configuration and resources; its module must be loaded."""
+    annotated = {name: given.annotation for name, given in _SIGNATURES[asset].parameters.items()}
+    return {
+        name: kind
+        for name, kind in annotated.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
 
 
 def check_step(check: Callable[P, AssetCheckResult]) -> Callable[P, AssetCheckResult]:

@@ -17,6 +17,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.catalogue import read_catalogue, read_id_list
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class CatalogueConfig(Config):
@@ -57,6 +58,7 @@ def catalogue(
             f"max_per_category is {config.max_per_category} (RECSYS_MAX_PER_CATEGORY), but there is no "
             "catalogue. Name one with a column category (RECSYS_CATALOGUE), or set max_per_category to 0."
         )
+    source = watched(locations_in(config))
     items = best_model.items
     entries = read_catalogue(config.path, feedback, items.type) if config.path else None
     if entries and entries.absent:
@@ -99,6 +101,7 @@ def catalogue(
             "categories": pc.count_distinct(table[CATEGORY]).as_py(),
             "max_per_category": config.max_per_category,
         },
+        tags=source.tags(),
     )
 
 

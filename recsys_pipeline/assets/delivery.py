@@ -2,7 +2,7 @@
 
 import time
 
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, Config, DataVersion, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
@@ -41,7 +41,9 @@ def delivery(
     `recsys_release` says which release readers of the database see. To deliver it again changes nothing.
     """
     if not config.database:
-        return MaterializeResult(metadata={"delivered": "nothing: RECSYS_DELIVERY is not set"})
+        return MaterializeResult(
+            metadata={"delivered": "nothing: RECSYS_DELIVERY is not set"}, data_version=DataVersion("none")
+        )
     begin = time.perf_counter()
     delivered = deliver_current(
         warehouse.root, config.database, context.log.info, patience_seconds=config.lock_seconds
@@ -57,5 +59,6 @@ def delivery(
             "place": delivered.place,
             "seconds": rounded(time.perf_counter() - begin),
             **{f"rows of {name}": count for name, count in delivered.rows.items()},
-        }
+        },
+        data_version=DataVersion(delivered.version),
     )

@@ -44,6 +44,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class EvaluationProtocol(Enum):
@@ -178,6 +179,7 @@ def evaluation(
     the best of each family of `baselines` and, on the first seed, the notebook's ALS before its search, and
     what it changes to take the weights from all interactions, as the search and the notebook do.
     """
+    source = watched(locations_in(config))
     interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
     protocol = _protocol(config, leave_one_out_split)
@@ -244,6 +246,7 @@ def evaluation(
             **({"blend_terms": MetadataValue.md(blend_terms_lines(worths, config.k))} if worths else {}),
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
+        tags=source.tags(),
     )
 
 

@@ -29,6 +29,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.io_manager import table_metadata
+from recsys_pipeline.storage.source import watched
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
@@ -43,6 +44,7 @@ def raw_feedback(
     line and reason in `rejected_feedback.parquet`; too many of them fail the run and leave this table as
     it was.
     """
+    source = watched([feedback.path])
     report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
     assert report.schema is not None
     for remark in report.remarks:
@@ -67,7 +69,8 @@ def raw_feedback(
             "empty_lines": report.n_empty,
             "events": counts_table("event", report.events),
             "reasons_of_rejection": counts_table("reason", report.reasons),
-        }
+        },
+        tags=source.tags(),
     )
 
 

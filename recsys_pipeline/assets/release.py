@@ -12,6 +12,7 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     Config,
+    DataVersion,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -215,7 +216,8 @@ def release(
             "before": str(last["version"]) if last else "none",
             "releases": len(read_pointer(warehouse.root).published),
             "path": MetadataValue.path(str(folder)),
-        }
+        },
+        data_version=DataVersion(folder.name),
     )
 
 

@@ -16,6 +16,7 @@ from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class SplitConfig(Config):
@@ -64,6 +65,7 @@ def leave_one_out_split(
     context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
+    source = watched(locations_in(config))
     interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
@@ -96,6 +98,7 @@ def leave_one_out_split(
             "held_out_items_unseen_in_training": n_unseen,
             **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
         },
+        tags=source.tags(),
     )
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from dagster import (
     ConfigurableIOManager,
+    DataVersion,
     InputContext,
     MetadataValue,
     OutputContext,
@@ -53,6 +54,9 @@ class WarehouseIOManager(ConfigurableIOManager):
         shown = tables.get(asset, next(iter(tables.values())))
         path = self.warehouse.path_of(asset)
         context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
+        # A digest of the content and its ancestors: equal content from equal ancestors has the same.
+        version = DataVersion(self.warehouse.write_id(asset))
+        context.step_context.set_data_version(context.asset_key, version)
 
     @classify_errors()
     def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Model | Card | Tables | Datasets:
