@@ -8,6 +8,7 @@ the variable and shows a good value.
 import os
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from dotenv import load_dotenv
@@ -111,6 +112,17 @@ def _number(name: str, default: float, low: float, high: float, *, whole: bool =
     return number
 
 
+def _day(name: str) -> str:
+    """A day as 2026-01-31, or nothing."""
+    text = _setting(name, "")
+    if text:
+        try:
+            return date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise ValueError(f"{name}: {text!r} is no day; write it as 2026-01-31") from None
+    return text
+
+
 def _choice(name: str, choices: Sequence[str]) -> str:
     text = _setting(name, choices[0])
     if text not in choices:
@@ -119,6 +131,8 @@ def _choice(name: str, choices: Sequence[str]) -> str:
 
 
 FEEDBACK = _location("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+# The first day of a feed that is ingested day by day.
+FIRST_DAY = _day("RECSYS_FIRST_DAY")
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
 ITEM_COLUMN = _setting("RECSYS_ITEM_COLUMN", "ProductCode")
 EVENT_COLUMN = _setting("RECSYS_EVENT_COLUMN", "Event")

@@ -79,7 +79,9 @@ def test_only_events_of_the_window_count(where, tmp_path):
 def test_a_window_or_a_half_life_without_times_is_refused():
     events = dataset(AGED).to_table(columns=[USER, ITEM, EVENT])
 
-    with pytest.raises(InputError, match=r"^window_days of feedback_strengths needs times, and the feed has no"):
+    with pytest.raises(
+        InputError, match=r"^window_days of feedback_strengths needs times, and the feed has no"
+    ):
         interaction_strengths(ds.dataset(events), SHOP, window_days=1)
     with pytest.raises(InputError, match=r"^half_lives of feedback_strengths needs times"):
         interaction_strengths(ds.dataset(events), SHOP, half_lives=[7])
@@ -94,7 +96,9 @@ def test_each_event_fades_by_its_own_age():
     half, oldest = 0.5**0.5, 2.0**-40
 
     np.testing.assert_allclose(interactions.strengths_by(None, 7.0), [1.5 + 3 * 0.25, half, 0.125, oldest])
-    np.testing.assert_allclose(interactions.strengths_by({"view": 2.0}, 7.0), [3.0, 2 * half, 0.25, 2 * oldest])
+    np.testing.assert_allclose(
+        interactions.strengths_by({"view": 2.0}, 7.0), [3.0, 2 * half, 0.25, 2 * oldest]
+    )
     np.testing.assert_array_equal(interactions.strengths_by(None), [5.0, 1.0, 1.0, 1.0])
 
 
@@ -117,7 +121,9 @@ def test_what_is_held_out_leaves_its_other_events_faded():
 
 
 def test_a_half_life_that_the_strengths_lack_is_named():
-    with pytest.raises(InputError, match=r"^half_life_days 30 is not among the half_lives .*, which are 7: add"):
+    with pytest.raises(
+        InputError, match=r"^half_life_days 30 is not among the half_lives .*, which are 7: add"
+    ):
         aged_interactions().strengths_by(None, 30.0)
 
 
@@ -136,7 +142,9 @@ def test_trials_are_journalled_by_the_strengths_that_they_had(tmp_path):
     trial = Hyperparameters(4, 0.01, 10.0, 3, 100.0, 0.8)
     faded = trial.replace(half_life_days=7.0)
     content = {"default": "a", faded.strengths_name: "b"}
-    journal = Journal(Warehouse(path=str(tmp_path)).root, content, "batched", 1, "training", k=10, strengths={})
+    journal = Journal(
+        Warehouse(path=str(tmp_path)).root, content, "batched", 1, "training", k=10, strengths={}
+    )
 
     assert journal._entry_name(trial) == "a6f916640764a44fd247e9d3e6c5af7d.json"
     assert journal._entry_name(faded) != journal._entry_name(trial)

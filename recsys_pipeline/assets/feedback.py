@@ -1,12 +1,21 @@
 """From raw events to one strength per interaction."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    BackfillPolicy,
+    Config,
+    DailyPartitionsDefinition,
+    MaterializeResult,
+    asset,
+)
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -26,6 +35,7 @@ from recsys_pipeline.reporting.metadata import (
     shape_metadata,
 )
 from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.io_manager import table_metadata
@@ -33,7 +43,16 @@ from recsys_pipeline.storage.source import watched
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-@asset(kinds={"parquet", "pyarrow"})
+def by_day(first_day: str) -> dict[str, Any]:
+    """What makes an asset one of days, from that one to today; nothing without a first day."""
+    if not first_day:
+        return {}
+    # Today too: it is ingested again once its files have grown.
+    days = DailyPartitionsDefinition(start_date=first_day, end_offset=1)
+    return {"partitions_def": days, "backfill_policy": BackfillPolicy.single_run()}
+
+
+@asset(kinds={"parquet", "pyarrow"}, **by_day(settings.FIRST_DAY))
 @asset_step
 def raw_feedback(
     context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
@@ -43,7 +62,12 @@ def raw_feedback(
     Rows that are no events (a blank id, an unknown event, a line that does not parse) are kept with file,
     line and reason in `rejected_feedback.parquet`; too many of them fail the run and leave this table as
     it was.
+
+    With RECSYS_FIRST_DAY each day is a partition: a run of some days replaces these, a run without any
+    ingests those that are missing or whose files have changed.
     """
+    if feedback.first_day:
+        return _days_of_feedback(context, feedback, warehouse)
     source = watched([feedback.path])
     report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
     assert report.schema is not None
@@ -72,6 +96,55 @@ def raw_feedback(
         },
         tags=source.tags(),
     )
+
+
+def _days_of_feedback(
+    context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
+) -> MaterializeResult[None]:
+    source = watched([feedback.path])
+    are_asked_for = context.has_partition_key or context.has_partition_key_range
+    report = ingest_days(feedback, warehouse, list(context.partition_keys) if are_asked_for else None)
+    assert report.schema is not None
+    for remark in report.remarks:
+        context.log.warning(remark)
+    of_other_days = sum(report.n_other_days.values())
+    if of_other_days:
+        context.log.warning(
+            f"{of_other_days:,} events happened on another day than that of their file, with which they stay"
+        )
+    if report.n_before:
+        context.log.info(f"{report.n_before:,} events before {feedback.first_day} are left out")
+    feed, days = report.feed, list(report.days)
+    told = f"{_told_days(report.ingested)} ingested; {feed['rows']:,} events of {_told_days(days)} are there"
+    if not report.ingested:
+        told = f"nothing new: {feed['rows']:,} events of {_told_days(days)} are there"
+    context.log.info(told)
+    metadata = {
+        **table_metadata(report.schema, feed["rows"], warehouse.path_of("raw_feedback")),
+        "source": feedback.path,
+        "ingested": told,
+        "days": str(len(days)),
+        "events of other days": of_other_days,
+        "rejected": feed["rejected"],
+        "ignored": feed["ignored"],
+        "events": counts_table("event", Counter(feed["events"])),
+        "reasons_of_rejection": counts_table("reason", report.reasons),
+    }
+    if not are_asked_for:
+        # Dagster knows only of the days that a run was asked for.
+        for day in report.ingested:
+            context.log_event(
+                AssetMaterialization(
+                    context.asset_key, partition=day, metadata={"events of the day": report.days[day]["rows"]}
+                )
+            )
+    return MaterializeResult(metadata=metadata, tags=source.tags())
+
+
+def _told_days(days: Sequence[str]) -> str:
+    if len(days) < 2:
+        return days[0] if days else "no day"
+    return f"{len(days):,} days from {days[0]} to {days[-1]}"
 
 
 class StrengthsConfig(Config):
