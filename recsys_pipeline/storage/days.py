@@ -1,4 +1,4 @@
-"""A feed day by day: each day is a part of its own in the warehouse, which another ingest of that day replaces.
+"""A feed day by day: each day is a part of its own in the warehouse, replaced where it is ingested again.
 
 All parts together are one table, a folder of part files. A day holds what its files say, also where that
 happened on another day; of a feed without files for each day, it holds the events of that day. A day that was
@@ -90,7 +90,7 @@ def ingest_days(feedback: Feedback, warehouse: Warehouse, days: Sequence[str] | 
         days: as 2026-01-31; None for those that are missing, or whose files have changed.
 
     Raises:
-        InputError: a day has no file, has too many bad rows, or the events have no times where they need them.
+        InputError: a day has no file or too many bad rows, or the events need times and have none.
     """
     report = DaysReport()
     present = _present(warehouse, report, required=days is not None)
@@ -147,9 +147,8 @@ def due_days(feedback: Feedback, warehouse: Warehouse, present: Collection[str])
         return [] if as_they_were and now in ingested.values() else None
     files = _files_by_day(feedback)
     last = max([*files, *present], default=feedback.first_day)
-    if missing := [
-        day for day in _range(feedback.first_day, last) if day not in files and day not in present
-    ]:
+    known = {*files, *present}
+    if missing := [day for day in _range(feedback.first_day, last) if day not in known]:
         raise InputError(_no_file(feedback, missing))
     due = [day for day in files if day not in present or ingested.get(day) != _fingerprint(feedback, day)]
     return sorted(due)
@@ -165,18 +164,17 @@ class _Source:
         self.files: dict[str, list[UPath]]
         if not self.by_file:
             self.files = {"": files_behind(feedback.path)[0]}
-            self.fingerprints = dict.fromkeys(days or (), seen([feedback.path]).fingerprint)
-            self._of_all = seen([feedback.path]).fingerprint
+            self._fingerprints = {"": seen([feedback.path]).fingerprint}
             return
         found = _files_by_day(feedback)
         if missing := [day for day in days or () if day not in found]:
             raise InputError(_no_file(feedback, missing))
         self.files = {day: found[day] for day in sorted(days or found)}
-        self.fingerprints = {day: _fingerprint(feedback, day) for day in self.files}
+        self._fingerprints = {day: _fingerprint(feedback, day) for day in self.files}
 
     def fingerprint(self, day: str) -> str:
         """Of the files of a day, as they were before they were read."""
-        return self.fingerprints[day] if self.by_file else self._of_all
+        return self._fingerprints[day if self.by_file else ""]
 
 
 class _Reading:
@@ -196,6 +194,7 @@ class _Reading:
     def run(self, report: DaysReport) -> dict[str, IngestReport]:
         """What was read, by day; under the empty name what belongs to none."""
         self.rejected.mkdir()
+        (self.rejected / FOLDER_METADATA).write_text("{}", encoding="utf-8")
         with ExitStack() as written:
             for day, files in self._source.files.items():
                 self._read(day, files, report, written)
@@ -215,6 +214,9 @@ class _Reading:
                     quarantine_rows(quarantine, str(file), batch, judged, counted)
                     for of_day, events in self._by_day(day, judged, report):
                         self._write(of_day, events, batch, str(file), written)
+                    if not day:
+                        # What is rejected is a share of all rows.
+                        counted.n_accepted += judged.accepted.num_rows
                     counted.n_ignored += judged.n_ignored
                     counted.n_empty += batch.n_empty
         report.reasons.update(counted.reasons)
@@ -224,8 +226,8 @@ class _Reading:
         if TIMESTAMP not in accepted.schema.names:
             if not day:
                 raise InputError(
-                    f"{self._feedback.path} has no column {TIMESTAMP}, by which the events belong to days: name "
-                    "the one that it has (RECSYS_TIMESTAMP_COLUMN), name the files of a day by {day} in "
+                    f"{self._feedback.path} has no column {TIMESTAMP}, by which the events belong to days: "
+                    "name the one that it has (RECSYS_TIMESTAMP_COLUMN), name the files of a day by {day} in "
                     "RECSYS_FEEDBACK, or leave RECSYS_FIRST_DAY out."
                 )
             yield day, judged
@@ -261,14 +263,14 @@ def _only(judged: Judgement, of_day: NDArray[np.bool_]) -> Judgement:
 
 
 def _present(warehouse: Warehouse, report: DaysReport, *, required: bool) -> dict[str, dict[str, Any]]:
-    """What the parts say that are there, by day; nothing of a table that is not kept by days, or is damaged."""
+    """What the parts that are there say, by day; nothing of a table not kept by days, or damaged."""
     if not warehouse.has(ACCEPTED):
         return {}
     try:
         days: dict[str, dict[str, Any]] | None = stored_metadata(warehouse.open_table(ACCEPTED)).get(_DAYS)
     except InputError as error:
         if required:
-            raise InputError(f"{error} Without a day, so that all days are ingested again.") from None
+            raise InputError(f"{error} Name no day, so that all of them are ingested again.") from None
         report.remarks.append(f"all days are ingested again: {error}")
         return {}
     if days is None:
@@ -279,7 +281,7 @@ def _present(warehouse: Warehouse, report: DaysReport, *, required: bool) -> dic
 def _carry(
     warehouse: Warehouse, asset: str, parts: Path, but_for: Collection[str], report: DaysReport
 ) -> None:
-    """Take over the parts of the days that are not ingested now: the files themselves where they are local."""
+    """Take over the parts of the other days: the files themselves where they are local."""
 
     def link(folder: UPath, _: list[str]) -> None:
         before = local_path(folder / f"{asset}.parquet")
@@ -296,10 +298,9 @@ def _carry(
     try:
         States(warehouse.root, asset).read(link)
     except InputError as error:
-        report.remarks.append(
-            f"the rejected rows of other days are lost: {error}" if asset == REJECTED else ""
-        )
-        report.remarks = [remark for remark in report.remarks if remark]
+        # Of the events themselves `_present` has said so.
+        if asset == REJECTED:
+            report.remarks.append(f"the rejected rows of other days are lost: {error}")
 
 
 def _as_one_table(parts: Path, feedback: Feedback) -> pa.Schema:

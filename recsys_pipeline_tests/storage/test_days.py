@@ -95,9 +95,7 @@ def test_a_day_that_was_ingested_stays_when_its_file_is_gone(feedback, folder, w
 def test_a_missing_day_is_named(feedback, folder, warehouse):
     (folder / f"{DAYS[1]}.csv").unlink()
 
-    with pytest.raises(
-        InputError, match=rf"^no file for {DAYS[1]}: .*{DAYS[1]}\.csv does not exist\. Bring it"
-    ):
+    with pytest.raises(InputError, match=rf"^no file for {DAYS[1]}: .*\.csv does not exist\. Bring it"):
         ingest_days(feedback, warehouse)
     with pytest.raises(InputError, match=rf"^no file for {DAYS[1]}: "):
         ingest_days(feedback, warehouse, [DAYS[1]])
@@ -159,7 +157,7 @@ def test_days_without_times_or_files_of_their_own_are_refused(folder, warehouse)
         ingest_days(Feedback(path=str(file), first_day=DAYS[0]), warehouse)
 
 
-def test_dagster_knows_the_days_that_are_there(feedback, folder, warehouse):
+def test_dagster_knows_the_days_that_are_there(feedback, warehouse):
     """Of a run of some days, of a backfill in one run, and of a run that was asked for none."""
     by_day = raw_feedback.map_asset_specs(
         lambda spec: spec.replace_attributes(partitions_def=DailyPartitionsDefinition(start_date=DAYS[0]))
