@@ -43,16 +43,19 @@ from recsys_pipeline.storage.source import watched
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-def by_day(first_day: str) -> dict[str, Any]:
-    """What makes an asset one of days, from that one to today; nothing without a first day."""
-    if not first_day:
-        return {}
-    # Today too: it is ingested again once its files have grown.
-    days = DailyPartitionsDefinition(start_date=first_day, end_offset=1)
-    return {"partitions_def": days, "backfill_policy": BackfillPolicy.single_run()}
+def days_from(first_day: str) -> DailyPartitionsDefinition | None:
+    """The days from that one to today, which is ingested again when its files grow; None without one."""
+    return DailyPartitionsDefinition(start_date=first_day, end_offset=1) if first_day else None
 
 
-@asset(kinds={"parquet", "pyarrow"}, **by_day(settings.FIRST_DAY))
+_DAYS = days_from(settings.FIRST_DAY)
+
+
+@asset(
+    kinds={"parquet", "pyarrow"},
+    partitions_def=_DAYS,
+    backfill_policy=BackfillPolicy.single_run() if _DAYS else None,
+)
 @asset_step
 def raw_feedback(
     context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse

@@ -113,11 +113,11 @@ def ingest_days(feedback: Feedback, warehouse: Warehouse, days: Sequence[str] | 
         told = {day: of_day.as_dict() for day, of_day in of_days.items() if day}
         report.ingested = sorted(told)
         _carry(warehouse, ACCEPTED, parts, told, report)
-        for day, of_day in told.items():
-            of_day["of_other_days"] = report.n_other_days[day]
-            if day in present and of_day["rows"] < present[day]["rows"]:
+        for day, said in told.items():
+            said["of_other_days"] = report.n_other_days[day]
+            if day in present and said["rows"] < present[day]["rows"]:
                 report.remarks.append(
-                    f"{day} has {of_day['rows']:,} events now and had {present[day]['rows']:,}"
+                    f"{day} has {said['rows']:,} events now and had {present[day]['rows']:,}"
                 )
         report.days = dict(sorted({**present, **told}.items()))
         report.feed = _together(report.days, of_days.get(""))
