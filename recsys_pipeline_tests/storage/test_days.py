@@ -4,12 +4,14 @@ import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, DailyPartitionsDefinition, materialize
 
-from recsys_pipeline.assets.feedback import raw_feedback
+from recsys_pipeline.assets.feedback import feedback_strengths, raw_feedback
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.fingerprints import INPUT_TAG
 from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import FEED
+from recsys_pipeline.storage.io_manager import WarehouseIOManager
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 HEADER = "UserID,ProductCode,Event,Timestamp"
@@ -173,3 +175,23 @@ def test_dagster_knows_the_days_that_are_there(feedback, warehouse):
         assert run(partition_key=DAYS[1]) == ([DAYS[1]], [1, 7])
         assert run(tags={first: DAYS[0], last: DAYS[1]}) == (DAYS[:2], [0, 1, 7, 7])
         assert run() == (DAYS, [0, 1, 2, 7, 7, 7])
+
+
+def test_what_follows_has_no_partitions_and_says_which_state_of_all_days_it_read(feedback, warehouse):
+    by_day = raw_feedback.map_asset_specs(
+        lambda spec: spec.replace_attributes(partitions_def=DailyPartitionsDefinition(start_date=DAYS[0]))
+    )
+    resources = {
+        "feedback": feedback,
+        "warehouse": warehouse,
+        "io_manager": WarehouseIOManager(warehouse=warehouse),
+    }
+    with DagsterInstance.ephemeral() as instance:
+        made = materialize([by_day, feedback_strengths], resources=resources, instance=instance)
+        (strengths,) = made.asset_materializations_for_node("feedback_strengths")
+        tags = strengths.tags
+        feed = instance.get_latest_materialization_event(raw_feedback.key).asset_materialization
+
+    assert warehouse.read_table("feedback_strengths").num_rows == 4
+    state = warehouse.write_id("raw_feedback")
+    assert tags[f"{INPUT_TAG}raw_feedback"] == feed.tags["dagster/data_version"] == state
