@@ -21,9 +21,13 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
 .PHONY: materialize test commands nights check postgres s3 faults walk dev sample clean
 
+# Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
+FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
+EVERYTHING := $(if $(FIRST_DAY),job execute --job retrain,asset materialize --select '*')
+
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
-	$(QUIET) $(BIN)/dagster asset materialize --select '*' -m recsys_pipeline.definitions \
+	$(QUIET) $(BIN)/dagster $(EVERYTHING) -m recsys_pipeline.definitions \
 		$(if $(CONFIG),-c $(CONFIG)) -c examples/console.yaml
 	@echo
 	@$(BIN)/python -m recsys_pipeline

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 CONFIGURATION_TAG = "recsys_pipeline/configuration"
 SOURCE_TAG = "recsys_pipeline/source"
+# Before the name of an input: the state of it.
+INPUT_TAG = "recsys_pipeline/input."
 CONTENT_TAG = "recsys_pipeline/source_content"
 
 # Where an asset is kept, and how long it waits for it, is not what it is made with.

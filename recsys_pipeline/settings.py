@@ -8,6 +8,7 @@ names the variable and shows a good value.
 import os
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import click
@@ -127,6 +128,17 @@ def _owners(name: str) -> list[str]:
     return owners
 
 
+def _day(name: str) -> str:
+    """A day as 2026-01-31, or nothing."""
+    text = _setting(name, "")
+    if text:
+        try:
+            return date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise SettingError(f"{name}: {text!r} is no day; write it as 2026-01-31") from None
+    return text
+
+
 def _choice(name: str, choices: Sequence[str]) -> str:
     text = _setting(name, choices[0])
     if text not in choices:
@@ -135,6 +147,8 @@ def _choice(name: str, choices: Sequence[str]) -> str:
 
 
 FEEDBACK = _location("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+# The first day of a feed that is ingested day by day.
+FIRST_DAY = _day("RECSYS_FIRST_DAY")
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
 ITEM_COLUMN = _setting("RECSYS_ITEM_COLUMN", "ProductCode")
 EVENT_COLUMN = _setting("RECSYS_EVENT_COLUMN", "Event")

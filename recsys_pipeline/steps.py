@@ -35,8 +35,8 @@ from pydantic import BaseModel
 from recsys_pipeline.configuration import told_unknown_names
 from recsys_pipeline.core.column_lineage import sources_of
 from recsys_pipeline.core.errors import InputError, code_of
-from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
-from recsys_pipeline.fingerprints import CONFIGURATION_TAG, configuration_of
+from recsys_pipeline.core.lineage import Lineage, ancestors_of, with_ancestors
+from recsys_pipeline.fingerprints import CONFIGURATION_TAG, INPUT_TAG, configuration_of
 from recsys_pipeline.reporting.configuration import told_configuration
 from recsys_pipeline.reporting.metadata import facts_metadata, in_order
 
@@ -121,7 +121,13 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
             return result
         result = _with_metadata_in_order(result)
         arguments = signature.bind(*args, **kwargs).arguments
-        tags = {**(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
+        # Of an asset that has partitions, Dagster records a digest of theirs.
+        inputs = {
+            f"{INPUT_TAG}{lineage.asset}": lineage.write_id
+            for lineage in map(Lineage.of, arguments.values())
+            if lineage
+        }
+        tags = {**inputs, **(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
         version = result.data_version
         # What goes through the IO manager gets its version there.
         if version is None and "warehouse" in arguments and not isinstance(result.value, dict | pa.Table):

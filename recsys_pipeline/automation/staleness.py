@@ -17,7 +17,13 @@ from pydantic import BaseModel
 
 from recsys_pipeline.automation import jobs
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.fingerprints import CONFIGURATION_TAG, CONTENT_TAG, SOURCE_TAG, configuration_of
+from recsys_pipeline.fingerprints import (
+    CONFIGURATION_TAG,
+    CONTENT_TAG,
+    INPUT_TAG,
+    SOURCE_TAG,
+    configuration_of,
+)
 from recsys_pipeline.steps import configured_by
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.releases import current_release, read_manifest, read_pointer
@@ -146,7 +152,8 @@ def _why_stale(plan: Plan, spec: AssetSpec, inputs: Sequence[str], made: Mapping
         return "its configuration has changed"
     for each in inputs:
         version = made[each].tags.get(_DATA_VERSION) if (of_input := made[each]) else None  # type: ignore[union-attr]
-        if of_input is None or tags.get(_INPUT_VERSION + each) != version:
+        made_from = tags.get(INPUT_TAG + each, tags.get(_INPUT_VERSION + each))
+        if of_input is None or made_from != version:
             return f"{each} was made again, and is another"
     return _why_not_there(plan, name, tags)
 

@@ -37,6 +37,13 @@ class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # n
         default=settings.FEEDBACK,
         description="File, folder or glob, local or an object-store URL (RECSYS_FEEDBACK).",
     )
+    first_day: str = Field(
+        default=settings.FIRST_DAY,
+        pattern=r"^(\d{4}-\d\d-\d\d)?$",
+        description="The feed is ingested day by day from this day on, such as 2026-01-31; `{day}` in `path` "
+        "stands for the day where each has its files. Empty: all at once. Set it by RECSYS_FIRST_DAY, which "
+        "gives raw_feedback its partitions.",
+    )
     format: FileFormat = Field(
         default=FileFormat.auto, description="`auto` goes by the ending: .csv, .csv.gz or .parquet."
     )

@@ -38,7 +38,7 @@ from recsys_pipeline.storage.warehouse import Warehouse
 _BATCH_ROWS = 1 << 17
 # Between two lines of the log.
 _ROWS_OF_A_LINE = 5_000_000
-_REJECTED_SCHEMA = pa.schema(
+REJECTED_SCHEMA = pa.schema(
     [
         (REJECTED_FILE, pa.string()),
         (REJECTED_LINE, pa.int64()),
@@ -136,18 +136,18 @@ def ingest(
         InputError: the feed cannot be read, is empty, or has too many bad rows.
     """
     report = IngestReport()
-    criteria = _criteria(feedback)
+    criteria = criteria_of(feedback)
     columns = Columns.of_feedback(feedback)
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
-    ids = _id_columns(feedback, last)
+    ids = id_columns(feedback, last)
     with warehouse.replacing(accepted) as accepted_folder:
         with (
             warehouse.replacing(rejected) as rejected_folder,
             pq.ParquetWriter(
-                rejected_folder / f"{rejected}.parquet", _REJECTED_SCHEMA, compression=COMPRESSION
+                rejected_folder / f"{rejected}.parquet", REJECTED_SCHEMA, compression=COMPRESSION
             ) as quarantine,
-            _EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
+            EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
         ):
             files, skipped = files_behind(feedback.path)
             report.skipped = [path.name for path in skipped]
@@ -156,7 +156,7 @@ def ingest(
                 report.files.append(str(file))
                 for batch in read_rows(file, columns, feedback):
                     judged = judge(batch.rows, criteria)
-                    _quarantine(quarantine, str(file), batch, judged, report)
+                    quarantine_rows(quarantine, str(file), batch, judged, report)
                     events.write(judged, batch, str(file))
                     report.count(judged, batch)
                     if report.n_rows >= told + _ROWS_OF_A_LINE:
@@ -166,13 +166,14 @@ def ingest(
                             f"{len(report.files):,} of {len(files):,}, {file.name}"
                         )
             events.describe({FEED: report.as_dict()})
-        _require_a_good_feed(report, feedback, warehouse.path_of(rejected))
+        require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
         report.remarks = [column.remark for column in ids.values() if column.remark]
     return report
 
 
-def _criteria(feedback: Feedback) -> Criteria:
+def criteria_of(feedback: Feedback) -> Criteria:
+    """What tells events from other rows."""
     pinned = {USER: feedback.user_id_type, ITEM: feedback.item_id_type}
     return Criteria(
         known=list(feedback.strengths),
@@ -183,7 +184,8 @@ def _criteria(feedback: Feedback) -> Criteria:
     )
 
 
-def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColumn]:
+def id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColumn]:
+    """The id columns, by the schema of the last run; None where there was none."""
     pinned = {USER: ("user_id_type", feedback.user_id_type), ITEM: ("item_id_type", feedback.item_id_type)}
     return {
         column: IdColumn(column, setting, wanted, last.field(column).type if last else None)
@@ -191,14 +193,36 @@ def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColum
     }
 
 
-def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
+def require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
+    """Refuse a feed without events, or with too many bad rows, which are in the table `rejected`.
+
+    Raises:
+        InputError: it says what is wrong.
+    """
     if not report.n_rows:
         raise InputError(f"{feedback.path} has no rows, only a header. Was the export cut short?")
-    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
+    require_few_rejected(report, feedback, rejected)
+    if not report.n_accepted:
+        reasons = _most_common(report)
+        raise InputError(
+            f"{feedback.path}: no row is left, {report.n_ignored:,} were ignored and {report.n_rejected:,} "
+            f"rejected{': ' + reasons if reasons else ''}."
+        )
+
+
+def require_few_rejected(
+    report: IngestReport, feedback: Feedback, rejected: UPath, location: str = ""
+) -> None:
+    """Refuse what has too many bad rows; `location` says where they were read, by default the feed.
+
+    Raises:
+        InputError: it says what is wrong.
+    """
+    reasons = _most_common(report)
     if report.rejected_share > feedback.max_rejected_share:
         raise InputError(
-            f"{feedback.path}: {report.n_rejected:,} of {report.n_rows:,} rows are bad, more than "
-            f"max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
+            f"{location or feedback.path}: {report.n_rejected:,} of {report.n_rows:,} rows are bad, more "
+            f"than max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
             f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
             "or list it in ignored_events (RECSYS_STRENGTHS, RECSYS_IGNORED_EVENTS), or raise "
             "max_rejected_share.",
@@ -209,14 +233,13 @@ def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPa
                 "rejected rows": rejected,
             },
         )
-    if not report.n_accepted:
-        raise InputError(
-            f"{feedback.path}: no row is left, {report.n_ignored:,} were ignored and {report.n_rejected:,} "
-            f"rejected{': ' + reasons if reasons else ''}."
-        )
 
 
-def _quarantine(
+def _most_common(report: IngestReport) -> str:
+    return ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
+
+
+def quarantine_rows(
     writer: pq.ParquetWriter, file: str, batch: Batch, judged: Judgement, report: IngestReport
 ) -> None:
     """Write the rejected rows of a batch and count them."""
@@ -236,10 +259,10 @@ def _quarantine(
         report.first_rejected = f"line {line:,} of {file}: {reason}"
     report.count_rejected([reason for _, reason, _ in entries])
     lines, why, content = (list(part) for part in zip(*entries, strict=True))
-    writer.write_table(pa.table([[file] * len(lines), lines, why, content], schema=_REJECTED_SCHEMA))
+    writer.write_table(pa.table([[file] * len(lines), lines, why, content], schema=REJECTED_SCHEMA))
 
 
-class _EventWriter:
+class EventWriter:
     """Writes events to Parquet; what was written is rewritten when integers turn out to be text."""
 
     def __init__(self, file: Path, ids: Mapping[str, IdColumn]) -> None:

@@ -20,6 +20,8 @@ from recsys_pipeline.core.columns import (
     WEIGHT,
     count_column,
     counted_events,
+    fade_column,
+    faded_events,
 )
 from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -77,6 +79,7 @@ def write_model(
         WEIGHT: contents.weights,
         EXCLUDED: contents.excluded,
         **{count_column(event): counts for event, counts in contents.counts.items()},
+        **{fade_column(event): fades for event, fades in contents.fades.items()},
     }
     tables = (factors.users, factors.items, pa.table(interactions))
     for name, table in zip(table_files(), tables, strict=True):
@@ -170,4 +173,5 @@ def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
         table.numbers(WEIGHT, pa.float32()),
         table.numbers(EXCLUDED, pa.bool_()),
         {event: table.numbers(count_column(event), pa.int32()) for event in counted_events(table.names)},
+        {event: table.numbers(fade_column(event), pa.float64()) for event in faded_events(table.names)},
     )

@@ -22,7 +22,7 @@ from recsys_pipeline.core.evaluation import (
     HeldOutRanks,
 )
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, faded_name
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metrics import average_precision, group_by_user, hits_of_groups
 from recsys_pipeline.core.ranking import SCORES_AT_ONCE
@@ -207,9 +207,11 @@ def _outcome(measured: _Measured, about: _About, k: int) -> str:
 def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> Iterator[Split]:
     """The data of each seed."""
     blend = plan.winner.blend
+    half_life = plan.winner.hyperparameters.half_life_days
+    tuned = faded_name(TUNED_STRENGTHS, half_life)
     mappings = {
         DEFAULT_STRENGTHS: None,
-        TUNED_STRENGTHS: plan.winner.strengths,
+        tuned: plan.winner.strengths,
         **({GRAPH_STRENGTHS: blend.filter.strengths} if blend and blend.filter else {}),
         **{
             name: plan.mappings[baseline.strengths]
@@ -222,6 +224,7 @@ def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan
         held_out,
         mappings,
         weigh_all=False,
+        half_lives={tuned: half_life} if half_life else {},
         unknown_to_training=None if later is None else interactions.positions_in(later),
     )
 
