@@ -12,11 +12,10 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.examples import example_users
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
-from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.reporting.card import card, card_facts
+from recsys_pipeline.reporting.card import card, card_facts, without_ids_of_users
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.models import CARD
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -54,7 +53,8 @@ def model_card(
     context.log.info(f"{len(users)} users as examples")
     return MaterializeResult(
         metadata={
-            "card": MetadataValue.md(text),
+            # Dagster keeps for ever what it is told.
+            "card": MetadataValue.md(card(without_ids_of_users(facts))),
             "path": MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )

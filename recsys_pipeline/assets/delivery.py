@@ -9,6 +9,7 @@ from recsys_pipeline import settings
 from recsys_pipeline.reporting.metadata import rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.delivery import deliver_current
+from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -34,7 +35,7 @@ class DeliveryConfig(Config):
 @asset(deps=["release"], kinds={"postgres"})
 @asset_step
 def delivery(
-    context: AssetExecutionContext, config: DeliveryConfig, warehouse: Warehouse
+    context: AssetExecutionContext, config: DeliveryConfig, feedback: Feedback, warehouse: Warehouse
 ) -> MaterializeResult[None]:
     """The tables of the current release in PostgreSQL, all replaced in one transaction.
 
@@ -44,7 +45,12 @@ def delivery(
         return MaterializeResult(metadata={"delivered": "nothing: RECSYS_DELIVERY is not set"})
     begin = time.perf_counter()
     delivered = deliver_current(
-        warehouse.root, config.database, context.log.info, patience_seconds=config.lock_seconds
+        warehouse.root,
+        config.database,
+        context.log.info,
+        patience_seconds=config.lock_seconds,
+        # The release before may have users who are to be forgotten.
+        keep_before=not feedback.forget_users,
     )
     told = "nothing: it was there already"
     if delivered.changed:

@@ -53,11 +53,19 @@ def raw_feedback(
         f"{report.n_accepted:,} events; rows rejected: {report.n_rejected:,}, ignored: {report.n_ignored:,}; "
         f"files: {len(report.files):,}"
     )
+    forgotten = report.forgotten or {}
+    if forgotten:
+        context.log.info(
+            f"forgotten: {forgotten['events']:,} events of {forgotten['users']:,} users; of the "
+            f"{forgotten['listed']:,} ids in {feedback.forget_users} the feed does not have "
+            f"{forgotten['not in the feed']:,}"
+        )
     return MaterializeResult(
         metadata={
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
             "source": feedback.path,
             "files": len(report.files),
+            **{f"forgotten: {what}": count for what, count in forgotten.items()},
             "rejected": report.n_rejected,
             "rejected_share": rounded(report.rejected_share),
             "ignored": report.n_ignored,

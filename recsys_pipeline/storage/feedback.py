@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.ids import IdType
-from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location
+from recsys_pipeline.storage.locations import LOCATION_CONFIG, FeedLocation, OptionalLocation
 
 
 class FileFormat(Enum):
@@ -32,9 +32,10 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
 
     model_config = LOCATION_CONFIG
 
-    path: Location = Field(
+    path: FeedLocation = Field(
         default=settings.FEEDBACK,
-        description="File, folder or glob, local or an object-store URL (RECSYS_FEEDBACK).",
+        description="File, folder or glob, local or an object-store URL; or a table or query of a PostgreSQL "
+        "database: postgresql://host:5432/db?table=events or ?query=path/to/query.sql (RECSYS_FEEDBACK).",
     )
     format: FileFormat = Field(
         default=FileFormat.auto, description="`auto` goes by the ending: .csv, .csv.gz or .parquet."
@@ -84,6 +85,16 @@ class Feedback(ConfigurableResource):  # type: ignore[type-arg]  # not generic a
         default=settings.SEEN_EVENTS,
         description="Events that exclude an item from what is recommended to its user, in the evaluation "
         "too; none names all (RECSYS_SEEN_EVENTS).",
+    )
+    forget_users: OptionalLocation = Field(
+        default=settings.FORGET_USERS,
+        description="File with the ids of users to be forgotten, CSV or Parquet with a column UserID: "
+        "nothing of them stays in the artefacts, the releases or the delivered tables (RECSYS_FORGET_USERS).",
+    )
+    forget_fewer: bool = Field(
+        default=False,
+        description="Whether forget_users may name fewer users than in the last run. Those who are no longer "
+        "in it, but still in the feed, come back.",
     )
     max_rejected_share: float = Field(
         default=settings.MAX_REJECTED_SHARE,
