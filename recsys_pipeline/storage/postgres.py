@@ -213,7 +213,8 @@ def session(url: str, setting: str = "RECSYS_DELIVERY", *, reads_only: bool = Fa
         told = f"{setting}: PostgreSQL cannot be reached: {_said(error)}"
         if _PASSING.search(told):
             raise ConnectionError(told) from None
-        mends = (_MENDS[state] for words, state in _REFUSALS.items() if re.search(words, told))
+        by_state = _READ_MENDS if reads_only else _MENDS
+        mends = (by_state[state] for words, state in _REFUSALS.items() if re.search(words, told))
         raise InputError(f"{told} {next(mends, '').format(setting=setting)}".rstrip()) from None
     try:
         yield Session(connection, setting, reads_only=reads_only)
