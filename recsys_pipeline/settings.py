@@ -15,7 +15,7 @@ import click
 from dotenv import load_dotenv
 from pydantic import SecretStr
 
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -39,6 +39,18 @@ def _location(name: str, default: str) -> str:
         return checked_location(text)
     except ValueError as error:
         raise SettingError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
+
+
+def _feed(name: str, default: str) -> str:
+    """Files, or a table or query of a database; one that carries a secret is refused and not shown."""
+    text = _setting(name, default)
+    try:
+        return checked_feed(text)
+    except ValueError as error:
+        raise SettingError(
+            f"{name}: {error}. Write it as data/events.csv, s3://bucket/folder or "
+            "postgresql://host:5432/db?table=events."
+        ) from None
 
 
 def _optional_location(name: str) -> str:
@@ -146,7 +158,7 @@ def _choice(name: str, choices: Sequence[str]) -> str:
     return text
 
 
-FEEDBACK = _location("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+FEEDBACK = _feed("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
 # The first day of a feed that is ingested day by day.
 FIRST_DAY = _day("RECSYS_FIRST_DAY")
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
@@ -161,6 +173,8 @@ STRENGTHS = _strengths("RECSYS_STRENGTHS", {"view": 1.0, "query_search": 2.0, "c
 IGNORED_EVENTS = _events("RECSYS_IGNORED_EVENTS", among=False)
 TARGET_EVENTS = _events("RECSYS_TARGET_EVENTS", among=True)
 SEEN_EVENTS = _events("RECSYS_SEEN_EVENTS", among=True)
+# Users who are to be forgotten.
+FORGET_USERS = _optional_location("RECSYS_FORGET_USERS")
 MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
 # What the shop allows to be recommended; without a catalogue everything.

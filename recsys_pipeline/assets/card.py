@@ -14,13 +14,12 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.examples import example_users
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
-from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.reporting.card import card, card_facts
+from recsys_pipeline.reporting.card import card, card_facts, without_ids_of_users
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, WHERE_IT_IS, rounded
 from recsys_pipeline.reporting.pictures.shown import with_embedded
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.models import CARD
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -76,7 +75,8 @@ def model_card(
         metadata={
             AT_A_GLANCE: said["verdict"],
             f"MAP@{said['k']} (unseen)": rounded(said["models"][0][columns.MAP]),
-            "card": MetadataValue.md(with_embedded(text, pictures)),
+            # Dagster keeps for ever what it is told.
+            "card": MetadataValue.md(with_embedded(card(without_ids_of_users(facts)), pictures)),
             WHERE_IT_IS: MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )

@@ -11,6 +11,7 @@ from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.delivery import deliver_current
+from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -36,7 +37,7 @@ class DeliveryConfig(Knobs):
 @asset(deps=["release"], kinds={"postgres"})
 @asset_step
 def delivery(
-    context: AssetExecutionContext, config: DeliveryConfig, warehouse: Warehouse
+    context: AssetExecutionContext, config: DeliveryConfig, feedback: Feedback, warehouse: Warehouse
 ) -> MaterializeResult[None]:
     """The tables of the current release in PostgreSQL, all replaced in one transaction.
 
@@ -48,7 +49,12 @@ def delivery(
         return MaterializeResult(metadata={AT_A_GLANCE: told}, data_version=DataVersion("none"))
     begin = time.perf_counter()
     delivered = deliver_current(
-        warehouse.root, config.database, context.log.info, patience_seconds=config.lock_seconds
+        warehouse.root,
+        config.database,
+        context.log.info,
+        patience_seconds=config.lock_seconds,
+        # The release before may have users who are to be forgotten.
+        keep_before=not feedback.forget_users,
     )
     how = "it was there already"
     if delivered.changed:

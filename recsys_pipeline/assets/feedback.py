@@ -82,7 +82,7 @@ def raw_feedback(
     context.log.info(f"reading {feedback.path}; {told_configuration(feedback)}")
     if feedback.first_day:
         return _days_of_feedback(context, feedback, warehouse)
-    source = watched([feedback.path])
+    source = watched(feedback.locations)
     report = ingest(feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info)
     assert report.schema is not None
     for remark in report.remarks:
@@ -97,6 +97,13 @@ def raw_feedback(
     )
     ignored = f"; {report.n_ignored:,} rows were ignored as configured" if report.n_ignored else ""
     context.log.info(f"{told}{ignored}; files: {len(report.files):,}")
+    forgotten = report.forgotten or {}
+    if forgotten:
+        context.log.info(
+            f"forgotten: {forgotten['events']:,} events of {forgotten['users']:,} users; of the "
+            f"{forgotten['listed']:,} ids in {feedback.forget_users} the feed does not have "
+            f"{forgotten['not in the feed']:,}"
+        )
     return MaterializeResult(
         metadata={
             AT_A_GLANCE: told,
@@ -111,6 +118,7 @@ def raw_feedback(
             "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
             SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
+            **{f"Forgotten: {what}": count for what, count in forgotten.items()},
             **_pictures_of_feed(context, warehouse, report.events),
         },
         tags=source.tags(),
@@ -136,7 +144,7 @@ def _days_drawn(warehouse: Warehouse) -> Sheet | None:
 def _days_of_feedback(
     context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
 ) -> MaterializeResult[None]:
-    source = watched([feedback.path])
+    source = watched(feedback.locations)
     are_asked_for = context.has_partition_key or context.has_partition_key_range
     report = ingest_days(feedback, warehouse, list(context.partition_keys) if are_asked_for else None)
     assert report.schema is not None

@@ -49,6 +49,7 @@ from recsys_pipeline.reporting.pictures.history import history
 from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, releases_that_hold
 from recsys_pipeline.storage.models import CARD, DESCRIPTION
 from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline.storage.publishing import Retention, gathered, publish, write_pickle
@@ -158,9 +159,12 @@ def release(
     """
     lists = [catalogue, recommendations, similar_items, popular_items]
     inputs = ancestors_of([best_model, evaluation, *lists, model_card])
+    forgotten = read_forgotten(feedback)
+    _require_none_of(forgotten, best_model)
     files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
+    holding = _holding(warehouse, forgotten)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     evidence = _evidence(
@@ -191,6 +195,8 @@ def release(
         stays = _last(context, warehouse)
         version = str(stays["version"]) if stays else "none"
         told_stays = f"Readers keep release {version}" if stays else "There is no release yet"
+        if version in holding:
+            told_stays += ", which has users who are to be forgotten"
         raise Failure(
             description=f"not released: {'; '.join(decision.reasons_against)}. {told_stays}.",
             metadata={"reasons": told, "current release": version},
@@ -215,7 +221,20 @@ def release(
     retention = Retention(config.keep_releases, config.keep_days)
     card = with_decision(model_card.text, decision.reasons_for, facts)
     documents = {CARD: card.encode(), **{each.file: each.content for each in pictures}}
-    folder = publish(warehouse.root, files, documents, manifest, seen=seen, retention=retention)
+    folder = publish(
+        warehouse.root,
+        files,
+        documents,
+        manifest,
+        seen=seen,
+        retention=retention,
+        unwanted=holding,
+    )
+    if holding:
+        context.log.info(
+            f"removed, because they had users who are to be forgotten: {', '.join(holding)}; a rollback "
+            "cannot lead there any more"
+        )
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     assert evidence.released_map is not None  # else it would not have been released
     tag_run(context, RELEASE, folder.name)
@@ -230,6 +249,7 @@ def release(
             "decision": told,
             "release": folder.name,
             "release before": str(last["version"]) if last else "none",
+            **({"removed releases": ", ".join(holding)} if holding else {}),
             SETTINGS: settings_table(config, lists_scored_by=evidence.scorer),
             WHERE_IT_IS: MetadataValue.path(str(folder)),
             **kept(context, warehouse, folder.name, pictures),
@@ -240,6 +260,27 @@ def release(
 
 def _history(context: AssetExecutionContext, k: int) -> Sheet | None:
     return history(last_nights(context, k), k)
+
+
+def _require_none_of(forgotten: Forgotten, model: Model) -> None:
+    """Refuse a model that has users who are to be forgotten: the file has changed since the feed was read.
+
+    Raises:
+        InputError: it has some.
+    """
+    if n := int(np.count_nonzero(forgotten.among(model.users))):
+        raise InputError(
+            f"best_model has {n:,} users who are to be forgotten since: materialize `raw_feedback`, "
+            "then what follows it."
+        )
+
+
+def _holding(warehouse: Warehouse, forgotten: Forgotten) -> list[str]:
+    """The releases with users who are to be forgotten."""
+    try:
+        return releases_that_hold(warehouse.root, forgotten) if has_release(warehouse.root) else []
+    except InputError:
+        return []  # of a pointer that is damaged nothing is known, as `_last` says
 
 
 def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, Any] | None:

@@ -110,7 +110,7 @@ class Plan(NamedTuple):
         """The files outside the warehouse that the step of an asset reads."""
         given = self.arguments[asset]
         if asset == FEED:
-            return [str(given["feedback"].path)]  # type: ignore[attr-defined]  # a Feedback
+            return list(given["feedback"].locations)  # type: ignore[attr-defined]  # a Feedback
         return locations_in(given["config"]) if "config" in given else []
 
     def config_for(self, assets: Sequence[str]) -> dict[str, Any]:

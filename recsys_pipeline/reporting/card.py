@@ -161,6 +161,12 @@ def _short(raw_id: Any) -> Any:
     return raw_id[:_LETTERS_OF_AN_ID] if isinstance(raw_id, str) else raw_id
 
 
+def without_ids_of_users(facts: Facts) -> Facts:
+    """The facts, whose examples are numbered instead of named."""
+    examples = [{**example, "user": number} for number, example in enumerate(facts["examples"], 1)]
+    return {**facts, "examples": examples}
+
+
 def card(facts: Facts) -> str:
     """The card of these facts, which may have been through JSON: the same facts give the same text."""
     parts = [

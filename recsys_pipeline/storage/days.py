@@ -25,14 +25,13 @@ from upath import UPath
 from recsys_pipeline.core.columns import TIMESTAMP
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import Judgement, judge
-from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.storage.atomic import local_path
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.feeds.files import DAY, day_in, files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
 from recsys_pipeline.storage.ingest import (
-    FEED,
     REJECTED_SCHEMA,
     EventWriter,
     IngestReport,

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,11 +27,11 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import TIMESTAMP_TYPE, Criteria, Judgement, judge
 from recsys_pipeline.core.ids import IdColumn, IdType
-from recsys_pipeline.core.metadata import KEY
+from recsys_pipeline.core.metadata import FEED, FORGOTTEN, KEY, metadata_of_schema
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.feeds.files import files_behind
-from recsys_pipeline.storage.feeds.read import read_rows
+from recsys_pipeline.storage.feeds.read import sources_of
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
+from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, require_no_fewer
 from recsys_pipeline.storage.tables import COMPRESSION
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -46,8 +46,6 @@ REJECTED_SCHEMA = pa.schema(
         (REJECTED_CONTENT, pa.string()),
     ]
 )
-# Under this name the metadata of the events say what was read.
-FEED = "feed"
 # Distinct reasons that are counted one by one: every unknown event is one.
 _MOST_REASONS = 1000
 _OTHER_REASONS = "other reasons"
@@ -70,6 +68,7 @@ class IngestReport:
     last_event: datetime | None = None
     skipped: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    forgotten: dict[str, int] | None = None
 
     def count(self, judged: Judgement, batch: Batch) -> None:
         """Add what became of the rows of a batch, but for the rejected ones."""
@@ -107,6 +106,7 @@ class IngestReport:
             "events": dict(self.events),
             "first_event": first,
             "last_event": last,
+            **({FORGOTTEN: self.forgotten} if self.forgotten else {}),
         }
 
     @property
@@ -141,35 +141,49 @@ def ingest(
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
     ids = id_columns(feedback, last)
-    with warehouse.replacing(accepted) as accepted_folder:
+    forgotten = read_forgotten(feedback)
+    require_no_fewer(forgotten, feedback, metadata_of_schema(last).get(FEED, {}))
+    forgets = bool(len(forgotten.ids))
+    events_of_feed = [*feedback.strengths, *feedback.ignored_events]
+    with warehouse.replacing(accepted, forgets=forgets) as accepted_folder:
         with (
-            warehouse.replacing(rejected) as rejected_folder,
+            warehouse.replacing(rejected, forgets=forgets) as rejected_folder,
             pq.ParquetWriter(
                 rejected_folder / f"{rejected}.parquet", REJECTED_SCHEMA, compression=COMPRESSION
             ) as quarantine,
             EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
         ):
-            files, skipped = files_behind(feedback.path)
+            sources, skipped = sources_of(feedback, columns)
             report.skipped = [path.name for path in skipped]
             told = 0
-            for file in files:
-                report.files.append(str(file))
-                for batch in read_rows(file, columns, feedback):
+            for source in sources:
+                report.files.append(source.name)
+                for read in source.batches:
+                    batch = _without(forgotten, read, events_of_feed) if forgets else read
                     judged = judge(batch.rows, criteria)
-                    quarantine_rows(quarantine, str(file), batch, judged, report)
-                    events.write(judged, batch, str(file))
+                    quarantine_rows(quarantine, source.name, batch, judged, report)
+                    events.write(judged, batch, source.name)
                     report.count(judged, batch)
                     if report.n_rows >= told + _ROWS_OF_A_LINE:
                         told = report.n_rows
-                        log(
-                            f"{told:,} rows read, {report.n_rejected:,} of them rejected; at file "
-                            f"{len(report.files):,} of {len(files):,}, {file.name}"
-                        )
+                        log(f"{told:,} rows read, {report.n_rejected:,} of them rejected; now {source.name}")
+            report.forgotten = forgotten.as_dict() if forgets else None
             events.describe({FEED: report.as_dict()})
         require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
         report.remarks = [column.remark for column in ids.values() if column.remark]
     return report
+
+
+def _without(forgotten: Forgotten, batch: Batch, events: list[str]) -> Batch:
+    """The batch without the rows of those who are to be forgotten."""
+    kept = ~forgotten.rows_of(batch.rows, events)
+    return replace(
+        batch,
+        rows=batch.rows if kept.all() else batch.rows.filter(pa.array(kept)),
+        lines=batch.lines[kept],
+        unparsed=[(line, reason, forgotten.told(content)) for line, reason, content in batch.unparsed],
+    )
 
 
 def criteria_of(feedback: Feedback) -> Criteria:
@@ -200,6 +214,8 @@ def require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPat
         InputError: it says what is wrong.
     """
     if not report.n_rows:
+        if report.forgotten and report.forgotten["events"]:
+            raise InputError(f"{feedback.path}: all its rows are of users who are to be forgotten.")
         raise InputError(f"{feedback.path} has no rows, only a header. Was the export cut short?")
     require_few_rejected(report, feedback, rejected)
     if not report.n_accepted:

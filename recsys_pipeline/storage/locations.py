@@ -6,7 +6,7 @@ from pydantic import AfterValidator, ConfigDict
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location
 
 _EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
@@ -15,6 +15,8 @@ _EXTRAS = {
 }
 
 Location = Annotated[str, AfterValidator(checked_location)]
+
+FeedLocation = Annotated[str, AfterValidator(checked_feed)]
 
 
 def _checked_if_given(text: str) -> str:

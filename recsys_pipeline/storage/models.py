@@ -30,6 +30,7 @@ from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
 from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
+from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
 
 DESCRIPTION = "model.json"
@@ -104,6 +105,26 @@ def read_model(folder: UPath) -> Model:
     with ExitStack() as opened:
         files = [opened.enter_context(on_this_machine(folder / name)) for name in table_files()]
         return model_in([folder / name for name in table_files()], files, description)
+
+
+def users_in(folder: UPath) -> pa.Array:
+    """The raw ids of the users of a model, and nothing else of it; not verified.
+
+    Raises:
+        InputError: the file holds no such table.
+        FileNotFoundError: it is missing.
+    """
+    path = folder / table_files()[0]
+    if not path.exists():
+        path = folder / table_files(".parquet")[0]
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".parquet":
+                return parse_parquet(file.read(), [USER])[USER].combine_chunks()
+            table = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[0])).read_all()
+            return table[USER].combine_chunks()
+    except (KeyError, pa.ArrowException) as error:
+        raise damaged(path, f"is no table of a model: {shown(str(error))}") from None
 
 
 def require_description(path: UPath, description: Mapping[str, Any]) -> None:

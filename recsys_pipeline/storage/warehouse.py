@@ -19,6 +19,7 @@ from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import Lineage, as_written
+from recsys_pipeline.core.metadata import FEED, FORGOTTEN, metadata_of_schema
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.picture import Picture
 from recsys_pipeline.storage import tables
@@ -61,9 +62,17 @@ class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # 
             yield self
 
     @contextmanager
-    def replacing(self, asset: str) -> Iterator[Path]:
-        """Yield a local folder for the files of an asset; readers get all of them when the block ends."""
-        with States(self.root, asset).replacing() as folder:
+    def replacing(self, asset: str, *, forgets: bool | None = None) -> Iterator[Path]:
+        """Yield a local folder for the files of an asset; readers get all of them when the block ends.
+
+        Args:
+            asset: by name.
+            forgets: whether what was there before may hold users who are to be forgotten, and goes at once;
+                None: as the events say.
+        """
+        if forgets is None:
+            forgets = FORGOTTEN in metadata_of_schema(self.schema_of("raw_feedback")).get(FEED, {})
+        with States(self.root, asset).replacing(keep_before=not forgets) as folder:
             yield folder
 
     def write_tables(self, asset: str, content: Tables) -> None:

@@ -6,11 +6,10 @@ from dagster import DagsterInstance, DailyPartitionsDefinition, materialize
 
 from recsys_pipeline.assets.feedback import feedback_strengths, raw_feedback
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.fingerprints import INPUT_TAG
 from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
