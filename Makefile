@@ -14,8 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # Not HOST: many shells export that, and the UI has no login.
-RECSYS_UI_HOST ?= 127.0.0.1
-RECSYS_UI_PORT ?= 3000
+export RECSYS_UI_HOST ?= 127.0.0.1
+export RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # Makes a file once, whoever else asks for it at the same time: two pips in one environment break it, and so do two
@@ -32,7 +32,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not deploy_files"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands

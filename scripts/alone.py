@@ -2,9 +2,10 @@
 
     python scripts/alone.py FOLDER FILE [MADE_FROM ...] -- COMMAND ...
 
-Takes the lock of FOLDER, waits for it if another has it, and runs COMMAND unless FILE is there by then and no older than
-what it is made from. FILE is touched after a command that succeeds. The lock is the kernel's, on the folder itself: it
-ends with those who hold it, and leaves nothing behind. `flock` of the shell would do, but macOS has none.
+Takes the lock of FOLDER, waits for it if another has it, and runs COMMAND unless FILE is there by then and
+no older than what it is made from. FILE is touched after a command that succeeds. The lock is the kernel's,
+on the folder itself: it ends with those who hold it, and leaves nothing behind. `flock` of the shell would
+do, but macOS has none.
 """
 
 import fcntl

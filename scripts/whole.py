@@ -2,10 +2,11 @@
 
     python scripts/whole.py COMMAND ...
 
-`dagster dev` is a server, a daemon, two code servers and the runs that they start, some of which live on when their parent is
-killed. Here the command has a process group of its own and a guardian in a session of its own. The guardian waits for the end of
-the command or of this process: Ctrl-C, SIGTERM, a closed terminal, even SIGKILL. Then it asks the whole group to end (SIGTERM),
-and kills what is left after 20 seconds.
+`dagster dev` is a server, a daemon, two code servers and the runs that they start, some of which live on
+when their parent is killed. Here the command has a process group of its own and a guardian in a session of
+its own. The guardian waits for the end of the command or of this process: Ctrl-C, SIGTERM, a closed
+terminal, even SIGKILL. Then it asks the whole group to end (SIGTERM), and kills what is left after 20
+seconds.
 """
 
 import os
