@@ -61,7 +61,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m recsys_pipeline_tests.faults --every $(EVERY)
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
-	@$(QUIET) $(BIN)/python scripts/whole.py $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+	@exec env $(QUIET) $(BIN)/python scripts/whole.py $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 sample:
 	$(PYTHON) data/make_sample.py
