@@ -7,6 +7,8 @@
 # make s3            the tests that need a server of S3, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
+# make deploy-files  parse the files of deploy/ by their own tools, which it installs
+# make audit         look for known vulnerabilities in what constraints.txt pins
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
 PYTHON ?= python3
@@ -14,26 +16,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # Not HOST: many shells export that, and the UI has no login.
-RECSYS_UI_HOST ?= 127.0.0.1
-RECSYS_UI_PORT ?= 3000
+export RECSYS_UI_HOST ?= 127.0.0.1
+export RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
+# Makes a file once, whoever else asks for it at the same time: two pips in one environment break it, and so do two
+# processes that initialise one Dagster home.
+ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test commands nights check postgres s3 faults walk dev sample clean
+.PHONY: materialize test commands nights check postgres s3 faults walk deploy-files audit dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
 EVERYTHING := $(if $(FIRST_DAY),job execute --job retrain,asset materialize --select '*')
 
 # CONFIG names a file of run configuration.
-materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
+materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	$(QUIET) $(BIN)/dagster $(EVERYTHING) -m recsys_pipeline.definitions \
 		$(if $(CONFIG),-c $(CONFIG)) -c examples/console.yaml
 	@echo
 	@$(BIN)/python -m recsys_pipeline
 
+DEFAULT := not commands and not s3 and not postgres and not nights and not deploy_files
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not nights"
+	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
@@ -54,6 +60,12 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 postgres: $(VENV)/.installed-postgres
 	$(BIN)/pytest -m postgres
 
+deploy-files: $(VENV)/.installed-deploy-files
+	$(BIN)/pytest -m deploy_files
+
+audit: $(VENV)/.installed-audit
+	$(BIN)/python scripts/audit.py $(BIN)/pip-audit
+
 EVERY ?= 1
 faults: $(VENV)/.installed-dev
 	@command -v cc > /dev/null || $(BIN)/pip install --quiet -c constraints.txt ziglang
@@ -61,7 +73,7 @@ faults: $(VENV)/.installed-dev
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@$(BIN)/recsys check
-	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+	@exec env $(QUIET) $(BIN)/python scripts/whole.py $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
 
 OUT ?= $(or $(TMPDIR),/tmp)/recsys_pipeline-walk
 walk: $(VENV)/.installed-browser
@@ -74,35 +86,34 @@ clean:
 	rm -rf $(VENV) .dagster_home data/warehouse
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
+	$(ALONE) $(VENV) $@ -- $(PYTHON) -m venv $(VENV)
+
+INSTALL = $(ALONE) $(VENV) $@ $^ -- $(BIN)/pip install --quiet -c constraints.txt -e
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[ui]'
-	touch $@
+	$(INSTALL) '.[ui]'
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	$(INSTALL) '.[dev]'
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
-	touch $@
+	$(INSTALL) '.[s3-server]'
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'
-	touch $@
+	$(INSTALL) '.[browser]'
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[postgres-server]'
-	touch $@
+	$(INSTALL) '.[postgres-server]'
+
+$(VENV)/.installed-deploy-files: $(VENV)/.installed-dev
+	$(INSTALL) '.[deploy-files]'
+
+$(VENV)/.installed-audit: $(VENV)/.installed
+	$(INSTALL) '.[audit]'
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	mkdir -p $(DAGSTER_HOME)
-	cp dagster.yaml $@
+	$(ALONE) $(DAGSTER_HOME) $@ $^ -- cp dagster.yaml $@
 
-# Alone and once: several processes that initialise an empty instance at the same time break it. A run of the command line
-# is one process, and does it in a quarter of the time.
 $(DAGSTER_HOME)/.initialised: $(DAGSTER_HOME)/dagster.yaml | $(VENV)/.installed
-	$(BIN)/dagster instance migrate > /dev/null
-	touch $@
+	@$(QUIET) $(ALONE) $(DAGSTER_HOME) $@ $^ -- $(BIN)/dagster instance migrate > /dev/null
