@@ -4,6 +4,7 @@
 # make check         linter, types, definitions
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
+# make mlflow        the tests that need an MLflow server, which it installs beside the rest
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
@@ -17,7 +18,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test commands check postgres s3 faults dev sample clean
+.PHONY: materialize test commands check postgres s3 mlflow faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -27,13 +28,16 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not mlflow"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
+
+mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
+	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
@@ -56,7 +60,7 @@ sample:
 	$(PYTHON) data/make_sample.py
 
 clean:
-	rm -rf $(VENV) .dagster_home data/warehouse
+	rm -rf $(VENV) .venv-mlflow .dagster_home data/warehouse
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
@@ -72,6 +76,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
+	touch $@
+
+$(VENV)/.installed-mlflow: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[mlflow]'
+	touch $@
+
+# The server has an environment of its own: it holds back pyarrow.
+.venv-mlflow/.installed: constraints-mlflow.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet -c constraints-mlflow.txt mlflow
 	touch $@
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_location, checked_tracker
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -44,6 +44,17 @@ def _database(name: str) -> str:
         return checked_database(text) if text else ""
     except ValueError as error:
         raise ValueError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
+
+
+def _tracker(name: str) -> str:
+    """The address of an MLflow tracking server, or nothing; one that carries a secret is refused, not shown."""
+    text = _setting(name, "")
+    try:
+        return checked_tracker(text) if text else ""
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: {error}. Write it as https://mlflow.example.org or file:///srv/mlruns."
+        ) from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -132,6 +143,8 @@ WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
 # Where shops read, if not in the warehouse.
 DELIVERY = _database("RECSYS_DELIVERY")
+# Where a team looks at its experiments.
+MLFLOW = _tracker("RECSYS_MLFLOW")
 
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)
