@@ -5,6 +5,7 @@
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
 # make mlflow        the tests that need an MLflow server, which it installs beside the rest
+# make proxy         the tests of the login in front of the UI, which need nginx (apt install nginx)
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
@@ -18,7 +19,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test commands check postgres s3 mlflow faults dev sample clean
+.PHONY: materialize test commands check postgres s3 mlflow proxy faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -28,7 +29,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not mlflow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not mlflow and not proxy"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
@@ -38,6 +39,9 @@ s3: $(VENV)/.installed-s3
 
 mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
 	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
+
+proxy: $(VENV)/.installed-dev
+	$(BIN)/pytest -m proxy recsys_pipeline_tests/proxy
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .

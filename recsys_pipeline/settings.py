@@ -47,7 +47,7 @@ def _database(name: str) -> str:
 
 
 def _tracker(name: str) -> str:
-    """The address of an MLflow tracking server, or nothing; one that carries a secret is refused, not shown."""
+    """The address of an MLflow tracking server, or nothing; a secret in it is refused, not shown."""
     text = _setting(name, "")
     try:
         return checked_tracker(text) if text else ""

@@ -1,4 +1,4 @@
-"""What an experiment tracker is told of a release: figures, parameters and tags, by the names that it takes."""
+"""What an experiment tracker is told of a release: figures, parameters and tags, by names that it takes."""
 
 import math
 import re
@@ -86,14 +86,13 @@ def _figures(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _parameters(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The hyperparameters, which include how interactions are weighted, and what else a fit depends on."""
     evaluation = _evaluation_of(manifest)
+    strengths = ", ".join(f"{name}={value:g}" for name, value in manifest["strengths"].items())
     told = {
         **manifest["hyperparameters"],
         "seed": manifest["seed"],
         "solver": manifest["solver"],
         # By which the hyperparameter `strengths` means a set of them by name.
-        "strengths of events": ", ".join(
-            f"{name}={value:g}" for name, value in manifest["strengths"].items()
-        ),
+        "strengths of events": strengths,
         "target events": ", ".join(manifest["target_events"]),
         "seen events": ", ".join(manifest["seen_events"]),
         "split": evaluation.get("protocol"),

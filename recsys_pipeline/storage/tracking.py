@@ -6,6 +6,7 @@ numbers, texts and files as the release has them.
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -146,12 +147,9 @@ def _log(
         for name in [MANIFEST, *files]:
             # A file at a time, so that no more than the largest one is there twice.
             copy = Path(folder) / PurePosixPath(name).name
-            with (
-                verified(release.path / name, digests[name], mapped=False) as source,
-                copy.open("wb") as sink,
-            ):
-                while chunk := source.read(1 << 20):
-                    sink.write(chunk)
+            source = verified(release.path / name, digests[name], mapped=False)
+            with source, copy.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
             place = str(PurePosixPath("release") / PurePosixPath(name).parent)
             client.log_artifact(run_id, str(copy), place)
             copy.unlink()
@@ -210,8 +208,8 @@ def _client(uri: str) -> "Iterator[MlflowClient]":
             raise _translated(error) from None
         except ImportError as error:
             raise InputError(
-                f"RECSYS_MLFLOW: the server keeps its files where this machine lacks a package ({error}): install "
-                "it, or let the server pass files on (mlflow server --serve-artifacts)."
+                f"RECSYS_MLFLOW: the server keeps its files where this machine lacks a package ({error}): "
+                "install it, or let the server pass files on (mlflow server --serve-artifacts)."
             ) from None
 
 
@@ -219,8 +217,8 @@ def _translated(error: Any) -> InputError | ConnectionError:
     said, code = _said(error), getattr(error, "error_code", "")
     if code in _REFUSED_CODES or _REFUSED.search(said):
         return InputError(
-            f"RECSYS_MLFLOW: the server refuses: {said} Give user and password by MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or a token by MLFLOW_TRACKING_TOKEN, not in the URL."
+            f"RECSYS_MLFLOW: the server refuses: {said} Give user and password by MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, or a token by MLFLOW_TRACKING_TOKEN, not in the URL."
         )
     if code in _PASSING_CODES or _PASSING.search(said):
         return ConnectionError(f"RECSYS_MLFLOW: the tracking server cannot be reached: {said}")

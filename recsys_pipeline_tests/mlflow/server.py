@@ -1,4 +1,4 @@
-"""A tracking server of the tests' own, from a virtual environment that `make mlflow` makes beside the other."""
+"""A tracking server of the tests' own, from a virtual environment that `make mlflow` makes."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ from recsys_pipeline_tests.conftest import PROJECT
 
 # Not in the environment of the package: the server holds back pyarrow.
 PROGRAM = PROJECT / ".venv-mlflow" / "bin" / "mlflow"
-_SECONDS = 120
+_SECONDS = 300
 
 
 def missing() -> list[str]:

@@ -1,8 +1,11 @@
 """What a real tracking server has after a release, after the same again, and after what goes wrong."""
 
 import http.server
+import os
+import re
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, materialize
@@ -110,7 +113,7 @@ def test_a_release_is_one_run_with_its_figures_parameters_tags_and_files(
     shown = {name for name in manifest["files"] if name.endswith((".md", ".png", ".svg"))}
     assert files_of(client, run) == {"manifest.json", *shown}
     card = client.download_artifacts(run.info.run_id, "release/model_card.md", str(tmp_path))
-    assert open(card, "rb").read() == (release.path / "model_card.md").read_bytes()
+    assert Path(card).read_bytes() == (release.path / "model_card.md").read_bytes()
 
 
 def test_the_same_release_again_is_the_same_run(warehouse, uri, client, experiment):
@@ -148,9 +151,10 @@ def test_what_was_interrupted_is_marked_and_completed_the_next_time(
     def lost(*_, **__):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(tracking, "verified", lost)
-        tracking.log_current(warehouse.root, uri, experiment, str, print)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.log_current(warehouse.root, uri, experiment, str, print)
     (run,) = runs_in(client, experiment)
     assert run.info.status == "FAILED"
 
@@ -220,7 +224,7 @@ def test_another_server_and_one_that_refuses_are_told_apart(warehouse, status, m
             self.end_headers()
             self.wfile.write(b"<html>" + b"a long page " * 1000)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def log_message(self, *_):
             pass
@@ -234,8 +238,7 @@ def test_another_server_and_one_that_refuses_are_told_apart(warehouse, status, m
     told = failure_of(result)
     assert not any(event.is_step_restarted for event in result.all_events)
     assert len(told) < 700
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError(told)
+    assert re.search(message, told)
 
 
 def test_a_release_that_was_changed_is_not_logged(warehouse, uri, experiment):
@@ -252,7 +255,7 @@ def test_nothing_of_the_clients_settings_stays(warehouse, uri, experiment, monke
     publish_tables(warehouse, 1)
     logged(warehouse, uri, experiment=experiment)
 
-    assert not set(tracking._ENVIRONMENT) & set(__import__("os").environ)
+    assert not set(tracking._ENVIRONMENT) & set(os.environ)
 
 
 def test_nothing_is_pickled(warehouse, uri, experiment, monkeypatch):
