@@ -17,6 +17,8 @@ from recsys_pipeline_tests.conftest import PROJECT
 # Not in the environment of the package: the server holds back pyarrow.
 PROGRAM = PROJECT / ".venv-mlflow" / "bin" / "mlflow"
 _SECONDS = 300
+# It reports to nobody, and starts no workers for jobs that nobody asks for.
+_SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def missing() -> list[str]:
@@ -62,7 +64,7 @@ class TrackingServer:
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
-                env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                env={**environment, **_SETTINGS},
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
