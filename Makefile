@@ -5,6 +5,8 @@
 # make check         linter, types, definitions
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
+# make mlflow        the tests that need an MLflow server, which it installs beside the rest
+# make proxy         the tests of the login in front of the UI, which need nginx (apt install nginx)
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
 # make deploy-files  parse the files of deploy/ by their own tools, which it installs
@@ -24,7 +26,7 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # processes that initialise one Dagster home.
 ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test commands nights check postgres s3 faults walk deploy-files audit dev sample clean
+.PHONY: materialize test commands nights check postgres s3 mlflow proxy faults walk deploy-files audit dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
@@ -37,7 +39,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@echo
 	@$(BIN)/python -m recsys_pipeline
 
-DEFAULT := not commands and not s3 and not postgres and not nights and not deploy_files
+DEFAULT := not commands and not s3 and not postgres and not nights and not deploy_files and not mlflow and not proxy
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
 
@@ -49,6 +51,12 @@ nights: $(VENV)/.installed-dev
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
+
+mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
+	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
+
+proxy: $(VENV)/.installed-dev
+	$(BIN)/pytest -m proxy recsys_pipeline_tests/proxy
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
@@ -83,7 +91,7 @@ sample:
 	$(PYTHON) data/make_sample.py
 
 clean:
-	rm -rf $(VENV) .dagster_home data/warehouse
+	rm -rf $(VENV) .venv-mlflow .dagster_home data/warehouse
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
@@ -102,6 +110,15 @@ $(VENV)/.installed-s3: $(VENV)/.installed-dev
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(INSTALL) '.[browser]'
+
+$(VENV)/.installed-mlflow: $(VENV)/.installed-dev
+	$(INSTALL) '.[mlflow]'
+
+# The server has an environment of its own: it holds back pyarrow.
+.venv-mlflow/.installed: constraints-mlflow.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet -c constraints-mlflow.txt mlflow
+	touch $@
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev
 	$(INSTALL) '.[postgres-server]'

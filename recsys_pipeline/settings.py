@@ -15,7 +15,7 @@ import click
 from dotenv import load_dotenv
 from pydantic import SecretStr
 
-from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location, checked_tracker
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -73,6 +73,17 @@ def _web_address(name: str) -> str:
     if text and not re.fullmatch(r"https?://[^\s/?#]+[!-~]*", text):
         raise SettingError(f"{name}: it is no URL; write it as https://host/path")
     return text
+
+
+def _tracker(name: str) -> str:
+    """The address of an MLflow tracking server, or nothing; a secret in it is refused, not shown."""
+    text = _setting(name, "")
+    try:
+        return checked_tracker(text) if text else ""
+    except ValueError as error:
+        raise SettingError(
+            f"{name}: {error}. Write it as https://mlflow.example.org or file:///srv/mlruns."
+        ) from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -187,6 +198,8 @@ WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
 # Where shops read, if not in the warehouse.
 DELIVERY = _database("RECSYS_DELIVERY")
+# Where a team looks at its experiments.
+MLFLOW = _tracker("RECSYS_MLFLOW")
 
 # Whether assets draw what they found; tables and figures say the same.
 PICTURES = _choice("RECSYS_PICTURES", ("on", "off")) == "on"

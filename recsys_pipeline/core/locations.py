@@ -118,6 +118,28 @@ def checked_feed(text: str) -> str:
     return text.strip() if database_feed(text) else checked_location(text)
 
 
+def checked_tracker(text: str) -> str:
+    """`text`, if it is the address of an MLflow tracking server or a folder of runs, without secrets.
+
+    Raises:
+        ValueError: it is not, or carries a secret; the message does not show it.
+    """
+    text = text.strip()
+    kind = re.match(r"(https?)://(?=[^/])|(file):(?=.)", text, re.IGNORECASE)
+    if not kind:
+        raise ValueError("it is no address of an MLflow tracking server")
+    # A password with a slash or a question mark in it ends the host too early: what is left is no port.
+    host, _, rest = text[kind.end() :].partition("/")
+    port = host.partition("?")[0].rpartition(":")[2] if ":" in host and not host.endswith("]") else ""
+    broken = kind[1] and (port and not port.isdecimal()) and "@" in rest + host
+    if broken or "@" in (host if kind[1] else "") or _holds_a_secret(text):
+        raise ValueError(
+            "the URL holds a password or key, which would show in the UI and in logs; leave it out and give "
+            "it by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    return text
+
+
 def _names_a_database_secret(parameter: str) -> bool:
     """Whether it is a password or a key; what sslkey and passfile name are files."""
     return parameter not in _NO_SECRETS and (_names_a_secret(parameter) or "password" in parameter.lower())
