@@ -2,6 +2,7 @@
 # make test          set everything up and run the tests
 # make commands      the tests that run the commands of the README as they are shown
 # make check         linter, types, definitions
+# make forgetting    the test that looks for a forgotten user in every file of a warehouse
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
@@ -17,7 +18,7 @@ RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 
-.PHONY: materialize test commands check postgres s3 faults dev sample clean
+.PHONY: materialize test commands check forgetting postgres s3 faults dev sample clean
 
 # CONFIG names a file of run configuration.
 materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
@@ -27,7 +28,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
 	@$(BIN)/python -m recsys_pipeline
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres and not forgetting"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
@@ -40,6 +41,9 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/dg check defs
+
+forgetting: $(VENV)/.installed-dev
+	$(BIN)/pytest -m forgetting
 
 postgres: $(VENV)/.installed-postgres
 	$(BIN)/pytest -m postgres
