@@ -3,6 +3,7 @@
 # make commands      the tests that run the commands of the README as they are shown
 # make nights        whole nights with new data, none, bad data and a half-written file; some by the real daemon
 # make check         linter, types, definitions
+# make forgetting    the test that looks for a forgotten user in every file of a warehouse
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
 # make mlflow        the tests that need an MLflow server, which it installs beside the rest
@@ -26,7 +27,7 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # processes that initialise one Dagster home.
 ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test commands nights check postgres s3 mlflow proxy faults walk deploy-files audit dev sample clean
+.PHONY: materialize test commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
@@ -39,7 +40,8 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@echo
 	@$(BIN)/python -m recsys_pipeline
 
-DEFAULT := not commands and not s3 and not postgres and not nights and not deploy_files and not mlflow and not proxy
+# What needs something beside the project, or more than a minute, has a target of its own.
+DEFAULT := not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not deploy_files
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
 
@@ -64,6 +66,9 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/mypy
 	$(BIN)/recsys check examples/*.yaml
 	$(BIN)/dg check defs
+
+forgetting: $(VENV)/.installed-dev
+	$(BIN)/pytest -m forgetting
 
 postgres: $(VENV)/.installed-postgres
 	$(BIN)/pytest -m postgres

@@ -106,6 +106,7 @@ def forgotten(tmp_path_factory):
     return Forgotten(folder, warehouse, after, stale, named_before, released_before)
 
 
+@pytest.mark.forgetting
 def test_no_file_of_the_warehouse_names_them(forgotten):
     before = {"/".join(path.split("/")[:2]) for path in forgotten.named_before}
 
@@ -117,6 +118,7 @@ def test_no_file_of_the_warehouse_names_them(forgotten):
     assert files_that_name(GONE, forgotten.folder / "warehouse") == []
 
 
+@pytest.mark.forgetting
 def test_the_history_of_runs_names_nobody(forgotten):
     for user in (GONE, STAYS):
         assert files_that_name(user, forgotten.folder / "home") == []
@@ -125,6 +127,7 @@ def test_the_history_of_runs_names_nobody(forgotten):
     assert re.findall("### User (.):", card.replace("`", "")) == ["1", "2", "3", "4"]
 
 
+@pytest.mark.forgetting
 def test_the_run_says_what_it_removed(forgotten):
     told = metadata_of(forgotten.after, "raw_feedback")
 
@@ -139,6 +142,7 @@ def test_the_run_says_what_it_removed(forgotten):
     assert "17 events of 1 users were left out" in shown.output
 
 
+@pytest.mark.forgetting
 def test_a_model_that_still_has_them_is_not_released(forgotten):
     assert "best_model has 1 users who are to be forgotten since" in failure_of(forgotten.stale)
 
