@@ -93,7 +93,7 @@ def test_segments_and_picture_are_shown(shared_result, shared_warehouse):
     for kind in ("user", "item"):
         of_tuned = [row for row in segments if row["kind"] == kind and row["model"] == "tuned ALS"]
         assert sum(row["held_out_interactions"] for row in of_tuned) == 3 * N_USERS
-    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture"]
+    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture of the models"]
 
 
 def interactions_in(table):
