@@ -61,7 +61,7 @@ def forget():
         ("assets/release.py", False, True),
         ("storage/publishing.py", False, True),
         ("reporting/trials.py", False, False),
-        ("engines/local/kernels.py", True, True),
+        ("engines/local/kernels.py", True, False),
         ("core/folding.py", False, False),
     ],
 )
