@@ -1,10 +1,17 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
 # make commands      the tests that run the commands of the README as they are shown
+# make nights        whole nights with new data, none, bad data and a half-written file; some by the real daemon
 # make check         linter, types, definitions
+# make forgetting    the test that looks for a forgotten user in every file of a warehouse
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
+# make mlflow        the tests that need an MLflow server, which it installs beside the rest
+# make proxy         the tests of the login in front of the UI, which need nginx (apt install nginx)
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
+# make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
+# make deploy-files  parse the files of deploy/ by their own tools, which it installs
+# make audit         look for known vulnerabilities in what constraints.txt pins
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
 PYTHON ?= python3
@@ -12,28 +19,46 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # Not HOST: many shells export that, and the UI has no login.
-RECSYS_UI_HOST ?= 127.0.0.1
-RECSYS_UI_PORT ?= 3000
+export RECSYS_UI_HOST ?= 127.0.0.1
+export RECSYS_UI_PORT ?= 3000
 # Dagster says at each start that its own commands have successors; the project uses both.
 QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
+# Makes a file once, whoever else asks for it at the same time: two pips in one environment break it, and so do two
+# processes that initialise one Dagster home.
+ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test commands check postgres s3 faults dev sample clean
+.PHONY: materialize test commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
+
+# Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
+FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
+EVERYTHING := $(if $(FIRST_DAY),job execute --job retrain,asset materialize --select '*')
 
 # CONFIG names a file of run configuration.
-materialize: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml
-	$(QUIET) $(BIN)/dagster asset materialize --select '*' -m recsys_pipeline.definitions \
+materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
+	$(QUIET) $(BIN)/dagster $(EVERYTHING) -m recsys_pipeline.definitions \
 		$(if $(CONFIG),-c $(CONFIG)) -c examples/console.yaml
 	@echo
 	@$(BIN)/python -m recsys_pipeline
 
+# What needs something beside the project, or more than a minute, has a target of its own.
+DEFAULT := not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not deploy_files
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m "not commands and not s3 and not postgres"
+	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands
 
+nights: $(VENV)/.installed-dev
+	$(BIN)/pytest -m nights
+
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
+
+mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
+	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
+
+proxy: $(VENV)/.installed-dev
+	$(BIN)/pytest -m proxy recsys_pipeline_tests/proxy
 
 check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/ruff check .
@@ -42,8 +67,17 @@ check: $(VENV)/.installed-dev $(DAGSTER_HOME)/.initialised
 	$(BIN)/recsys check examples/*.yaml
 	$(BIN)/dg check defs
 
+forgetting: $(VENV)/.installed-dev
+	$(BIN)/pytest -m forgetting
+
 postgres: $(VENV)/.installed-postgres
 	$(BIN)/pytest -m postgres
+
+deploy-files: $(VENV)/.installed-deploy-files
+	$(BIN)/pytest -m deploy_files
+
+audit: $(VENV)/.installed-audit
+	$(BIN)/python scripts/audit.py $(BIN)/pip-audit
 
 EVERY ?= 1
 faults: $(VENV)/.installed-dev
@@ -52,40 +86,56 @@ faults: $(VENV)/.installed-dev
 
 dev: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@$(BIN)/recsys check
-	$(QUIET) $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+	@exec env $(QUIET) $(BIN)/python scripts/whole.py $(BIN)/dagster dev -w workspace.yaml --host $(RECSYS_UI_HOST) --port $(RECSYS_UI_PORT)
+
+OUT ?= $(or $(TMPDIR),/tmp)/recsys_pipeline-walk
+walk: $(VENV)/.installed-browser
+	$(BIN)/python -m recsys_pipeline_tests.browser $(OUT)
 
 sample:
 	$(PYTHON) data/make_sample.py
 
 clean:
-	rm -rf $(VENV) .dagster_home data/warehouse
+	rm -rf $(VENV) .venv-mlflow .dagster_home data/warehouse
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x")'
+	$(ALONE) $(VENV) $@ -- $(PYTHON) -m venv $(VENV)
+
+INSTALL = $(ALONE) $(VENV) $@ $^ -- $(BIN)/pip install --quiet -c constraints.txt -e
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[ui]'
-	touch $@
+	$(INSTALL) '.[ui]'
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	$(INSTALL) '.[dev]'
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server]'
+	$(INSTALL) '.[s3-server]'
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(INSTALL) '.[browser]'
+
+$(VENV)/.installed-mlflow: $(VENV)/.installed-dev
+	$(INSTALL) '.[mlflow]'
+
+# The server has an environment of its own: it holds back pyarrow.
+.venv-mlflow/.installed: constraints-mlflow.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet -c constraints-mlflow.txt mlflow
 	touch $@
 
 $(VENV)/.installed-postgres: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[postgres-server]'
-	touch $@
+	$(INSTALL) '.[postgres-server]'
+
+$(VENV)/.installed-deploy-files: $(VENV)/.installed-dev
+	$(INSTALL) '.[deploy-files]'
+
+$(VENV)/.installed-audit: $(VENV)/.installed
+	$(INSTALL) '.[audit]'
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	mkdir -p $(DAGSTER_HOME)
-	cp dagster.yaml $@
+	$(ALONE) $(DAGSTER_HOME) $@ $^ -- cp dagster.yaml $@
 
-# Alone and once: several processes that initialise an empty instance at the same time break it. A run of the command line
-# is one process, and does it in a quarter of the time.
 $(DAGSTER_HOME)/.initialised: $(DAGSTER_HOME)/dagster.yaml | $(VENV)/.installed
-	$(BIN)/dagster instance migrate > /dev/null
-	touch $@
+	@$(QUIET) $(ALONE) $(DAGSTER_HOME) $@ $^ -- $(BIN)/dagster instance migrate > /dev/null

@@ -1,8 +1,9 @@
 """`python -m recsys_pipeline`: a few lines on the current model, for a terminal."""
 
+import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -70,9 +71,15 @@ def summary(warehouse: str) -> str:
             f"release          {release.path}",
             f"artefacts        {warehouse}",
             "to recommend     recsys_pipeline.load_model(...).recommend(user_id)",
-            "to look at it    make dev, then open http://127.0.0.1:3000",
+            f"to look at it    make dev, then open {_ui()}",
         ]
     )
+
+
+def _ui() -> str:
+    """Where `make dev` serves the UI, which has these two variables from the environment."""
+    host = os.environ.get("RECSYS_UI_HOST") or "127.0.0.1"
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{os.environ.get('RECSYS_UI_PORT') or '3000'}"  # noqa: S104
 
 
 def _evaluated(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
@@ -105,8 +112,14 @@ def _at_the_ends(warehouse: UPath, manifest: Mapping[str, Any]) -> list[str]:
     return [f"at the ends      {told}"]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Print the summary of the current model."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_pipeline",
+        description="Says how good the released model is, how it was made and where it lies.",
+        epilog="The warehouse is that of RECSYS_WAREHOUSE. `recsys` looks at all releases and lists.",
+    )
+    parser.parse_args(arguments)
     try:
         print(summary(settings.WAREHOUSE), flush=True)
     except BrokenPipeError:
@@ -119,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

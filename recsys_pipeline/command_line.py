@@ -169,6 +169,10 @@ def show(warehouse: UPath, version: str | None, card: bool, as_json: bool) -> No
         ],
         ["files", f"{len(manifest['files'])}, {_size(folder, manifest):,} bytes"],
     ]
+    if forgotten := manifest.get("card", {}).get("feed", {}).get("forgotten"):
+        rows.append(
+            ["forgotten", f"{forgotten['events']:,} events of {forgotten['users']:,} users were left out"]
+        )
     reasons = manifest.get("decision", {}).get("reasons_for", [])
     rows += [["" if number else "released because", reason] for number, reason in enumerate(reasons)]
     click.echo(text_table(None, rows))
@@ -212,7 +216,7 @@ def rollback(warehouse: UPath, version: str | None, reason: str, as_json: bool) 
 
     Nothing new is released from then on: the nightly run fails and says why, until `recsys releases resume`.
     """
-    pointer = publishing.roll_back(warehouse, version, reason)
+    pointer = publishing.roll_back(warehouse, version, reason, is_unwanted=_has_the_forgotten)
     # Before what may still fail: this is done.
     click.echo(f"readers get {pointer.version} now", err=as_json)
     _follow(warehouse)
@@ -435,6 +439,27 @@ def _folder(warehouse: UPath, version: str | None) -> releases.ReleaseFolder:
     return pointer.folder(current.path.parent, version)
 
 
+def _has_the_forgotten(release: releases.ReleaseFolder) -> bool:
+    """Whether it has users whom RECSYS_FORGET_USERS names, or without it the file of the current release."""
+    if not (path := settings.FORGET_USERS or _forgotten_by_the_current(release.path.parent)):
+        return False
+    # Imported here: it loads Dagster.
+    from recsys_pipeline.storage.feedback import Feedback
+    from recsys_pipeline.storage.forgetting import holds, read_forgotten
+
+    told = releases.read_manifest(release).get("feedback", {})
+    read = {name: told[name] for name in ("delimiter", "encoding", "blank_ids") if name in told}
+    return holds(release, read_forgotten(Feedback(**read, forget_users=path)))
+
+
+def _forgotten_by_the_current(store: UPath) -> str:
+    try:
+        manifest = releases.read_manifest(releases.current_release(store))
+    except InputError:
+        return ""  # a rollback mends that
+    return str(manifest.get("feedback", {}).get("forget_users", ""))
+
+
 def _follow(warehouse: UPath) -> None:
     """Let what follows the pointer follow: the notebook's file, and the database, where there are any."""
     if (warehouse / releases.FOLDER / releases.PICKLE).exists():
@@ -462,7 +487,7 @@ def check_configuration(files: tuple[str, ...]) -> None:
 
 def _check_file(file: str) -> None:
     # Imported here: it takes Dagster, which nothing else of `recsys` does.
-    from recsys_pipeline.automation import run_config
+    from recsys_pipeline.automation.jobs import run_config
     from recsys_pipeline.configuration import told_invalid
     from recsys_pipeline.definitions import defs
 
@@ -475,7 +500,12 @@ def _deliver(warehouse: UPath) -> None:
     # Imported here: it needs the packages of the extra `postgres`.
     from recsys_pipeline.storage.delivery import deliver_current
 
-    deliver_current(warehouse, settings.DELIVERY, lambda told: click.echo(told, err=True))
+    deliver_current(
+        warehouse,
+        settings.DELIVERY,
+        lambda told: click.echo(told, err=True),
+        keep_before=not settings.FORGET_USERS,
+    )
 
 
 def _tell_hold(pointer: releases.Pointer) -> None:

@@ -41,7 +41,7 @@ def past_materializations(
     found = []
     for record in records:
         made = record.asset_materialization
-        if made is None or record.run_id == without_run:
+        if made is None or (without_run and record.run_id == without_run):
             continue
         metadata = {name: value.value for name, value in made.metadata.items()}
         found.append(Past(record.run_id, datetime.fromtimestamp(record.timestamp, UTC), metadata))

@@ -27,6 +27,7 @@ from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.reporting.card import card, with_decision
+from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.models import CARD, DESCRIBED, read_model, table_files, write_model
@@ -81,7 +82,10 @@ def rebuild(
     warehouse = Warehouse(path=str(folder / "warehouse"))
     feedback = _feedback(release, manifest, path_of_feed)
     log(f"reading {feedback.path}")
-    ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
+    if feedback.first_day:
+        ingest_days(feedback, warehouse)
+    else:
+        ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
     same_input = warehouse.write_id("raw_feedback") == manifest["inputs"].get("raw_feedback")
     log("the feed is the same" if same_input else "the feed is another one than the release was made from")
 
@@ -108,7 +112,7 @@ def rebuild(
     if "card" in manifest:
         # Rendered again from its facts: what the evaluation found is not measured again.
         made[CARD] = UPath(folder / CARD)
-        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"])
+        text = with_decision(card(manifest["card"]), manifest["decision"]["reasons_for"], manifest["card"])
         made[CARD].write_text(text, encoding="utf-8")
     versions = json.loads((folder / "model" / "model.json").read_text())["versions"]
     return Rebuilt(
@@ -152,7 +156,8 @@ def _feedback(release: ReleaseFolder, manifest: Mapping[str, Any], path: str | N
         IdType.integer if str(ids.type).startswith("int") else IdType.string
         for ids in (model.users, model.items)
     ]
-    told = {**manifest["feedback"], "user_id_type": kinds[0], "item_id_type": kinds[1]}
+    # Releases from before a feed could be read by days say nothing of them.
+    told = {"first_day": "", **manifest["feedback"], "user_id_type": kinds[0], "item_id_type": kinds[1]}
     return Feedback(**({**told, "path": path} if path else told))
 
 

@@ -8,12 +8,14 @@ names the variable and shows a good value.
 import os
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import click
 from dotenv import load_dotenv
+from pydantic import SecretStr
 
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location, checked_tracker
 
 _HERE = Path(__file__).resolve().parents[1]
 PROJECT = _HERE if (_HERE / "pyproject.toml").is_file() else Path.cwd()
@@ -39,6 +41,18 @@ def _location(name: str, default: str) -> str:
         raise SettingError(f"{name}: {error}. Write it as s3://bucket/folder or data/folder.") from None
 
 
+def _feed(name: str, default: str) -> str:
+    """Files, or a table or query of a database; one that carries a secret is refused and not shown."""
+    text = _setting(name, default)
+    try:
+        return checked_feed(text)
+    except ValueError as error:
+        raise SettingError(
+            f"{name}: {error}. Write it as data/events.csv, s3://bucket/folder or "
+            "postgresql://host:5432/db?table=events."
+        ) from None
+
+
 def _optional_location(name: str) -> str:
     return _location(name, "") if _setting(name, "") else ""
 
@@ -50,6 +64,26 @@ def _database(name: str) -> str:
         return checked_database(text) if text else ""
     except ValueError as error:
         raise SettingError(f"{name}: {error}. Write it as postgresql://host:5432/database.") from None
+
+
+def _web_address(name: str) -> str:
+    """An http(s) URL, or nothing; it is not shown where it is refused, because some of them are secrets."""
+    text = _setting(name, "")
+    # What is no printable ASCII cannot be sent, and the error would show it.
+    if text and not re.fullmatch(r"https?://[^\s/?#]+[!-~]*", text):
+        raise SettingError(f"{name}: it is no URL; write it as https://host/path")
+    return text
+
+
+def _tracker(name: str) -> str:
+    """The address of an MLflow tracking server, or nothing; a secret in it is refused, not shown."""
+    text = _setting(name, "")
+    try:
+        return checked_tracker(text) if text else ""
+    except ValueError as error:
+        raise SettingError(
+            f"{name}: {error}. Write it as https://mlflow.example.org or file:///srv/mlruns."
+        ) from None
 
 
 def _strengths(name: str, default: dict[str, float]) -> dict[str, float]:
@@ -117,6 +151,17 @@ def _owners(name: str) -> list[str]:
     return owners
 
 
+def _day(name: str) -> str:
+    """A day as 2026-01-31, or nothing."""
+    text = _setting(name, "")
+    if text:
+        try:
+            return date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise SettingError(f"{name}: {text!r} is no day; write it as 2026-01-31") from None
+    return text
+
+
 def _choice(name: str, choices: Sequence[str]) -> str:
     text = _setting(name, choices[0])
     if text not in choices:
@@ -124,7 +169,9 @@ def _choice(name: str, choices: Sequence[str]) -> str:
     return text
 
 
-FEEDBACK = _location("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+FEEDBACK = _feed("RECSYS_FEEDBACK", str(PROJECT / "data" / "feedback_implicit.csv"))
+# The first day of a feed that is ingested day by day.
+FIRST_DAY = _day("RECSYS_FIRST_DAY")
 USER_COLUMN = _setting("RECSYS_USER_COLUMN", "UserID")
 ITEM_COLUMN = _setting("RECSYS_ITEM_COLUMN", "ProductCode")
 EVENT_COLUMN = _setting("RECSYS_EVENT_COLUMN", "Event")
@@ -137,6 +184,8 @@ STRENGTHS = _strengths("RECSYS_STRENGTHS", {"view": 1.0, "query_search": 2.0, "c
 IGNORED_EVENTS = _events("RECSYS_IGNORED_EVENTS", among=False)
 TARGET_EVENTS = _events("RECSYS_TARGET_EVENTS", among=True)
 SEEN_EVENTS = _events("RECSYS_SEEN_EVENTS", among=True)
+# Users who are to be forgotten.
+FORGET_USERS = _optional_location("RECSYS_FORGET_USERS")
 MAX_REJECTED_SHARE = _number("RECSYS_MAX_REJECTED_SHARE", 0.01, 0, 1)
 
 # What the shop allows to be recommended; without a catalogue everything.
@@ -149,6 +198,11 @@ WAREHOUSE = _location("RECSYS_WAREHOUSE", str(PROJECT / "data" / "warehouse"))
 
 # Where shops read, if not in the warehouse.
 DELIVERY = _database("RECSYS_DELIVERY")
+# Where a team looks at its experiments.
+MLFLOW = _tracker("RECSYS_MLFLOW")
+
+# Whether assets draw what they found; tables and figures say the same.
+PICTURES = _choice("RECSYS_PICTURES", ("on", "off")) == "on"
 
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)
@@ -170,3 +224,12 @@ NEW_LIMIT = _number("RECSYS_NEW_LIMIT", 0.5, 0, 1)
 MAP_LIMIT = _number("RECSYS_MAP_LIMIT", 0.3, 0, 1)
 # What becomes of a run that differs by more.
 UNUSUAL = _choice("RECSYS_UNUSUAL", ("warn", "refuse"))
+# Seconds between two looks at the source, by the sensor that retrains when it has changed; 0: off.
+WATCH_SECONDS = int(_number("RECSYS_WATCH_SECONDS", 60, 0, 86400, whole=True))
+
+# Where failed runs are reported; whoever knows this URL can write there.
+ALERT_WEBHOOK = SecretStr(_web_address("RECSYS_ALERT_WEBHOOK"))
+# Of the UI, for the links in reports.
+UI_URL = _web_address("RECSYS_UI_URL")
+# Of the current release; one that is older shows as overdue.
+MAX_RELEASE_HOURS = _number("RECSYS_MAX_RELEASE_HOURS", 30.0, 0, 100_000)

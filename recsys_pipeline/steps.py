@@ -1,9 +1,13 @@
-"""What every step of the graph has in common: inputs that belong together, and how an error ends it."""
+"""What every step of the graph has in common.
+
+It says how it is configured, its inputs belong together, its metadata are in order, and an error or a
+termination ends it with a sentence.
+"""
 
 import errno
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -11,7 +15,11 @@ import pyarrow as pa
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
+    Config,
+    ConfigurableResource,
+    DagsterExecutionInterruptedError,
     DagsterInvariantViolationError,
+    DataVersion,
     Failure,
     MaterializeResult,
     RetryRequested,
@@ -20,11 +28,17 @@ from dagster import (
     TableSchema,
 )
 from dagster._check import CheckError
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster_shared.error import SerializableErrorInfo
+from pydantic import BaseModel
 
 from recsys_pipeline.configuration import told_unknown_names
 from recsys_pipeline.core.column_lineage import sources_of
 from recsys_pipeline.core.errors import InputError, code_of
-from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
+from recsys_pipeline.core.lineage import Lineage, ancestors_of, with_ancestors
+from recsys_pipeline.fingerprints import CONFIGURATION_TAG, INPUT_TAG, configuration_of
+from recsys_pipeline.reporting.configuration import told_configuration
+from recsys_pipeline.reporting.metadata import facts_metadata, in_order
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +55,35 @@ _LASTING = {
     errno.EISDIR: "it is a folder where a file is expected: move it away",
     errno.ENOTDIR: "it is a file where a folder is expected: move it away",
 }
+_SIGNATURES: dict[str, inspect.Signature] = {}
+
+
+class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):  # noqa: N818  # it is none
+    """A step that a person has terminated, and what it leaves.
+
+    To Dagster it is the interruption that it raises itself. Of an error of a user's process it shows what
+    that process has made of it: here the sentence, and not the place at which a signal happened to arrive.
+    """
+
+    def __init__(self, told: str) -> None:
+        """What is left, as a sentence."""
+        shown = SerializableErrorInfo(told, [], DagsterExecutionInterruptedError.__name__)
+        super().__init__(told, user_code_process_error_infos=[shown])  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def told_if_terminated(told: Callable[[], str]) -> Iterator[None]:
+    """Let a termination say what it leaves; the sentence is asked for then."""
+    try:
+        yield
+    except Terminated:
+        raise
+    except (DagsterExecutionInterruptedError, KeyboardInterrupt):
+        raise Terminated(told()) from None
+
+
+def _nothing_is_changed() -> str:
+    return "terminated; what this asset has made before stays as it was"
 
 
 @contextmanager
@@ -53,7 +96,8 @@ def classify_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise Failure(description=str(error), allow_retries=False) from None
+        facts = facts_metadata(error.facts)
+        raise Failure(description=str(error), metadata=facts, allow_retries=False) from None
     except OSError as error:
         code = code_of(error)
         if code in _LASTING:
@@ -66,25 +110,50 @@ def classify_errors() -> Iterator[None]:
 def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
     """Compute an asset from inputs of the same ancestors, which its tables then name; or yield what it says.
 
+    The materialization also says by which configuration it was made, and which state of the warehouse it is.
     Raises, through `classify_errors`, when the inputs do not belong together.
     """
+    signature = inspect.signature(compute)
+    _SIGNATURES[compute.__name__] = signature
+
+    def recorded(result: Any, args: Any, kwargs: Any) -> Any:
+        if not isinstance(result, MaterializeResult):
+            return result
+        result = _with_metadata_in_order(result)
+        arguments = signature.bind(*args, **kwargs).arguments
+        # Of an asset that has partitions, Dagster records a digest of theirs.
+        inputs = {
+            f"{INPUT_TAG}{lineage.asset}": lineage.write_id
+            for lineage in map(Lineage.of, arguments.values())
+            if lineage
+        }
+        tags = {**inputs, **(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
+        version = result.data_version
+        # What goes through the IO manager gets its version there.
+        if version is None and "warehouse" in arguments and not isinstance(result.value, dict | pa.Table):
+            version = DataVersion(arguments["warehouse"].write_id(compute.__name__))
+        return result._replace(tags=tags, data_version=version)
+
     if inspect.isgeneratorfunction(compute):
 
         @functools.wraps(compute)
         def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-            with classify_errors():
+            with told_if_terminated(_nothing_is_changed), classify_errors():
                 _require_known_names()
+                _tell_configuration([*args, *kwargs.values()])
                 ancestors_of([*args, *kwargs.values()])
-                yield from cast("Iterator[Any]", compute(*args, **kwargs))
+                for result in cast("Iterator[Any]", compute(*args, **kwargs)):
+                    yield recorded(result, args, kwargs)
 
         return cast("Callable[P, R]", steps)
 
     @functools.wraps(compute)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
-        with classify_errors():
+        with told_if_terminated(_nothing_is_changed), classify_errors():
             _require_known_names()
+            _tell_configuration([*args, *kwargs.values()])
             ancestors = ancestors_of([*args, *kwargs.values()])
-            result = compute(*args, **kwargs)
+            result = recorded(compute(*args, **kwargs), args, kwargs)
         if isinstance(result, MaterializeResult):
             value: Any = result.value
             if isinstance(value, dict):
@@ -93,9 +162,32 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 value = with_ancestors(value, ancestors)
             lineage = _column_lineage(compute.__name__, result)
             return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))
-        return result
+        return cast("R", result)
 
     return step
+
+
+def configured_by(asset: str) -> dict[str, type[BaseModel]]:
+    """By name, the classes of an asset's configuration and resources; its module must be loaded."""
+    annotated = {name: given.annotation for name, given in _SIGNATURES[asset].parameters.items()}
+    return {
+        name: kind
+        for name, kind in annotated.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+
+
+def _tell_configuration(arguments: Iterable[Any]) -> None:
+    """Log in what a step is configured, where it can be."""
+    arguments = list(arguments)
+    contexts = [each for each in arguments if isinstance(each, AssetExecutionContext)]
+    for each in arguments:
+        if isinstance(each, Config) and not isinstance(each, ConfigurableResource) and contexts:
+            contexts[0].log.info(told_configuration(each))
+
+
+def _with_metadata_in_order(result: MaterializeResult[Any]) -> MaterializeResult[Any]:
+    return result._replace(metadata=in_order(result.metadata)) if result.metadata else result
 
 
 def _column_lineage(asset: str, result: MaterializeResult[Any]) -> dict[str, TableColumnLineage]:

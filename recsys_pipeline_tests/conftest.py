@@ -10,6 +10,7 @@ import pytest
 from dagster import ExecuteInProcessResult
 from hypothesis import settings
 
+from recsys_pipeline import settings as package_settings
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.storage.postgres import PostgresServer, missing_packages
 from recsys_pipeline_tests.worlds import run_graph, write_parity_feedback
@@ -26,6 +27,12 @@ class MaterializedGraph(NamedTuple):
 
     result: ExecuteInProcessResult
     warehouse: Warehouse
+
+
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the materialized graph has pictures, and who asks for them: they cost more than a tiny model."""
+    monkeypatch.setattr(package_settings, "PICTURES", False)
 
 
 @pytest.fixture

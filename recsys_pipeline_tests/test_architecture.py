@@ -94,6 +94,12 @@ def packages_loaded_by(code, *names):
     return done.stdout.split()
 
 
+def test_the_package_itself_loads_nothing():
+    names = ("dagster", "implicit", "matplotlib", "numba", "numpy", "pandas", "pyarrow", "scipy")
+
+    assert packages_loaded_by("import recsys_pipeline", *names) == []
+
+
 def test_a_worker_of_the_search_loads_no_more_than_it_needs():
     worker = "import recsys_pipeline.engines.local.worker"
 

@@ -12,6 +12,7 @@ from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.reporting.metadata import in_order
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.worlds import (
@@ -86,7 +87,7 @@ def test_makes_every_artefact(shared_warehouse):
             *(f"{name}.parquet" for name in ("grid_search_results", "trial_ranks")),
             *(f"{name}.parquet" for name in ("catalogue", "recommendations", "similar_items")),
             *("popular_items.parquet", "bm25_matrix", "best_model", "evaluation", "model_card"),
-            *("releases", "search_journal"),
+            *("releases", "search_journal", "pictures"),
         ]
     )
     interactions = pq.read_table(root / "bm25_matrix" / "pairs.parquet")
@@ -171,15 +172,36 @@ def test_and_the_release_in_its_own(shared_warehouse):
 
 def test_every_materialization_says_what_was_made(shared_result):
     for asset in SPINE:
-        assert "path" in metadata_of(shared_result, asset), asset
+        assert "where it is" in metadata_of(shared_result, asset), asset
     for asset in SPINE[:-1]:
         assert {"dagster/row_count", "dagster/column_schema"} <= set(metadata_of(shared_result, asset)), asset
-    for asset in ("bm25_matrix", "grid_search_results", "best_model"):
+    for asset in ("feedback_strengths", "bm25_matrix", "best_model"):
         metadata = metadata_of(shared_result, asset)
-        assert (metadata["users"], metadata["items"]) == (N_USERS, N_ITEMS), asset
+        assert (metadata["Users"], metadata["Items"]) == (N_USERS, N_ITEMS), asset
     for asset in ("grid_search_results", "best_model"):
-        assert 0 < metadata_of(shared_result, asset)["MAP@10"] < 1, asset
-    assert 0 < metadata_of(shared_result, "best_model")["MAP@10 train"] <= 1
+        assert 0 < metadata_of(shared_result, asset)["MAP@10 (search)"] < 1, asset
+    for asset in ("evaluation", "model_card", "release"):
+        assert 0 < metadata_of(shared_result, asset)["MAP@10 (unseen)"] < 1, asset
+
+
+@pytest.mark.parametrize("asset", [each.key.path[-1] for each in defs.assets])
+def test_every_materialization_begins_with_the_sentence_that_matters(asset, shared_result):
+    """Then come figures, then tables, then what was set and where it is."""
+    entries = {
+        name: value
+        for name, value in metadata_of(shared_result, asset).items()
+        if not name.startswith("dagster/")
+    }
+    names = list(entries)
+
+    assert names[0] == "At a glance"
+    assert names == list(in_order(entries))
+    figures = [name for name, value in entries.items() if isinstance(value, int | float)]
+    assert all(name[0].isupper() for name in figures)
+    assert len(figures) <= 9
+    # Numbers that people can read.
+    assert all(float(f"{entries[name]:.4g}") == entries[name] or entries[name] > 999 for name in figures)
+    assert not [name for name in names if "_" in name]
 
 
 def test_every_claim_is_checked_and_holds(shared_result):
@@ -423,7 +445,7 @@ def test_a_preset_chooses_what_to_try_and_ends_in_a_model(parity_csv, own_wareho
     assert result.success
     assert "preset quick: at most 12 fits and the released configuration, in rounds" in capfd.readouterr().err
     metadata = metadata_of(result, "grid_search_results")
-    assert (metadata["strategy"], metadata["preset"]) == ("preset quick", "quick")
+    assert "| searched by | preset quick |" in metadata["settings"]
     rows = own_warehouse.read_table("grid_search_results").to_pylist()
     asked = [row for row in rows if not row["incumbent"]]
     fits = {Hyperparameters.from_mapping(row).replace(iterations=0) for row in asked}
@@ -656,22 +678,24 @@ def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(pari
 
     assert result.success
     assert failed_checks_of(result) == {}
-    assert metadata_of(result, "grid_search_results")["failed_trials"] == 4
+    assert metadata_of(result, "grid_search_results")["Failed trials"] == 4
     rows = own_warehouse.read_table("grid_search_results").to_pylist()
     assert [row["alpha"] for row in rows] == [10.0] * 4 + [1e38] * 4
     assert all("NaN" in row["failure"] and row["MAP@10"] is None for row in rows[4:])
     assert all(row["failure"] is None for row in rows[:4])
 
 
-def test_the_chosen_trial_is_trained_by_implicit_too_and_scores_the_same(shared_result):
+def test_the_chosen_trial_is_trained_by_implicit_too_and_scores_the_same(shared_result, shared_warehouse):
     metadata = metadata_of(shared_result, "grid_search_results")
+    stored = stored_metadata(shared_warehouse.read_table("grid_search_results"))
+    agreement = stored["agreement"]
 
-    assert metadata["solver"] == "batched"
-    assert metadata["MAP@10 by implicit"] == pytest.approx(metadata["MAP@10"], rel=0.05)
-    assert metadata["difference_to_implicit"] == pytest.approx(
-        metadata["MAP@10"] - metadata["MAP@10 by implicit"], abs=1e-4
+    assert stored["solver"] == "batched"
+    assert agreement["reference_map"] == pytest.approx(metadata["MAP@10 (search)"], rel=0.05)
+    assert agreement["ranks_differing"] <= 0.05
+    assert metadata["agreement with implicit"].startswith(
+        f"MAP@10 {agreement['reference_map']:.4f} by implicit, {agreement['map']:.4f} by this solver: "
     )
-    assert metadata["ranks_unlike_implicit"] <= 0.05
     checks = {check.check_name: check for check in shared_result.get_asset_check_evaluations()}
     assert "difference in MAP@10" in checks["the_solver_agrees_with_implicit"].metadata
 

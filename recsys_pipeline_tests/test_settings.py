@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from recsys_pipeline.automation import run_config
+from recsys_pipeline.automation.jobs import run_config
 from recsys_pipeline_tests.conftest import PROJECT
 
 
@@ -108,7 +108,7 @@ def test_the_shops_own_rules_are_the_defaults_of_the_catalogue():
 )
 def test_a_value_that_cannot_be_read_names_the_variable_and_shows_a_good_one(name, value, message):
     # The schedule is read where it is made; all else by the settings, which are imported much faster.
-    module = "automation" if name == "RECSYS_SCHEDULE" else "settings"
+    module = "automation.schedules" if name == "RECSYS_SCHEDULE" else "settings"
     refused = defined({name: value}, f"import recsys_pipeline.{module}", check=False)
 
     last_line = refused.stderr.strip().splitlines()[-1]

@@ -4,17 +4,32 @@ import contextlib
 import errno
 import inspect
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dagster import AssetCheckResult, AssetSelection, Failure, MaterializeResult, RetryRequested
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetSelection,
+    Config,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    Failure,
+    MaterializeResult,
+    RetryRequested,
+    asset,
+    materialize,
+)
+from dagster._core.execution.plan.objects import ErrorSource
 from fsspec.implementations.memory import MemoryFileSystem
 
 from recsys_pipeline import steps
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.lineage import Lineage, as_written, with_ancestors
 from recsys_pipeline.definitions import defs
-from recsys_pipeline.steps import asset_step, check_step, classify_errors
+from recsys_pipeline.reporting.trials import told_terminated
+from recsys_pipeline.steps import Terminated, asset_step, check_step, classify_errors, told_if_terminated
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.worlds import metadata_of, run_graph
 
@@ -207,3 +222,81 @@ def test_no_retry_policy_brings_back_a_run_that_was_terminated():
 
     assert job.op_retry_policy is None
     assert all(node.definition.retry_policy is None for node in job.graph.nodes)
+
+
+# --- What a step says ---
+
+
+class Knobs(Config):
+    """What can be set."""
+
+    turns: int = 3
+
+
+@asset
+@asset_step
+def turned(context: AssetExecutionContext, config: Knobs) -> MaterializeResult[None]:  # noqa: ARG001  # to log
+    """An asset that is configured."""
+    if config.turns == 0:
+        raise InputError(
+            "nothing turns", {"reasons": {"no turn": 1200}, "where": Path("/feed/rejected.parquet")}
+        )
+    if config.turns == 1:
+        raise DagsterExecutionInterruptedError
+    return MaterializeResult(metadata={"where it is": "here", "settings": "these", "At a glance": "it turns"})
+
+
+def run_turned(instance, **config):
+    return materialize(
+        [turned], run_config={"ops": {"turned": {"config": config}}}, instance=instance, raise_on_error=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [({}, "configuration: the default"), ({"turns": 7}, "configuration: turns 7; else the default")],
+)
+def test_it_says_first_in_what_its_configuration_differs_from_the_default(config, told):
+    """Dagster takes a misspelt name of an asset without a word, and runs the default."""
+    with DagsterInstance.ephemeral() as instance:
+        result = run_turned(instance, **config)
+        said = [
+            entry.user_message for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event
+        ]
+
+    assert said == [told]
+
+
+def test_its_metadata_are_in_the_order_in_which_they_are_shown():
+    with DagsterInstance.ephemeral() as instance:
+        names = list(metadata_of(run_turned(instance), "turned"))
+
+    assert names == ["At a glance", "settings", "where it is"]
+
+
+def test_a_failure_carries_what_is_known_of_its_reason():
+    with DagsterInstance.ephemeral() as instance:
+        (failed,) = [event for event in run_turned(instance, turns=0).all_events if event.is_step_failure]
+    known = failed.step_failure_data.user_failure_data.metadata
+
+    assert "| no turn | 1,200 |" in known["reasons"].value
+    assert known["where"].value == "/feed/rejected.parquet"
+
+
+def test_a_terminated_step_is_interrupted_and_says_what_it_leaves_instead_of_where_it_stood():
+    with DagsterInstance.ephemeral() as instance:
+        (failed,) = [event for event in run_turned(instance, turns=1).all_events if event.is_step_failure]
+    error = failed.step_failure_data.error
+
+    assert failed.step_failure_data.error_source is ErrorSource.INTERRUPT
+    assert error.message == "terminated; what this asset has made before stays as it was"
+    assert error.stack == []
+
+
+def test_what_a_step_knows_better_is_what_its_termination_says():
+    with (
+        pytest.raises(Terminated, match="terminated, 10 of 64 trials kept"),
+        told_if_terminated(lambda: "outside"),
+        told_if_terminated(lambda: told_terminated(10, 64)),
+    ):
+        raise KeyboardInterrupt

@@ -51,6 +51,34 @@ def test_the_summary_says_how_good_the_model_is_and_where(summarized, shared_war
     assert lines["artefacts"] == shared_warehouse.path
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({}, "http://127.0.0.1:3000"),
+        ({"RECSYS_UI_PORT": "4711"}, "http://127.0.0.1:4711"),
+        ({"RECSYS_UI_HOST": "0.0.0.0", "RECSYS_UI_PORT": ""}, "http://127.0.0.1:3000"),
+        ({"RECSYS_UI_HOST": "shop.example"}, "http://shop.example:3000"),
+    ],
+)
+def test_the_summary_names_the_ui_where_make_dev_serves_it(
+    summarized, shared_warehouse, monkeypatch, told, shown
+):
+    for name in ("RECSYS_UI_HOST", "RECSYS_UI_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+    assert f"make dev, then open {shown}\n" in summarized(shared_warehouse)[0]
+
+
+def test_it_explains_itself(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+
+    assert ended.value.code == 0
+    assert "RECSYS_WAREHOUSE" in capsys.readouterr().out
+
+
 def test_the_summary_loads_nothing_that_it_does_not_use(shared_warehouse):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "recsys_pipeline"],

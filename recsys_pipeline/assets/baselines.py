@@ -30,7 +30,8 @@ from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import baselines_metadata, told_strongest
-from recsys_pipeline.reporting.metadata import rounded
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import SETTINGS, rounded
 from recsys_pipeline.steps import asset_step
 
 _Exponent = Annotated[float, Field(ge=0, le=1)]
@@ -205,8 +206,9 @@ def baselines(
         },
         metadata={
             **baselines_metadata(table),
-            "selected_by": config.selection().name,
-            **tuned_on,
-            "seconds": rounded(time.perf_counter() - begin),
+            "Held-out interactions": len(leave_one_out_split),
+            "Ranked interactions": n_ranked(ranking),
+            "Seconds": rounded(time.perf_counter() - begin),
+            SETTINGS: settings_table(config, compared_by=config.selection().name),
         },
     )

@@ -7,16 +7,19 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
 
+from recsys_pipeline.assets.pictures import pictures_of
+from recsys_pipeline.core import columns
 from recsys_pipeline.core.columns import USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.examples import example_users
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
-from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.reporting.card import card, card_facts
+from recsys_pipeline.reporting.card import card, card_facts, without_ids_of_users
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, WHERE_IT_IS, rounded
+from recsys_pipeline.reporting.pictures.shown import with_embedded
 from recsys_pipeline.steps import asset_step
-from recsys_pipeline.storage.ingest import FEED
 from recsys_pipeline.storage.models import CARD
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -49,13 +52,32 @@ def model_card(
         recommendations.to_table(filter=pc.field(USER).isin(ids)),
     )
     inputs = [raw_feedback, grid_search_results, evaluation, best_model, recommendations]
+    ancestors = ancestors_of(inputs)
+    pictures = pictures_of(
+        context,
+        warehouse,
+        {
+            "raw_feedback": ancestors.get("raw_feedback", ""),
+            "feedback_strengths": ancestors.get("feedback_strengths", ""),
+            "grid_search_results": [grid_search_results],
+            "evaluation": [evaluation["models"], evaluation["segments"]],
+        },
+    )
+    facts["pictures"] = {each.name: each.reference() for each in pictures}
     text = card(facts)
-    warehouse.write_card("model_card", text, facts, ancestors_of(inputs))
-    context.log.info(f"{len(users)} users as examples")
+    warehouse.write_card("model_card", text, facts, ancestors, pictures)
+    said = facts["evaluation"]
+    n_words, n_sections = len(text.split()), text.count("\n## ")
+    context.log.info(
+        f"a model card of {n_words:,} words in {n_sections} sections, with {len(users)} users as examples"
+    )
     return MaterializeResult(
         metadata={
-            "card": MetadataValue.md(text),
-            "path": MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
+            AT_A_GLANCE: said["verdict"],
+            f"MAP@{said['k']} (unseen)": rounded(said["models"][0][columns.MAP]),
+            # Dagster keeps for ever what it is told.
+            "card": MetadataValue.md(with_embedded(card(without_ids_of_users(facts)), pictures)),
+            WHERE_IT_IS: MetadataValue.path(str(warehouse.path_of("model_card") / CARD)),
         }
     )
 

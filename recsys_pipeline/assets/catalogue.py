@@ -10,14 +10,16 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.catalogue import Listed, catalogue_table
-from recsys_pipeline.core.columns import CATEGORY, REASON, RECOMMENDABLE
+from recsys_pipeline.core.columns import CATEGORY, REASON
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.model import Model
-from recsys_pipeline.reporting.metadata import counts_table
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, counts_table
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.catalogue import read_catalogue, read_id_list
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class CatalogueConfig(Knobs):
@@ -58,6 +60,7 @@ def catalogue(
             f"max_per_category is {config.max_per_category} (RECSYS_MAX_PER_CATEGORY), but there is no "
             "catalogue. Name one with a column category (RECSYS_CATALOGUE), or set max_per_category to 0."
         )
+    source = watched(locations_in(config))
     items = best_model.items
     entries = read_catalogue(config.path, feedback, items.type) if config.path else None
     if entries and entries.absent:
@@ -67,7 +70,7 @@ def catalogue(
     )
     denied = _id_list(config.deny_list, feedback, items.type, "RECSYS_DENY_LIST, or `deny_list` of catalogue")
     table = catalogue_table(items, entries, allowed, denied, config.max_per_category)
-    files = {"catalogue": entries and entries.listed, "allow_list": allowed, "deny_list": denied}
+    files = {"catalogue": entries and entries.listed, "allow-list": allowed, "deny-list": denied}
     reasons = Counter(table[REASON].to_pylist())
     n_recommendable = reasons.pop("", 0)
     told = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
@@ -83,23 +86,24 @@ def catalogue(
             f"{config.max_per_category}. Add the column category, or set max_per_category of catalogue "
             "(RECSYS_MAX_PER_CATEGORY) to 0."
         )
-    context.log.info(
-        f"{n_recommendable:,} of {len(table):,} items may be recommended{'; ' * bool(told)}{told}"
-    )
+    told = f"{n_recommendable:,} of {len(table):,} items may be recommended{'; ' * bool(told)}{told}"
+    context.log.info(told)
     return MaterializeResult(
         value=table,
         metadata={
-            RECOMMENDABLE: n_recommendable,
-            "not_recommendable": len(table) - n_recommendable,
-            **({"reasons": counts_table("reason", reasons)} if reasons else {}),
+            AT_A_GLANCE: told,
+            "Recommendable items": n_recommendable,
+            "Other items": len(table) - n_recommendable,
             **{
-                f"{name}_items_that_nobody_touched": listed.untouched(items)
+                f"Items of the {name} that nobody touched": listed.untouched(items)
                 for name, listed in files.items()
                 if listed
             },
-            "categories": pc.count_distinct(table[CATEGORY]).as_py(),
-            "max_per_category": config.max_per_category,
+            "Categories": pc.count_distinct(table[CATEGORY]).as_py(),
+            **({"reasons": counts_table("reason", reasons)} if reasons else {}),
+            SETTINGS: settings_table(config),
         },
+        tags=source.tags(),
     )
 
 

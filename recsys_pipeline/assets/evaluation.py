@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.assets.run_tags import tag_run
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
@@ -40,12 +42,18 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.evaluation import blend_terms_lines, evaluation_metadata, verdict
-from recsys_pipeline.reporting.metadata import rounded, told_unknown
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.evaluation import blend_terms_table, evaluation_metadata, verdict
+from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_metadata
+from recsys_pipeline.reporting.model import told_number_of_ends
+from recsys_pipeline.reporting.pictures.evaluation import models as models_picture
+from recsys_pipeline.reporting.pictures.evaluation import segments as segments_picture
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
+from recsys_pipeline.storage.warehouse import Warehouse
 
 
 class EvaluationProtocol(Enum):
@@ -168,6 +176,7 @@ def evaluation(
     context: AssetExecutionContext,
     config: EvaluationConfig,
     feedback: Feedback,
+    warehouse: Warehouse,
     bm25_matrix: Datasets,
     leave_one_out_split: pa.Table,
     baselines: pa.Table,
@@ -180,6 +189,7 @@ def evaluation(
     the best of each family of `baselines` and, on the first seed, the notebook's ALS before its search, and
     what it changes to take the weights from all interactions, as the search and the notebook do.
     """
+    source = watched(locations_in(config))
     interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
     protocol = _protocol(config, leave_one_out_split)
@@ -240,13 +250,28 @@ def evaluation(
         },
         metadata={
             **evaluation_metadata(
-                quality, lists, models, by_segment, ranks, config.k, config.seeds, protocol_told, told
+                quality,
+                lists,
+                models,
+                by_segment,
+                ranks,
+                config.k,
+                told_number_of_ends(grid_search_results),
             ),
-            "out_of_reach": rounded(out_of_reach),
-            "left_out": left_out,
-            **({"blend_terms": MetadataValue.md(blend_terms_lines(worths, config.k))} if worths else {}),
-            **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
+            "verdict": told,
+            "left out": left_out,
+            **({"blend terms": blend_terms_table(worths, config.k)} if worths else {}),
+            **unknown_metadata(unknown),
+            SETTINGS: settings_table(config, held_out=protocol_told),
+            **pictured(
+                context,
+                warehouse,
+                [models, by_segment],
+                partial(models_picture, models, config.k),
+                partial(segments_picture, by_segment, config.k),
+            ),
         },
+        tags=source.tags(),
     )
 
 

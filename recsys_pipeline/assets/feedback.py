@@ -1,36 +1,71 @@
 """From raw events to one strength per interaction."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import AssetExecutionContext, MaterializeResult, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    BackfillPolicy,
+    DailyPartitionsDefinition,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
-from recsys_pipeline.engines.local.aggregation import interaction_strengths
+from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
+from recsys_pipeline.engines.local.days import events_of_days
 from recsys_pipeline.engines.local.memory import memory_limit, told
+from recsys_pipeline.reporting.configuration import settings_table, told_configuration
+from recsys_pipeline.reporting.feed import told_feed
 from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    SETTINGS,
     counts_table,
     distribution_table,
     markdown_table,
     rounded,
     shape_metadata,
 )
+from recsys_pipeline.reporting.pictures.feedback import events_by_day, events_by_kind, popularity
+from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
+from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
 from recsys_pipeline.storage.io_manager import table_metadata
+from recsys_pipeline.storage.source import watched
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-@asset(kinds={"parquet", "pyarrow"})
+def days_from(first_day: str) -> DailyPartitionsDefinition | None:
+    """The days from that one to today, which is ingested again when its files grow; None without one."""
+    return DailyPartitionsDefinition(start_date=first_day, end_offset=1) if first_day else None
+
+
+_DAYS = days_from(settings.FIRST_DAY)
+
+
+@asset(
+    kinds={"parquet", "pyarrow"},
+    partitions_def=_DAYS,
+    backfill_policy=BackfillPolicy.single_run() if _DAYS else None,
+)
 @asset_step
 def raw_feedback(
     context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
@@ -40,8 +75,15 @@ def raw_feedback(
     Rows that are no events (a blank id, an unknown event, a line that does not parse) are kept with file,
     line and reason in `rejected_feedback.parquet`; too many of them fail the run and leave this table as
     it was.
+
+    With RECSYS_FIRST_DAY each day is a partition: a run of some days replaces these, a run without any
+    ingests those that are missing or whose files have changed.
     """
-    report = ingest(feedback, warehouse, accepted="raw_feedback", rejected="rejected_feedback")
+    context.log.info(f"reading {feedback.path}; {told_configuration(feedback)}")
+    if feedback.first_day:
+        return _days_of_feedback(context, feedback, warehouse)
+    source = watched(feedback.locations)
+    report = ingest(feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info)
     assert report.schema is not None
     for remark in report.remarks:
         context.log.warning(remark)
@@ -50,23 +92,106 @@ def raw_feedback(
             f"{feedback.path}: {len(report.skipped):,} entries are not read: they are no files but folders "
             f"or links that lead nowhere: {', '.join(report.skipped[:5])}"
         )
-    context.log.info(
-        f"{report.n_accepted:,} events; rows rejected: {report.n_rejected:,}, ignored: {report.n_ignored:,}; "
-        f"files: {len(report.files):,}"
+    told = told_feed(
+        report.n_accepted, len(report.events), report.n_rejected, report.rejected_share, report.reasons
     )
+    ignored = f"; {report.n_ignored:,} rows were ignored as configured" if report.n_ignored else ""
+    context.log.info(f"{told}{ignored}; files: {len(report.files):,}")
+    forgotten = report.forgotten or {}
+    if forgotten:
+        context.log.info(
+            f"forgotten: {forgotten['events']:,} events of {forgotten['users']:,} users; of the "
+            f"{forgotten['listed']:,} ids in {feedback.forget_users} the feed does not have "
+            f"{forgotten['not in the feed']:,}"
+        )
     return MaterializeResult(
         metadata={
+            AT_A_GLANCE: told,
+            "Events": report.n_accepted,
+            "Rejected rows": report.n_rejected,
+            "Rejected share": rounded(report.rejected_share),
+            "Ignored rows": report.n_ignored,
+            "Empty lines": report.n_empty,
+            "Files": len(report.files),
+            "events by kind": counts_table("event", report.events),
+            **({"reasons of rejection": counts_table("reason", report.reasons)} if report.reasons else {}),
+            "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
+            SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
-            "source": feedback.path,
-            "files": len(report.files),
-            "rejected": report.n_rejected,
-            "rejected_share": rounded(report.rejected_share),
-            "ignored": report.n_ignored,
-            "empty_lines": report.n_empty,
-            "events": counts_table("event", report.events),
-            "reasons_of_rejection": counts_table("reason", report.reasons),
-        }
+            **{f"Forgotten: {what}": count for what, count in forgotten.items()},
+            **_pictures_of_feed(context, warehouse, report.events),
+        },
+        tags=source.tags(),
     )
+
+
+def _pictures_of_feed(
+    context: AssetExecutionContext, warehouse: Warehouse, events: Counter[str]
+) -> dict[str, Any]:
+    return pictured(
+        context,
+        warehouse,
+        warehouse.write_id("raw_feedback"),
+        partial(events_by_kind, events),
+        partial(_days_drawn, warehouse),
+    )
+
+
+def _days_drawn(warehouse: Warehouse) -> Sheet | None:
+    return events_by_day(events_of_days(warehouse.open_table("raw_feedback")))
+
+
+def _days_of_feedback(
+    context: AssetExecutionContext, feedback: Feedback, warehouse: Warehouse
+) -> MaterializeResult[None]:
+    source = watched(feedback.locations)
+    are_asked_for = context.has_partition_key or context.has_partition_key_range
+    report = ingest_days(feedback, warehouse, list(context.partition_keys) if are_asked_for else None)
+    assert report.schema is not None
+    for remark in report.remarks:
+        context.log.warning(remark)
+    of_other_days = sum(report.n_other_days.values())
+    if of_other_days:
+        context.log.warning(
+            f"{of_other_days:,} events happened on another day than that of their file, with which they stay"
+        )
+    if report.n_before:
+        context.log.info(f"{report.n_before:,} events before {feedback.first_day} are left out")
+    feed, days = report.feed, list(report.days)
+    told = f"{_told_days(report.ingested)} ingested; {feed['rows']:,} events of {_told_days(days)} are there"
+    if not report.ingested:
+        told = f"nothing new: {feed['rows']:,} events of {_told_days(days)} are there"
+    context.log.info(told)
+    events = Counter(feed["events"])
+    metadata = {
+        AT_A_GLANCE: told,
+        "Events": feed["rows"],
+        "Rejected rows": feed["rejected"],
+        "Ignored rows": feed["ignored"],
+        "Events of other days": of_other_days,
+        "Days": len(days),
+        "events by kind": counts_table("event", events),
+        **({"reasons of rejection": counts_table("reason", report.reasons)} if report.reasons else {}),
+        "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
+        SETTINGS: settings_table(feedback),
+        **table_metadata(report.schema, feed["rows"], warehouse.path_of("raw_feedback")),
+        **_pictures_of_feed(context, warehouse, events),
+    }
+    if not are_asked_for:
+        # Dagster knows only of the days that a run was asked for.
+        for day in report.ingested:
+            context.log_event(
+                AssetMaterialization(
+                    context.asset_key, partition=day, metadata={"events of the day": report.days[day]["rows"]}
+                )
+            )
+    return MaterializeResult(metadata=metadata, tags=source.tags())
+
+
+def _told_days(days: Sequence[str]) -> str:
+    if len(days) < 2:
+        return days[0] if days else "no day"
+    return f"{len(days):,} days from {days[0]} to {days[-1]}"
 
 
 class StrengthsConfig(Knobs):
@@ -75,6 +200,17 @@ class StrengthsConfig(Knobs):
     aggregate: Aggregate = Field(
         default=Aggregate.sum,
         description="`sum` of the strengths of an interaction's events, or their `max`.",
+    )
+    window_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Only events of so many days count, back from the latest event of the feed and not from "
+        "now, so that the same feed gives the same model; 0: all. Needs timestamps.",
+    )
+    half_lives: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[],
+        description="Days after which an event counts half: the values that half_life_days of "
+        "grid_search_results may try. Needs timestamps.",
     )
     memory_limit: float = Field(default=settings.MEMORY_LIMIT, ge=0, description=MEMORY_LIMIT)
 
@@ -97,6 +233,8 @@ def feedback_strengths(
         config.aggregate,
         feedback.target_events or list(feedback.strengths),
         feedback.seen_events or list(feedback.strengths),
+        config.window_days,
+        list(dict.fromkeys(config.half_lives)),
     )
     limit = memory_limit(config.memory_limit)
     context.log.info(f"memory limit {told(limit)}")
@@ -104,12 +242,20 @@ def feedback_strengths(
     warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
     written = warehouse.open_table("feedback_strengths")
     n_interactions = written.count_rows()
+    in_window = _window_metadata(raw_feedback, config.window_days, limit, context.log.info)
     per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
+    of_users, of_items = (f"{np.median(counts):.0f} or fewer" for counts in (per_user, per_item))
+    sentence = (
+        f"{n_interactions:,} interactions of {len(per_user):,} users with {len(per_item):,} items; half of "
+        f"the users have {of_users}, and half of the items {of_items}"
+    )
+    context.log.info(sentence)
     return MaterializeResult(
         metadata={
-            **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
+            AT_A_GLANCE: sentence,
             **shape_metadata(len(per_user), len(per_item), n_interactions),
-            "strengths": markdown_table(
+            **in_window,
+            "events": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],
                 [
                     [event, strength, event in rules.target_events, event in rules.seen_events]
@@ -123,8 +269,31 @@ def feedback_strengths(
                     "strength of an interaction": written.to_table([STRENGTH])[STRENGTH].to_numpy(),
                 }
             ),
+            SETTINGS: settings_table(config),
+            **table_metadata(written.schema, n_interactions, warehouse.path_of("feedback_strengths")),
+            **pictured(
+                context,
+                warehouse,
+                warehouse.write_id("feedback_strengths"),
+                partial(popularity, per_user, per_item),
+            ),
         },
     )
+
+
+def _window_metadata(
+    events: ds.Dataset, window_days: float, most_bytes: int, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """What the window left out, told; nothing without one."""
+    if not window_days:
+        return {}
+    window = window_of(events, window_days, most_bytes=most_bytes)
+    told = (
+        f"{window.n_events:,} events after {window.first:%Y-%m-%d %H:%M} count, the {window_days:g} days up "
+        f"to the latest one; {window.n_left_out:,} older ones are left out"
+    )
+    log(told)
+    return {"window": told, "events in the window": window.n_events, "events left out": window.n_left_out}
 
 
 def _rows_per_id(table: ds.Dataset, name: str) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ MEMORY_LIMIT = (
 )
 _STRENGTHS = "strengths"
 _ENSEMBLE_SIZE = "ensemble_size"
+_HALF_LIFE = "half_life_days"
 _DEFAULTS = {dimension.name: dimension.values for dimension in DIMENSIONS}
 
 
@@ -38,7 +39,8 @@ class SearchConfig(TuningConfig):
     preset: Preset = Field(
         default=Preset.notebook,
         description="`notebook`: the lists; `quick`, some 20 fits, and `thorough`, some 50, choose what to "
-        "try from the size of the data. Leave the lists out then; strength_mappings are tried as always.",
+        "try from the size of the data. Leave the lists out then; strength_mappings and half_life_days are "
+        "tried as always.",
     )
     starts: list[Annotated[int, Field(ge=1, le=64)]] = Field(
         default=[], description="The former name of ensemble_size; use that."
@@ -132,7 +134,7 @@ class SearchConfig(TuningConfig):
 
     def _chosen_by_lists(self) -> list[str]:
         """The lists that are set, and a strategy that goes through them."""
-        lists = [name for name in _DEFAULTS if name != _STRENGTHS]
+        lists = [name for name in _DEFAULTS if name not in (_STRENGTHS, _HALF_LIFE)]
         return [
             *(name for name in lists if list(getattr(self, name)) != list(_DEFAULTS[name])),
             *(["starts"] if self.starts else []),
@@ -145,6 +147,11 @@ class SearchConfig(TuningConfig):
         if self.preset is Preset.notebook:
             return self.strategy.value
         return f"preset {self.preset.value}"
+
+    def half_lives(self) -> list[float]:
+        """In days, those that are tried; 0 stands for events that do not fade."""
+        tried: list[float] = getattr(self, _HALF_LIFE)
+        return list(dict.fromkeys(tried))
 
     def lists(self) -> dict[str, list[Any]]:
         """The values of each dimension, by name."""
@@ -164,7 +171,7 @@ class SearchConfig(TuningConfig):
     def weightings(self, incumbent: Hyperparameters | None = None) -> list[Weighting]:
         """Of what weightings the scale is to be known: those of the first round."""
         if self.preset is not Preset.notebook:
-            return weightings(self.preset, self.mappings())
+            return weightings(self.preset, self.mappings(), self.half_lives())
         return list(dict.fromkeys(map(Weighting.of, self.plan(incumbent).trials)))
 
     def course(
@@ -176,7 +183,7 @@ class SearchConfig(TuningConfig):
         """
         if self.preset is Preset.notebook:
             return None
-        mapped = weightings(self.preset, self.mappings())
+        mapped = weightings(self.preset, self.mappings(), self.half_lives())
         positive = {each: scales[each] for each in mapped if scales[each].least_weight > 0}
         return PresetCourse(
             RECIPES[self.preset],
@@ -221,6 +228,7 @@ class SearchConfig(TuningConfig):
             memory_limit=self.memory_limit,
             incumbent=incumbent,
             selection=self.selection(),
+            half_lives=[days for days in self.half_lives() if days],
         )
 
 

@@ -87,4 +87,10 @@ def _as_can_be_tried(
             f"name: the search tries it with {DEFAULT_STRENGTHS!r}"
         )
         tried = tried.replace(strengths=DEFAULT_STRENGTHS)
+    if tried.half_life_days and tried.half_life_days not in config.half_lives():
+        log(
+            f"the released model has half_life_days {tried.half_life_days:g}, which this search does not "
+            "list: it is tried without fading"
+        )
+        tried = tried.replace(half_life_days=0.0)
     return without_unused(tried)

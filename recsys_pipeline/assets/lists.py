@@ -1,6 +1,6 @@
 """The lists that shops read: for every user, for every item, and for people never seen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from recsys_pipeline import settings
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.catalogue import offer_in
-from recsys_pipeline.core.columns import ITEM, SIMILAR
+from recsys_pipeline.core.columns import ITEM, SCORE, SIMILAR
 from recsys_pipeline.core.exports import ListTally, popular_items_of
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
@@ -23,12 +23,14 @@ from recsys_pipeline.core.scorer import Choice, by_evidence
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.metadata import markdown_table, rounded
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, markdown_table, percent, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.io_manager import table_metadata
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _MOST = 1000
+_SHOWN = 10
 
 
 class Scorer(Enum):
@@ -119,24 +121,24 @@ def recommendations(
     described = with_ancestors(with_metadata(rows, said), ancestors_of([best_model, catalogue, evaluation]))
     warehouse.write_batches("recommendations", described)
     n_users, n_offered = len(best_model.users), int(np.count_nonzero(offer.allowed))
-    context.log.info(
-        f"{tally.n_rows:,} rows for {tally.n_lists:,} of {n_users:,} users, {tally.n_filled_up:,} of them "
-        f"filled up with popular items; {tally.n_distinct:,} of {n_offered:,} items on offer are recommended"
-    )
+    told = _told_lists(tally, config.n, n_users, "users", n_offered)
+    filled_up = f"{tally.n_filled_up:,} lists are filled up with popular items"
+    context.log.info(f"{told}; {filled_up}")
     return MaterializeResult(
         metadata={
-            **_metadata(warehouse, "recommendations", rows.schema, tally.n_rows),
-            "scorer": choice.scorer,
-            "scorer_told": choice.told,
-            "users": n_users,
-            "users_with_a_full_list": tally.n_full,
-            "users_without_a_list": n_users - tally.n_lists,
-            "users_filled_up": tally.n_filled_up,
-            "sources": markdown_table(
-                ["source", "share"],
-                [[name, rounded(count / tally.n_rows)] for name, count in sorted(tally.by_source.items())],
-            ),
+            AT_A_GLANCE: f"{told}; {filled_up}" if tally.n_filled_up else told,
+            "Users": n_users,
+            "Users with a full list": tally.n_full,
+            "Users without a list": n_users - tally.n_lists,
+            "Users filled up": tally.n_filled_up,
             **_coverage(tally, n_offered),
+            "by source": markdown_table(
+                ["source", "share of the rows"],
+                [[name, percent(count / tally.n_rows)] for name, count in sorted(tally.by_source.items())],
+            ),
+            "scorer": choice.told,
+            SETTINGS: settings_table(config, lists_scored_by=choice.scorer),
+            **_metadata(warehouse, "recommendations", rows.schema, tally.n_rows),
         }
     )
 
@@ -164,15 +166,18 @@ def similar_items(
     ancestors = ancestors_of([best_model, catalogue])
     said = {"n": config.n, "scorer": config.scorer.value}
     warehouse.write_batches("similar_items", with_ancestors(with_metadata(rows, said), ancestors))
-    context.log.info(f"{tally.n_rows:,} rows for {tally.n_lists:,} of {len(best_model.items):,} items")
+    n_items, n_offered = len(best_model.items), int(np.count_nonzero(offer.allowed))
+    told = _told_lists(tally, config.n, n_items, "items", n_offered)
+    context.log.info(told)
     return MaterializeResult(
         metadata={
+            AT_A_GLANCE: told,
+            "Items": n_items,
+            "Items with a full list": tally.n_full,
+            "Items without a list": n_items - tally.n_lists,
+            **_coverage(tally, n_offered),
+            SETTINGS: settings_table(config),
             **_metadata(warehouse, "similar_items", rows.schema, tally.n_rows),
-            "scorer": config.scorer.value,
-            "items": len(best_model.items),
-            "items_with_a_full_list": tally.n_full,
-            "items_without_a_list": len(best_model.items) - tally.n_lists,
-            **_coverage(tally, int(np.count_nonzero(offer.allowed))),
         }
     )
 
@@ -180,14 +185,42 @@ def similar_items(
 @asset(kinds={"parquet", "numpy"})
 @asset_step
 def popular_items(
-    config: PopularItemsConfig, best_model: Model, catalogue: pa.Table
+    context: AssetExecutionContext, config: PopularItemsConfig, best_model: Model, catalogue: pa.Table
 ) -> MaterializeResult[pa.Table]:
     """The items on offer that most users had a target event with; the score is the share of these users."""
     offer = offer_in(catalogue)
     popularity = Popularity.in_model(best_model, offer)
     table = popular_items_of(popularity, offer, best_model.items, config.n)
-    said = {"n": config.n, "target_events": best_model.manifest["target_events"]}
-    return MaterializeResult(value=with_metadata(table, said))
+    target_events = best_model.manifest["target_events"]
+    said = {"n": config.n, "target_events": target_events}
+    told = "nothing is on offer"
+    shares = {}
+    if len(table):
+        most, least = (table[SCORE][place].as_py() for place in (0, len(table) - 1))
+        told = (
+            f"the {len(table):,} most popular items on offer; {percent(most)} of the users had "
+            f"{_any_of(target_events)} with the first of them, {percent(least)} with the last"
+        )
+        shares = {"Share of users of the first": rounded(most), "Share of users of the last": rounded(least)}
+    context.log.info(told)
+    return MaterializeResult(
+        value=with_metadata(table, said),
+        metadata={
+            AT_A_GLANCE: told,
+            "Items listed": len(table),
+            **shares,
+            "first items": markdown_table(
+                ["item", "share of users"],
+                [[row[ITEM], percent(row[SCORE])] for row in table.slice(0, _SHOWN).to_pylist()],
+            ),
+            SETTINGS: settings_table(config, target_events=target_events),
+        },
+    )
+
+
+def _any_of(events: Sequence[str]) -> str:
+    """One of some events, for people."""
+    return f"an event {events[0]}" if len(events) == 1 else "a target event"
 
 
 def _choice(asked_for: Scorer, model: Model, evaluation: Mapping[str, pa.Table]) -> Choice:
@@ -205,4 +238,13 @@ def _metadata(warehouse: Warehouse, asset_name: str, schema: pa.Schema, n_rows: 
 
 
 def _coverage(tally: ListTally, n_offered: int) -> dict[str, Any]:
-    return {"items_listed": tally.n_distinct, "coverage": rounded(tally.n_distinct / n_offered)}
+    return {"Items listed": tally.n_distinct, "Coverage": rounded(tally.n_distinct / n_offered)}
+
+
+def _told_lists(tally: ListTally, n: int, n_all: int, of_whom: str, n_offered: int) -> str:
+    """Who has a list, and how much of the offer is in one, as a sentence."""
+    full = f"{tally.n_full:,} of {n_all:,} {of_whom} have a full list of {n}"
+    some = f", {tally.n_lists - tally.n_full:,} a shorter one" if tally.n_lists > tally.n_full else ""
+    none = f", {n_all - tally.n_lists:,} none" if n_all > tally.n_lists else ""
+    share = percent(tally.n_distinct / n_offered)
+    return f"{full}{some}{none}; {share} of the {n_offered:,} items on offer are in a list"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, MarkdownMetadataValue, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.contents import contents_of
@@ -16,8 +16,21 @@ from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.selected import SELECTED_BY
+from recsys_pipeline.core.selecting import MAP_AT_10
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.metadata import distribution_table, rounded, shape_metadata
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    MAP_IN_SEARCH,
+    SETTINGS,
+    WHERE_IT_IS,
+    distribution_table,
+    fixed,
+    markdown_table,
+    rounded,
+    shape_metadata,
+    with_error,
+)
 from recsys_pipeline.reporting.model import told_hyperparameters
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.atomic import is_local
@@ -48,9 +61,9 @@ def best_model(
 ) -> MaterializeResult[None]:
     """The winning configuration refitted on all interactions; what readers get, `release` decides.
 
-    MAP@10 is that of the search on the held-out interactions; MAP@10 train scores the refitted model on those
-    it was trained on (of 20,000 users at most), nothing filtered, as the notebook prints it, and says nothing
-    of its quality.
+    MAP@10 is that of the search on the held-out interactions. The table of scores also has that of the
+    refitted model on what it was trained on (of 20,000 users at most), nothing filtered, as the notebook
+    prints it, which says nothing of its quality.
     """
     winner = Winner.of(grid_search_results)
     hyperparameters = winner.hyperparameters
@@ -92,28 +105,61 @@ def best_model(
         adopt_former(warehouse.root)
     with warehouse.replacing("best_model") as folder:
         write_model(folder, fitted, contents, manifest)
+    told_figure = f"{selection.name} {winner.row[selection.column]:.4f}"
     context.log.info(
-        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {selection.name} "
-        f"of the search {winner.row[selection.column]:.4f}; {n_interactions:,} interactions of {n_users:,} "
-        f"users and {n_items:,} items"
+        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {told_figure} in "
+        f"the search; {n_interactions:,} interactions of {n_users:,} users and {n_items:,} items; "
+        f"{n_users + n_items:,} vectors of {factors.items.shape[1]:,} factors are in "
+        f"{warehouse.path_of('best_model')}"
     )
     return MaterializeResult(
         metadata={
-            **{name: rounded(value) for name, value in quality.items()},
-            selection.name: rounded(winner.row[selection.column]),
+            AT_A_GLANCE: (
+                f"{told_hyperparameters(hyperparameters)}; {told_figure} in the search; trained on "
+                f"{n_interactions:,} interactions of {n_users:,} users with {n_items:,} items"
+            ),
+            MAP_IN_SEARCH: rounded(winner.row[columns.MAP_AT_10]),
+            **(
+                {}
+                if selection == MAP_AT_10
+                else {f"{selection.name} (search)": rounded(winner.row[selection.column])}
+            ),
             **shape_metadata(n_users, n_items, n_interactions),
-            **hyperparameters.told(),
-            "users_scored_for_train": n_scored,
-            "path": MetadataValue.path(str(warehouse.path_of("best_model"))),
-            "fit_seconds": rounded(fitted.fit_seconds),
+            "Fit seconds": rounded(fitted.fit_seconds),
+            "hyperparameters": markdown_table(["", ""], list(hyperparameters.told().items())),
+            "scores": _scores_table(winner, train, n_scored),
             "distributions": distribution_table(
                 {
                     "length of user factors": np.linalg.norm(factors.users, axis=1),
                     "length of item factors": np.linalg.norm(factors.items, axis=1),
                 }
             ),
+            SETTINGS: settings_table(
+                seed=winner.seed,
+                solver=winner.solver,
+                compared_by=selection.name,
+                strengths=manifest["strengths"],
+                target_events=manifest["target_events"],
+                seen_events=manifest["seen_events"],
+            ),
+            WHERE_IT_IS: MetadataValue.path(str(warehouse.path_of("best_model"))),
         }
     )
+
+
+def _scores_table(winner: Winner, train: Scores, n_scored: int) -> MarkdownMetadataValue:
+    """Of the search, and of the model on its own training data, which says nothing of its quality."""
+    row = winner.row
+    found = {
+        "MAP@10": with_error(row[columns.MAP_AT_10], row[columns.MAP_AT_10_STANDARD_ERROR]),
+        "NDCG@10": fixed(row[columns.NDCG_AT_10]),
+        "HitRate@10": fixed(row[columns.HIT_RATE_AT_10]),
+        winner.selection.name: with_error(row[winner.selection.column], row[winner.selection.error_column]),
+        f"MAP@10 on its own training data ({n_scored:,} users)": fixed(train.map),
+        "MAP@10 by the notebook's formula": fixed(row[columns.NOTEBOOK_MAP_AT_10]),
+        "the same on its own training data": fixed(train.notebook_map),
+    }
+    return markdown_table(["score", "value"], list(found.items()))
 
 
 def _train_scores(factors: Factors, contents: Contents) -> tuple[Scores, int]:

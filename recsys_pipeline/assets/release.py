@@ -1,6 +1,7 @@
 """The release: what readers get, once it deserves it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
+    DataVersion,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -21,6 +23,7 @@ from upath import UPath
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.check_results import failed_checks
+from recsys_pipeline.assets.pictures import drawn, kept, last_nights
 from recsys_pipeline.assets.run_tags import RELEASE, tag_run
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core import columns
@@ -33,15 +36,20 @@ from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.picture import SUFFIX
 from recsys_pipeline.core.sources import ALS
 from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.reporting.card import with_decision
-from recsys_pipeline.reporting.metadata import bullets, rounded
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, bullets, rounded
+from recsys_pipeline.reporting.pictures.history import history
+from recsys_pipeline.reporting.pictures.style import Sheet
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, releases_that_hold
 from recsys_pipeline.storage.models import CARD, DESCRIPTION
 from recsys_pipeline.storage.promises import broken_promises
 from recsys_pipeline.storage.publishing import Retention, gathered, publish, write_pickle
@@ -151,9 +159,12 @@ def release(
     """
     lists = [catalogue, recommendations, similar_items, popular_items]
     inputs = ancestors_of([best_model, evaluation, *lists, model_card])
+    forgotten = read_forgotten(feedback)
+    _require_none_of(forgotten, best_model)
     files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
+    holding = _holding(warehouse, forgotten)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     evidence = _evidence(
@@ -184,11 +195,16 @@ def release(
         stays = _last(context, warehouse)
         version = str(stays["version"]) if stays else "none"
         told_stays = f"Readers keep release {version}" if stays else "There is no release yet"
+        if version in holding:
+            told_stays += ", which has users who are to be forgotten"
         raise Failure(
             description=f"not released: {'; '.join(decision.reasons_against)}. {told_stays}.",
             metadata={"reasons": told, "current release": version},
             allow_retries=False,
         )
+    pictures = drawn(context, partial(_history, context, evidence.k))
+    drawn_here = {each.name: each.reference() for each in pictures}
+    facts = {**model_card.facts, "pictures": {**model_card.facts.get("pictures", {}), **drawn_here}}
     manifest = {
         **best_model.manifest,
         "inputs": inputs,
@@ -199,12 +215,26 @@ def release(
         "scorer": stored_metadata(recommendations)["scorer"],
         "similar_items_scorer": stored_metadata(similar_items).get("scorer", ALS),
         "decision": decision._asdict(),
-        "card": model_card.facts,
+        "card": facts,
         "feedback": feedback.model_dump(mode="json"),
     }
     retention = Retention(config.keep_releases, config.keep_days)
-    card = with_decision(model_card.text, decision.reasons_for)
-    folder = publish(warehouse.root, files, {CARD: card.encode()}, manifest, seen=seen, retention=retention)
+    card = with_decision(model_card.text, decision.reasons_for, facts)
+    documents = {CARD: card.encode(), **{each.file: each.content for each in pictures}}
+    folder = publish(
+        warehouse.root,
+        files,
+        documents,
+        manifest,
+        seen=seen,
+        retention=retention,
+        unwanted=holding,
+    )
+    if holding:
+        context.log.info(
+            f"removed, because they had users who are to be forgotten: {', '.join(holding)}; a rollback "
+            "cannot lead there any more"
+        )
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     assert evidence.released_map is not None  # else it would not have been released
     tag_run(context, RELEASE, folder.name)
@@ -212,15 +242,45 @@ def release(
     context.log.info(f"released {folder.name}: {'; '.join(decision.reasons_for)}")
     yield MaterializeResult(
         metadata={
+            AT_A_GLANCE: f"released {folder.name}: {decision.against_popularity}",
+            f"MAP@{evidence.k} (unseen)": rounded(evidence.released_map),
+            "Events": evidence.events,
+            "Releases": len(read_pointer(warehouse.root).published),
             "decision": told,
-            f"MAP@{evidence.k}": rounded(evidence.released_map),
-            "scorer": evidence.scorer,
-            "version": folder.name,
-            "before": str(last["version"]) if last else "none",
-            "releases": len(read_pointer(warehouse.root).published),
-            "path": MetadataValue.path(str(folder)),
-        }
+            "release": folder.name,
+            "release before": str(last["version"]) if last else "none",
+            **({"removed releases": ", ".join(holding)} if holding else {}),
+            SETTINGS: settings_table(config, lists_scored_by=evidence.scorer),
+            WHERE_IT_IS: MetadataValue.path(str(folder)),
+            **kept(context, warehouse, folder.name, pictures),
+        },
+        data_version=DataVersion(folder.name),
     )
+
+
+def _history(context: AssetExecutionContext, k: int) -> Sheet | None:
+    return history(last_nights(context, k), k)
+
+
+def _require_none_of(forgotten: Forgotten, model: Model) -> None:
+    """Refuse a model that has users who are to be forgotten: the file has changed since the feed was read.
+
+    Raises:
+        InputError: it has some.
+    """
+    if n := int(np.count_nonzero(forgotten.among(model.users))):
+        raise InputError(
+            f"best_model has {n:,} users who are to be forgotten since: materialize `raw_feedback`, "
+            "then what follows it."
+        )
+
+
+def _holding(warehouse: Warehouse, forgotten: Forgotten) -> list[str]:
+    """The releases with users who are to be forgotten."""
+    try:
+        return releases_that_hold(warehouse.root, forgotten) if has_release(warehouse.root) else []
+    except InputError:
+        return []  # of a pointer that is damaged nothing is known, as `_last` says
 
 
 def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, Any] | None:
@@ -243,7 +303,8 @@ def _files(warehouse: Warehouse, inputs: Mapping[str, str]) -> dict[str, UPath]:
         for name, path in warehouse.files_of(asset_name, inputs[asset_name]).items()
     }
     del files[DESCRIPTION]  # the manifest says all that it says
-    return files
+    of_card = warehouse.files_of("model_card", inputs["model_card"])
+    return files | {name: path for name, path in of_card.items() if name.endswith(SUFFIX)}
 
 
 def _evidence(

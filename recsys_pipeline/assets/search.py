@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.assets.grid_config import GridConfig, SearchConfig
 from recsys_pipeline.assets.incumbent import Incumbent, incumbent_of, told_start
+from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement, agreement
 from recsys_pipeline.core.baseline_tables import BASELINES_TABLE, ChosenBaselines, lead_over_baselines
@@ -28,9 +30,11 @@ from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.reporting.baselines import told_lead, why_no_lead
-from recsys_pipeline.reporting.metadata import rounded, shape_metadata
+from recsys_pipeline.reporting.baselines import told_lead, told_lead_in_short, why_no_lead
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import NOTEBOOK_MAP_IN_SEARCH, SETTINGS, rounded
 from recsys_pipeline.reporting.model import told_ends
+from recsys_pipeline.reporting.pictures.search import SEARCH_PICTURES
 from recsys_pipeline.reporting.progress import Progress
 from recsys_pipeline.reporting.trials import (
     agreement_metadata,
@@ -40,8 +44,10 @@ from recsys_pipeline.reporting.trials import (
     told_choice,
     told_corners,
     told_course,
+    told_grid,
+    told_terminated,
 )
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps import asset_step, told_if_terminated
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -88,7 +94,14 @@ def grid_search_results(
     selection, seed = search_config.selection(), search_config.seed
     of_journal = (search.content, solver, seed, weights)
     journal = Journal(warehouse.root, *of_journal, k=selection.reach, strengths=strengths)
-    results = list(_run(context, search_config, plan, search, journal, len(leave_one_out_split)))
+    finished: Finished = journal.finished if search_config.reuse_finished_trials else lambda _: ()
+    n_known = len(list(finished(plan.trials)))
+    results: list[TrialResult] = []
+    with told_if_terminated(lambda: told_terminated(len(results), None if plan.course else len(plan.trials))):
+        # One by one, for a termination to know how many there are.
+        results.extend(
+            _run(context, search_config, plan, search, journal, finished, n_known, len(leave_one_out_split))
+        )
     search_seconds = time.perf_counter() - begin
 
     ranking = best_first(results)
@@ -148,28 +161,35 @@ def grid_search_results(
             RANKS_TABLE: with_metadata(ranks_table(ranking), stored),
         },
         metadata={
-            **search_metadata(table, fitted.blend if fitted else None),
+            **search_metadata(
+                table, fitted.blend if fitted else None, told_lead_in_short(lead) if lead else ""
+            ),
+            "Trials from the journal": n_known,
+            "Search seconds": rounded(search_seconds),
+            # Above 1 where a user has several held-out interactions, and no figure to compare: the last one.
+            NOTEBOOK_MAP_IN_SEARCH: rounded(_notebook_map(table)),
             **agreement_metadata(agreed),
-            **shape_metadata(*(bm25_matrix[name].count_rows() for name in ("users", "items", "pairs"))),
-            "held_out_interactions": len(leave_one_out_split),
-            "splits": int(split.max()) + 1,
-            "search_seconds": rounded(search_seconds),
-            "solver": solver,
-            "weights": weights,
-            "selected_by": selection.name,
-            "strategy": search_config.method,
-            "preset": search_config.preset.value,
-            "likely_ruined": told_corners(likely_ruined) or "none",
-            "prefer": search_config.prefer.value,
-            "switch": search_config.switch.value,
             "decision": decided,
-            "beside_baselines": beside_baselines,
-            "incumbent": incumbent.version or incumbent.why_none,
-            "seed": seed,
-            "earlier_searches": earlier_searches(earlier, selection),
-            **({"around": around["version"] or "the first values of the lists"} if around else {}),
+            "beside the baselines": beside_baselines,
+            **({"likely ruined": told_corners(likely_ruined)} if likely_ruined else {}),
+            "earlier searches": earlier_searches(earlier, selection),
+            SETTINGS: settings_table(
+                search_config,
+                searched_by=search_config.method,
+                compared_by=selection.name,
+                splits=int(split.max()) + 1,
+                incumbent=incumbent.version or incumbent.why_none,
+                **({"around": around["version"] or "the first values of the lists"} if around else {}),
+            ),
+            **pictured(context, warehouse, [table], *(partial(draw, table) for draw in SEARCH_PICTURES)),
         },
     )
+
+
+def _notebook_map(table: pa.Table) -> float:
+    chosen = table.filter(table[columns.CHOSEN])
+    value: float = chosen[columns.NOTEBOOK_MAP_AT_10][0].as_py()
+    return value
 
 
 class _Prepared(NamedTuple):
@@ -226,14 +246,16 @@ def _run(
     plan: SearchPlan,
     search: PreparedSearch,
     journal: Journal,
+    finished: Finished,
+    n_known: int,
     n_held_out: int,
 ) -> Iterator[TrialResult]:
     """The result of each trial, journalled and reported as it comes."""
-    finished: Finished = journal.finished if config.reuse_finished_trials else lambda _: ()
-    n_known = len(list(finished(plan.trials)))
     in_rounds = plan.course is not None
     if isinstance(plan.course, PresetCourse):
         context.log.info(f"preset {config.preset.value}: {told_course(plan.course)}")
+    else:
+        context.log.info(f"{config.method}: {told_grid(plan.trials)}")
     context.log.info(
         f"{len(plan.trials)} trials{' in the first round' if in_rounds else ''}, {n_held_out:,} held-out "
         f"interactions, solver {config.solver.value}, {search.workers} workers; {n_known} are in the journal "
@@ -246,6 +268,7 @@ def _run(
         in_journal=n_known,
         more_may_follow=in_rounds,
         selection=plan.selection,
+        workers=search.workers,
     ) as progress:
         for result in search.run(finished, journal.add):
             progress.report(result)

@@ -12,11 +12,21 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.interactions import Datasets, Interactions, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
-from recsys_pipeline.reporting.metadata import told_unknown
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    OUT_OF_REACH,
+    SETTINGS,
+    percent,
+    rounded,
+    told_unknown,
+    unknown_metadata,
+)
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation
+from recsys_pipeline.storage.source import locations_in, watched
 
 
 class SplitConfig(Knobs):
@@ -65,6 +75,7 @@ def leave_one_out_split(
     context: AssetExecutionContext, config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
+    source = watched(locations_in(config))
     interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
     held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
@@ -87,21 +98,28 @@ def leave_one_out_split(
             split.training[DEFAULT_STRENGTHS].indices, minlength=interactions.pattern.n_items
         )
         n_unseen += int(np.count_nonzero(popularity[split.items[split.items >= 0]] == 0))
-    context.log.info(f"{len(users):,} interactions held out, {n_whole:,} users stay whole in training")
+    share_unseen = n_unseen / len(users)
+    out_of_reach = (
+        f"{percent(share_unseen)} of them are of items that training does not have: no model can rank these"
+        if n_unseen
+        else "training has the items of all of them"
+    )
+    told = f"{len(users):,} interactions are held out; {out_of_reach}"
+    context.log.info(f"{told}; {n_whole:,} users stay whole in training")
     if any(unknown.values()):
         context.log.warning(told_unknown(config.file, **unknown))
     return MaterializeResult(
         value=held_out,
         metadata={
-            "strategy": config.strategy.value,
-            "seed": config.seed,
-            "splits": len(splits),
-            "held_out_interactions": len(users),
-            "training_interactions": splits[0].training[DEFAULT_STRENGTHS].n_interactions,
-            "users_whole_in_training": n_whole,
-            "held_out_items_unseen_in_training": n_unseen,
-            **{f"held_out_{kind}_unknown": count for kind, count in unknown.items()},
+            AT_A_GLANCE: told,
+            "Held-out interactions": len(users),
+            OUT_OF_REACH: rounded(share_unseen),
+            "Training interactions": splits[0].training[DEFAULT_STRENGTHS].n_interactions,
+            "Users whole in training": n_whole,
+            **unknown_metadata(unknown),
+            SETTINGS: settings_table(config, splits=len(splits)),
         },
+        tags=source.tags(),
     )
 
 

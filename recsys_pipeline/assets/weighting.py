@@ -8,7 +8,14 @@ from pydantic import Field
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.interactions import Interactions, Tables
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline.reporting.metadata import distribution_table, shape_metadata
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    SETTINGS,
+    distribution_table,
+    percent,
+    shape_metadata,
+)
 from recsys_pipeline.steps import asset_step
 
 
@@ -47,13 +54,19 @@ def bm25_matrix(
         context.log.warning(
             f"{n_not_positive:,} weights are at or below zero; the search will refuse them as dislikes"
         )
+    (n_users, n_items), n_interactions = interactions.pattern.shape, interactions.pattern.n_interactions
+    filled = percent(n_interactions / (n_users * n_items))
+    told = f"{n_users:,} users by {n_items:,} items, {filled} of the cells filled; " + (
+        f"{n_not_positive:,} weights are at or below zero" if n_not_positive else "all weights are above zero"
+    )
+    context.log.info(told)
     return MaterializeResult(
         value=interactions.to_tables(weights),
         metadata={
-            **shape_metadata(*interactions.pattern.shape, interactions.pattern.n_interactions),
-            "bm25_K1": config.K1,
-            "bm25_B": config.B,
-            "weights_at_or_below_zero": n_not_positive,
+            AT_A_GLANCE: told,
+            **shape_metadata(n_users, n_items, n_interactions),
+            "Weights at or below zero": n_not_positive,
             "distributions": distribution_table({"strength": interactions.strengths, "weight": weights}),
+            SETTINGS: settings_table(config),
         },
     )

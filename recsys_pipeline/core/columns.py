@@ -21,6 +21,7 @@ TARGET = "target"
 TARGET_TIMESTAMP = "target_timestamp"
 EXCLUDED = "excluded"
 _COUNT = "count_"
+_FADED = "faded_"
 
 SPLIT = "split"
 
@@ -91,6 +92,21 @@ CATEGORY = "category"
 def count_column(event: str) -> str:
     """The column that counts the events of that name."""
     return _COUNT + event
+
+
+def faded_column(event: str, half_life_days: float) -> str:
+    """The column of what is left of the events of that name when they fade by that half-life."""
+    return f"{_FADED}{half_life_days:g}_{event}"
+
+
+def fade_column(event: str) -> str:
+    """The same in a model, which has one half-life."""
+    return _FADED + event
+
+
+def faded_events(names: Iterable[str]) -> list[str]:
+    """The events that have such a column among those of a model."""
+    return [name.removeprefix(_FADED) for name in names if name.startswith(_FADED)]
 
 
 def counted_events(names: Iterable[str]) -> list[str]:
@@ -180,6 +196,8 @@ _AT_K = {
 
 def description_of(name: str) -> str | None:
     """What a column holds; None for one that is not ours."""
+    if faded := re.fullmatch(_FADED + r"([\d.e+-]+)_(.+)", name):
+        return f"What is left of the {faded[2]} events after fading by a half-life of {faded[1]} days."
     at_k = re.fullmatch(r"(map|ndcg|hit_rate|recall)_at_(\d+)(_standard_error)?", name)
     if name in DESCRIPTIONS or not at_k:
         return DESCRIPTIONS.get(name)

@@ -44,10 +44,12 @@ class Decision(NamedTuple):
     Attributes:
         reasons_for: what was looked at and is as it should be.
         reasons_against: what is not; empty for a release.
+        against_popularity: how the model compares with popularity, with the figures.
     """
 
     reasons_for: list[str]
     reasons_against: list[str]
+    against_popularity: str = ""
 
     @property
     def released(self) -> bool:
@@ -75,7 +77,7 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
     if not evidence.factors_are_finite:
         bad.append("the factors hold NaN or infinity")
 
-    is_better, told = _against_popularity(evidence)
+    is_better, told = against_popularity = _against_popularity(evidence)
     if is_better:
         good.append(f"better than popularity: {told}")
     elif is_better is None:
@@ -97,7 +99,7 @@ def decide(evidence: Evidence, *, must_beat_popularity: bool, max_feed_shrink: f
             bad.append(f"{told}; max_feed_shrink allows {-max_feed_shrink:+.0%}")
         else:
             good.append(told)
-    return Decision(good, bad)
+    return Decision(good, bad, against_popularity[1])
 
 
 def _against_popularity(evidence: Evidence) -> tuple[bool | None, str]:

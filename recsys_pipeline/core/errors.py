@@ -1,12 +1,22 @@
 """Errors that say what, where and how to mend it."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class InputError(ValueError):
-    """Data or configuration that no retry will make right; the message says what, where and the mend."""
+    """Data or configuration that no retry will make right; the message says what, where and the mend.
+
+    Attributes:
+        facts: what else helps to mend it, by name: numbers, sentences, paths, and counts by what is counted.
+    """
+
+    def __init__(self, message: str, facts: Mapping[str, Any] | None = None) -> None:
+        """A message, and facts that are shown beside it."""
+        super().__init__(message)
+        self.facts: Mapping[str, Any] = facts or {}
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, Hyperparameters
 from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import INTERACTIONS_AT_ONCE, Pattern
-from recsys_pipeline.core.strengths import combined_strengths
+from recsys_pipeline.core.strengths import Aggregate, combined_strengths, faded_strengths
 from recsys_pipeline.core.weighting import item_lengths, weigh_trained
 
 _ITEMS_PER_BLOCK = 1 << 12
@@ -66,6 +66,9 @@ class FoldIn:
     def contents(self, events: Events, before: Contents) -> Contents:
         """The interactions of people, by what they did before and these events.
 
+        Where events fade, these count in full, as the latest of the training do; what people did before
+        stays as faded as it was in training.
+
         Args:
             events: of the people.
             before: the interactions of the same people that the model knows of.
@@ -86,12 +89,39 @@ class FoldIn:
         pattern = Pattern.from_coordinates(
             people.astype(np.int32), items.astype(np.int32), before.pattern.shape
         )
-        strengths = combined_strengths(counts, self._strengths, self._aggregate)
+        fades = self._fades(counts, before, place_before)
+        strengths = self._combined(counts, fades)
         weights = weigh_trained(pattern, strengths, self._hyperparameters, self._item_lengths)
         excluded = np.zeros(len(keys), dtype=bool)
         for event in self._seen_events:
             excluded |= counts[event] > 0
-        return Contents(pattern, weights, excluded, counts)
+        return Contents(pattern, weights, excluded, counts, fades)
+
+    def _fades(
+        self, counts: Mapping[str, NDArray[np.int32]], before: Contents, place_before: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """By event, what is left of the old ones, at these places, and of the new ones among the counts."""
+        fades: dict[str, NDArray[np.float64]] = {}
+        for event, count in counts.items() if self._hyperparameters.half_life_days else ():
+            fade = count.astype(np.float64)
+            if event in before.counts:
+                fade[place_before] -= before.counts[event]
+                if self._aggregate is Aggregate.sum:
+                    fade[place_before] += before.fades[event]
+                else:
+                    fade = np.minimum(fade, 1.0)
+                    fade[place_before] = np.maximum(fade[place_before], before.fades[event])
+            elif self._aggregate is Aggregate.max:
+                fade = np.minimum(fade, 1.0)
+            fades[event] = fade
+        return fades
+
+    def _combined(
+        self, counts: Mapping[str, NDArray[np.int32]], fades: Mapping[str, NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        if self._hyperparameters.half_life_days:
+            return faded_strengths(fades, self._strengths, self._aggregate)
+        return combined_strengths(counts, self._strengths, self._aggregate)
 
     def factors(self, contents: Contents) -> NDArray[np.float32]:
         """(n_people, width) the factors of people with these interactions; 0 where nothing has a weight."""
@@ -107,7 +137,8 @@ class FoldIn:
         for first in range(0, contents.pattern.n_interactions, INTERACTIONS_AT_ONCE):
             block = slice(first, first + INTERACTIONS_AT_ONCE)
             counts = {event: count[block] for event, count in contents.counts.items()}
-            strengths = combined_strengths(counts, self._strengths, self._aggregate)
+            fades = {event: fade[block] for event, fade in contents.fades.items()}
+            strengths = self._combined(counts, fades)
             lengths += item_lengths(contents.pattern.indices[block], strengths, len(lengths))
         return lengths
 

@@ -115,7 +115,7 @@ class Split:
 
         Not kept: a wide search has a vector for every K1 and B, and to make one takes far less than a fit.
         """
-        name = hyperparameters.strengths
+        name = hyperparameters.strengths_name
         left = self.training_strengths[name]
         kept = left > 0
         k1, b = hyperparameters.bm25_K1, hyperparameters.bm25_B
@@ -136,7 +136,7 @@ class Split:
 
     def user_items(self, hyperparameters: Hyperparameters) -> "csr_matrix":
         """The weighted users x items matrix to train on."""
-        return self.training[hyperparameters.strengths].user_items(self.weights(hyperparameters))
+        return self.training[hyperparameters.strengths_name].user_items(self.weights(hyperparameters))
 
     def graph_rows(self, parameters: GraphFilter, mapping: str) -> "csr_matrix":
         """R of the item graph, of what is left for training by this mapping of the events."""

@@ -37,6 +37,7 @@ class Dimension:
         choices: the values of a text.
         logarithmic: whether a random search draws on a logarithmic scale.
         of_implicit: the one value that `implicit` can train; None where it can train all.
+        listed: whether the values of the list alone can be tried, and none between or beyond them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dimension:
     choices: tuple[str, ...] = ()
     logarithmic: bool = True
     of_implicit: Any = None
+    listed: bool = False
 
     @property
     def type(self) -> type:
@@ -129,6 +131,19 @@ class Hyperparameters:
         minimum=1,
         maximum=64,
     )
+    half_life_days: float = _dimension(
+        [0.0],
+        "Days after which an event counts half; 0: events do not fade. Any other value must be among the "
+        "half_lives of feedback_strengths.",
+        has_default=True,
+        minimum=0,
+        listed=True,
+    )
+
+    @property
+    def strengths_name(self) -> str:
+        """By which a `Split` knows the strengths of this configuration."""
+        return faded_name(self.strengths, self.half_life_days)
 
     @property
     def width(self) -> int:
@@ -150,12 +165,13 @@ class Hyperparameters:
 
     def told(self) -> dict[str, Any]:
         """By name, without what this configuration does not use."""
-        unused = () if self.weighting == BM25 else ("bm25_K1", "bm25_B")
+        unused = [] if self.weighting == BM25 else ["bm25_K1", "bm25_B"]
+        unused += [] if self.half_life_days else ["half_life_days"]
         return {name: value for name, value in self.as_dict().items() if name not in unused}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """From a row or from JSON; other keys do not count, and what is null is 0 (K1 and B without BM25)."""
+        """From a row or from JSON; other keys do not count, and what is null is 0, which is not used."""
         known = {dimension.name: dimension.type for dimension in DIMENSIONS if dimension.name in values}
         return cls(
             **{
@@ -163,6 +179,11 @@ class Hyperparameters:
                 for name, kind in known.items()
             }
         )
+
+
+def faded_name(mapping: str, half_life_days: float) -> str:
+    """The name of a mapping from events to strengths that fade by a half-life; its own where they do not."""
+    return f"{mapping}, half-life {half_life_days:g} d" if half_life_days else mapping
 
 
 DIMENSIONS: tuple[Dimension, ...] = tuple(
@@ -220,7 +241,8 @@ def draw(n_trials: int, seed: int, lists: Mapping[str, Sequence[Any]]) -> list[H
     """Distinct configurations drawn between the least and the greatest value of each list.
 
     Numbers are drawn evenly, on a logarithmic scale where their dimension says so and the list is above 0;
-    texts are drawn from the list. Fewer than `n_trials` come back where the lists have no more to offer.
+    texts, and numbers that only a list has, are drawn from it. Fewer than `n_trials` come back where the
+    lists have no more to offer.
     """
     rng = Random(seed)
     drawn: dict[Hyperparameters, None] = {}
@@ -235,7 +257,7 @@ def draw(n_trials: int, seed: int, lists: Mapping[str, Sequence[Any]]) -> list[H
 
 def _draw_value(rng: Random, dimension: Dimension, values: Sequence[Any]) -> Any:
     share = rng.random()
-    if dimension.type is str:
+    if dimension.type is str or dimension.listed:
         return values[int(share * len(values))]
     low, high = min(values), max(values)
     if dimension.logarithmic and low > 0:

@@ -1,9 +1,9 @@
 """All interactions as the arrays that the arithmetic works on, made from the tables of the graph."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +25,16 @@ from recsys_pipeline.core.columns import (
     WEIGHT,
     count_column,
     counted_events,
+    faded_column,
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.hyperparameters import faded_name
 from recsys_pipeline.core.ids import shown_ids
 from recsys_pipeline.core.indexing import index_ids
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.pattern import Pattern, row_pointers
-from recsys_pipeline.core.strengths import EventRules, combined_strengths
+from recsys_pipeline.core.strengths import EventRules, combined_strengths, faded_strengths
 
 Tables = dict[str, pa.Table]
 # The same, to be read by columns.
@@ -40,6 +42,27 @@ Datasets = dict[str, ds.Dataset]
 
 # By name, strengths of the events; None stands for those that the interactions have already.
 Mappings = Mapping[str, Mapping[str, float] | None]
+
+
+class Fading(NamedTuple):
+    """Mappings of the events, each as it is and by each half-life.
+
+    Attributes:
+        mappings: by the name under which a `Split` knows them.
+        half_lives: by the same names, in days, of those that fade.
+    """
+
+    mappings: Mappings
+    half_lives: Mapping[str, float]
+
+    @classmethod
+    def of(cls, mappings: Mappings, half_lives: Iterable[float]) -> Self:
+        """Each of the mappings by each of the half-lives, beside the mappings as they are."""
+        faded = [(name, days) for name in mappings for days in half_lives if days]
+        return cls(
+            {**mappings, **{faded_name(name, days): mappings[name] for name, days in faded}},
+            {faded_name(name, days): days for name, days in faded},
+        )
 
 
 class Counts(Mapping[str, NDArray[np.int32]]):
@@ -56,6 +79,25 @@ class Counts(Mapping[str, NDArray[np.int32]]):
         if event not in self._events:
             raise KeyError(event)
         return _column(self._table, count_column(event))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
+class Fades(Mapping[str, NDArray[np.float64]]):
+    """By event, (n_interactions,) what is left of its events by a half-life; read when somebody asks."""
+
+    def __init__(self, table: pa.Table | ds.Dataset, half_life_days: float) -> None:
+        self._table, self._half_life_days = table, half_life_days
+        self._events = counted_events(table.schema.names)
+
+    def __getitem__(self, event: str) -> NDArray[np.float64]:
+        if event not in self._events:
+            raise KeyError(event)
+        return _column(self._table, faded_column(event, self._half_life_days))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._events)
@@ -182,6 +224,9 @@ class Interactions:
             EXCLUDED: self.excluded,
         }
         columns.update({count_column(event): count for event, count in self.counts.items()})
+        for half_life in self.rules.half_lives:
+            faded = self.fades(half_life)
+            columns.update({faded_column(event, half_life): fade for event, fade in faded.items()})
         if self.timestamps is not None:
             latest, latest_target = (pa.array(values) for values in self.timestamps)
             never = pa.scalar(None, pa.int64())
@@ -237,18 +282,42 @@ class Interactions:
         positions = self.pattern.positions_of(users[known], items[known])
         return np.unique(positions[positions >= 0])
 
-    def strengths_by(self, strengths: Mapping[str, float] | None) -> NDArray[np.float64]:
+    def fades(self, half_life_days: float) -> Mapping[str, NDArray[np.float64]]:
+        """By event, (n_interactions,) what is left of its events by that half-life; see `faded_strengths`.
+
+        Raises:
+            InputError: the table was made without that half-life.
+        """
+        known = self.rules.half_lives
+        if half_life_days not in known:
+            told = ", ".join(f"{days:g}" for days in known) or "none"
+            raise InputError(
+                f"half_life_days {half_life_days:g} is not among the half_lives of feedback_strengths, which "
+                f"are {told}: add it there and materialize feedback_strengths and what follows, or leave it "
+                "out."
+            )
+        return Fades(self.table, half_life_days)
+
+    def strengths_by(
+        self, strengths: Mapping[str, float] | None, half_life_days: float = 0.0
+    ) -> NDArray[np.float64]:
         """(n_interactions,) the strengths by another mapping of the events, 0 where it knows none.
 
         Args:
-            strengths: of the events; None for the strengths as they are.
+            strengths: of the events; None for those of the rules.
+            half_life_days: after which an event counts half; 0 for events that do not fade.
 
         Raises:
-            InputError: the mapping leaves nothing.
+            InputError: the mapping leaves nothing, or the table was made without that half-life.
         """
-        if strengths is None:
+        aggregate = self.rules.aggregate
+        if half_life_days:
+            strengths = self.rules.strengths if strengths is None else strengths
+            combined = faded_strengths(self.fades(half_life_days), strengths, aggregate)
+        elif strengths is None:
             return self.strengths
-        combined = combined_strengths(self.counts, strengths, self.rules.aggregate)
+        else:
+            combined = combined_strengths(self.counts, strengths, aggregate)
         if not (combined > 0).any():
             raise InputError(
                 f"the strengths {dict(strengths)} leave no interaction: the feedback has none of these "
@@ -262,6 +331,7 @@ class Interactions:
         mappings: Mappings,
         *,
         weigh_all: bool,
+        half_lives: Mapping[str, float] | None = None,
         unknown_to_training: NDArray[np.int64] | None = None,
     ) -> Iterator[Split]:
         """What each split of the table holds out and leaves, by each mapping of the events to strengths.
@@ -270,6 +340,7 @@ class Interactions:
             leave_one_out_split: its metadata says whether other events of held-out interactions stay.
             mappings: one is the default.
             weigh_all: see `Split`.
+            half_lives: in days, by the name of a mapping, of those that fade.
             unknown_to_training: positions that are not ranked, but that training must not know either.
 
         Raises:
@@ -278,12 +349,16 @@ class Interactions:
         keep_other_events = stored_metadata(leave_one_out_split)["keep_other_events"]
         columns = (leave_one_out_split[name].to_numpy() for name in (USER_INDEX, ITEM_INDEX, SPLIT))
         users, items, split = columns
-        strengths = {name: self.strengths_by(mapping) for name, mapping in mappings.items()}
+        fading = Fading(mappings, half_lives or {})
+        strengths = {
+            name: self.strengths_by(mapping, fading.half_lives.get(name, 0.0))
+            for name, mapping in mappings.items()
+        }
         for number in range(int(split.max()) + 1):
             yield self._hold_out(
                 users[split == number],
                 items[split == number],
-                mappings,
+                fading,
                 strengths,
                 keep_other_events=keep_other_events,
                 weigh_all=weigh_all,
@@ -294,7 +369,7 @@ class Interactions:
         self,
         users: NDArray[np.int32],
         items: NDArray[np.int32],
-        mappings: Mappings,
+        fading: Fading,
         strengths: Mapping[str, NDArray[np.float64]],
         *,
         keep_other_events: bool,
@@ -309,12 +384,16 @@ class Interactions:
         self._require_nothing_excludes(left_counts, len(positions))
 
         training_strengths = {}
-        for name, mapping in mappings.items():
+        for name, mapping in fading.mappings.items():
             left = strengths[name].copy()
+            left[positions] = 0.0
             by_event = self.rules.strengths if mapping is None else mapping
-            left[positions] = (
-                combined_strengths(left_counts, by_event, self.rules.aggregate) if staying else 0.0
-            )
+            if staying and (days := fading.half_lives.get(name)):
+                fades = self.fades(days)
+                left_fades = {event: fades[event][positions] for event in staying}
+                left[positions] = faded_strengths(left_fades, by_event, self.rules.aggregate)
+            elif staying:
+                left[positions] = combined_strengths(left_counts, by_event, self.rules.aggregate)
             training_strengths[name] = left
         excluded = self.excluded.copy()
         excluded[positions] = False

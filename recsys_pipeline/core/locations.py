@@ -1,6 +1,7 @@
 """Paths and URLs that people configure: they are shown in the UI, in logs and in metadata."""
 
 import re
+from typing import NamedTuple
 from urllib.parse import unquote
 
 _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -60,6 +61,83 @@ def checked_database(text: str) -> str:
             "it by PGPASSWORD or a passfile (PGPASSFILE)"
         )
     return text.strip()
+
+
+class DatabaseFeed(NamedTuple):
+    """A feed that is read from a database.
+
+    Attributes:
+        url: of the database.
+        table: which table or view, as its name or as schema.name; empty for a query.
+        query: the file with the query; empty for a table.
+    """
+
+    url: str
+    table: str
+    query: str
+
+    def __str__(self) -> str:
+        return f"table {self.table}" if self.table else f"query {self.query}"
+
+
+def database_feed(text: str) -> DatabaseFeed | None:
+    """What a location such as postgresql://host/db?table=events names; None for files.
+
+    Raises:
+        ValueError: it names neither a table nor a query, or both, or carries a secret; that is not shown.
+    """
+    url = _LINK.fullmatch(text.strip())
+    if not url or url[1].lower() not in _DATABASES:
+        return None
+    place, _, parameters = checked_database(text).partition("?")
+    told: dict[str, list[str]] = {"table": [], "query": []}
+    others: list[str] = []
+    for parameter in filter(None, parameters.split("&")):
+        name, _, value = parameter.partition("=")
+        if name in told:
+            told[name].append(unquote(value))
+        else:
+            others.append(parameter)
+    named = [*told["table"], *told["query"]]
+    if len(named) != 1 or not named[0]:
+        raise ValueError(
+            "the URL of a database needs one table or one query: postgresql://host:5432/db?table=events or "
+            "postgresql://host:5432/db?query=path/to/query.sql"
+        )
+    return DatabaseFeed(
+        place + ("?" + "&".join(others) if others else ""), "".join(told["table"]), "".join(told["query"])
+    )
+
+
+def checked_feed(text: str) -> str:
+    """`text`, if it is a location of files, or of a table or query in a database, without secrets.
+
+    Raises:
+        ValueError: it is not; no message shows a secret.
+    """
+    return text.strip() if database_feed(text) else checked_location(text)
+
+
+def checked_tracker(text: str) -> str:
+    """`text`, if it is the address of an MLflow tracking server or a folder of runs, without secrets.
+
+    Raises:
+        ValueError: it is not, or carries a secret; the message does not show it.
+    """
+    text = text.strip()
+    kind = re.match(r"(https?)://(?=[^/])|(file):(?=.)", text, re.IGNORECASE)
+    if not kind:
+        raise ValueError("it is no address of an MLflow tracking server")
+    # A password with a slash or a question mark in it ends the host too early: what is left is no port.
+    host, _, rest = text[kind.end() :].partition("/")
+    port = host.partition("?")[0].rpartition(":")[2] if ":" in host and not host.endswith("]") else ""
+    broken = kind[1] and (port and not port.isdecimal()) and "@" in rest + host
+    if broken or "@" in (host if kind[1] else "") or _holds_a_secret(text):
+        raise ValueError(
+            "the URL holds a password or key, which would show in the UI and in logs; leave it out and give "
+            "it by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    return text
 
 
 def _names_a_database_secret(parameter: str) -> bool:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 KEY = b"recsys_pipeline"
+# The metadata of the events say under the first name what was read; whom that leaves out, under the second.
+FEED = "feed"
+FORGOTTEN = "forgotten"
 
 
 Described = TypeVar("Described", pa.Table, "ds.Dataset", pa.RecordBatchReader)
@@ -27,7 +30,12 @@ def with_metadata(table: Described, metadata: Mapping[str, Any]) -> Described:
     return table.replace_schema(table.schema.with_metadata(kept))
 
 
+def metadata_of_schema(schema: pa.Schema | None) -> dict[str, Any]:
+    """The metadata of what has this schema; none of no schema."""
+    metadata: dict[str, Any] = json.loads(((schema and schema.metadata) or {}).get(KEY, b"{}"))
+    return metadata
+
+
 def stored_metadata(table: "pa.Table | ds.Dataset | pa.RecordBatchReader") -> dict[str, Any]:
     """The metadata of a table, dataset or stream of batches."""
-    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
-    return metadata
+    return metadata_of_schema(table.schema)

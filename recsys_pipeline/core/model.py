@@ -28,12 +28,15 @@ class Contents(NamedTuple):
         weights: (n_interactions,) float32 weight in training; 0 for what the model was not trained on.
         excluded: (n_interactions,) whether it excludes its item from recommendation.
         counts: by event, (n_interactions,) how often it occurred.
+        fades: by event, (n_interactions,) what is left of its events by the half-life of the model, see
+            `faded_strengths`; empty where events do not fade.
     """
 
     pattern: Pattern
     weights: NDArray[np.float32]
     excluded: NDArray[np.bool_]
     counts: Mapping[str, NDArray[np.int32]]
+    fades: Mapping[str, NDArray[np.float64]] = {}
 
     def of(self, users: NDArray[np.integer]) -> Self:
         """The interactions of these users alone; row i is that of `users[i]`."""
@@ -45,6 +48,7 @@ class Contents(NamedTuple):
             self.weights[positions],
             self.excluded[positions],
             {event: counts[positions] for event, counts in self.counts.items()},
+            {event: fades[positions] for event, fades in self.fades.items()},
         )
 
     def history(self, target_events: Sequence[str]) -> History:

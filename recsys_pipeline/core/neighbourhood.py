@@ -15,6 +15,8 @@ from recsys_pipeline.core.search import TrialResult, best_first
 
 # Of a dimension on a logarithmic scale whose list gives no ratio, for it has a zero.
 _FACTOR = 2
+# Their values are all tried in the first round, as those of texts are.
+_LISTED = {dimension.name for dimension in DIMENSIONS if dimension.listed}
 
 
 class Neighbourhood(NamedTuple):
@@ -55,7 +57,7 @@ class Neighbourhood(NamedTuple):
         trials = [self.start]
         for name, values in self.ladders.items():
             here = getattr(self.start, name)
-            if isinstance(here, str):
+            if isinstance(here, str) or name in _LISTED:
                 trials += [self._moved(self.start, name, value) for value in values if value != here]
             else:
                 trials += [
@@ -79,6 +81,8 @@ class Neighbourhood(NamedTuple):
         tried = [result.hyperparameters for result in results]
         proposed = [self._combined(ranking)]
         for name, values in tried_values(best, tried).items():
+            if name in _LISTED:
+                continue
             here = getattr(best, name)
             below, above = _neighbours(self.ladders.get(name, ()), here)
             if below is not None and here == min(values):
@@ -122,9 +126,10 @@ def ladder(dimension: Dimension, values: Sequence[Any], steps_beyond: int) -> li
     """The values of a list, ascending, with so many more beyond either end, within the declared bounds.
 
     The steps beyond an end are as large as the last one of the list: its ratio where the dimension is
-    logarithmic, else its difference. A list of one value is not continued, nor one of texts.
+    logarithmic, else its difference. A list of one value is not continued, nor one of texts or of numbers
+    that only the list has.
     """
-    if dimension.type is str:
+    if dimension.type is str or dimension.listed:
         return list(dict.fromkeys(values))
     steps = sorted(set(values))
     for _ in range(steps_beyond if len(steps) > 1 else 0):

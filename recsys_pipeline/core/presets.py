@@ -119,14 +119,17 @@ class Point(NamedTuple):
         return self._replace(relative=relative)
 
 
-def weightings(preset: Preset, strengths: Iterable[str]) -> list[Weighting]:
-    """What a preset tries to make weights by, of each mapping from events to strengths."""
+def weightings(
+    preset: Preset, strengths: Iterable[str], half_lives: Sequence[float] = (0.0,)
+) -> list[Weighting]:
+    """What a preset tries to make weights by, of each mapping from events to strengths and each half-life."""
     return [
         weighting
         for name in strengths
+        for half_life in half_lives
         for weighting in (
-            Weighting(name, NO_WEIGHTING, 0.0, 0.0),
-            *(Weighting(name, BM25, k1, b) for k1, b in RECIPES[preset].bm25),
+            Weighting(name, NO_WEIGHTING, 0.0, 0.0, half_life),
+            *(Weighting(name, BM25, k1, b, half_life) for k1, b in RECIPES[preset].bm25),
         )
     ]
 

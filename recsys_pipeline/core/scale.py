@@ -41,12 +41,13 @@ class Weighting(NamedTuple):
     weighting: str
     bm25_K1: float
     bm25_B: float
+    half_life_days: float = 0.0
 
     @classmethod
     def of(cls, trial: Hyperparameters) -> Self:
         """That of a configuration."""
         used = without_unused(trial)
-        return cls(used.strengths, used.weighting, used.bm25_K1, used.bm25_B)
+        return cls(used.strengths, used.weighting, used.bm25_K1, used.bm25_B, used.half_life_days)
 
     def trial(self, factors: int = 1, nu: float = 0.0, ensemble_size: int = 1) -> Hyperparameters:
         """A configuration with these weights and nothing else decided; see `Scale.with_relative`."""

@@ -23,16 +23,23 @@ class EventRules(NamedTuple):
         aggregate: what several events of an interaction add up to.
         target_events: events that may be held out.
         seen_events: events that exclude the item from recommendation.
+        window_days: only events of so many days before the latest one count; 0 takes all.
+        half_lives: in days; the fading of the events is known by each of them.
     """
 
     strengths: Mapping[str, float]
     aggregate: Aggregate
     target_events: Sequence[str]
     seen_events: Sequence[str]
+    window_days: float = 0.0
+    half_lives: Sequence[float] = ()
 
     def to_metadata(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**self._asdict(), "aggregate": self.aggregate.value}
+        """As JSON; without times, where they do not matter, it is what it was before they could."""
+        of_time = {"window_days": self.window_days, "half_lives": list(self.half_lives)}
+        told = {name: value for name, value in self._asdict().items() if name not in of_time}
+        told |= {name: value for name, value in of_time.items() if value}
+        return {**told, "aggregate": self.aggregate.value}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
@@ -42,6 +49,8 @@ class EventRules(NamedTuple):
             Aggregate(metadata.get("aggregate", Aggregate.sum.value)),
             metadata.get("target_events", []),
             metadata.get("seen_events", []),
+            metadata.get("window_days", 0.0),
+            metadata.get("half_lives", []),
         )
 
 
@@ -62,4 +71,29 @@ def combined_strengths(
                 total += counts[event] * strength
             else:
                 np.maximum(total, (counts[event] > 0) * strength, out=total)
+    return total
+
+
+def faded_strengths(
+    fades: Mapping[str, NDArray[np.floating]], strengths: Mapping[str, float], aggregate: Aggregate
+) -> NDArray[np.float64]:
+    """(n_interactions,) what the fading events of each add up to; an event without a strength counts nothing.
+
+        strength[u, i] = sum over the events of u and i of strength[event] * 2 ** (-age / half_life)
+
+    or the greatest of these terms.
+
+    Args:
+        fades: (n_interactions,) of each event the sum of 2 ** (-age / half_life), or, by `max`, the greatest;
+            at least one event.
+        strengths: strength of each event name.
+        aggregate: `sum` or `max`.
+
+    Source of the formula: Ding and Li, "Time Weight Collaborative Filtering" (2005).
+    """
+    total = np.zeros(len(next(iter(fades.values()))))
+    combine = np.add if aggregate is Aggregate.sum else np.maximum
+    for event, strength in strengths.items():
+        if event in fades:
+            combine(total, fades[event] * strength, out=total)
     return total

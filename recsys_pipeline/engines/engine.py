@@ -18,7 +18,7 @@ from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.core.interactions import Datasets, Mappings, Tables
+from recsys_pipeline.core.interactions import Datasets, Fading, Mappings, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
@@ -59,6 +59,7 @@ class SearchPlan(NamedTuple):
         graph: the item graph that a blend may have as a term; None for a blend without.
         weights: from which interactions BM25 takes idf and lengths.
         selection: what the trials are compared by.
+        half_lives: in days, by which the events fade in some trials.
     """
 
     trials: Sequence[Hyperparameters]
@@ -76,6 +77,12 @@ class SearchPlan(NamedTuple):
     graph: GraphFilter | None = None
     weights: Weights = Weights.training
     selection: Selection = MAP_AT_10
+    half_lives: Sequence[float] = ()
+
+    @property
+    def fading(self) -> Fading:
+        """The mappings as they are and by each half-life."""
+        return Fading.of(self.mappings, self.half_lives)
 
 
 class Memory(NamedTuple):

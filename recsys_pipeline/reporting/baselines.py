@@ -13,7 +13,16 @@ from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.presets import Preset
 from recsys_pipeline.core.selected import selection_of
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
-from recsys_pipeline.reporting.metadata import Metadata, fixed, markdown_table, rounded, with_error
+from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    Metadata,
+    bullets,
+    fixed,
+    markdown_table,
+    rounded,
+    told_beside,
+    with_error,
+)
 from recsys_pipeline.reporting.model import told_further
 
 NAMES: Mapping[Family, str] = {
@@ -77,28 +86,35 @@ def told_lead(lead: Lead, further: Preset | None = None) -> str:
     )
 
 
+def told_lead_in_short(lead: Lead) -> str:
+    """The same in a few words."""
+    low, high = lead.difference.interval
+    other = NAMES[lead.baseline.family]
+    return told_beside(other, lead.difference.mean, low, high, "the strongest baseline")
+
+
 def baselines_metadata(baselines: pa.Table) -> Metadata:
     """The strongest, the best of each family, and what was tried."""
     rows = baselines.to_pylist()
     measured = [row for row in rows if row[columns.MAP_AT_10] is not None]
     selection = selection_of(baselines)
     strongest = {
-        name: rounded(measured[0][column])
-        for name, column in {columns.MAP_AT_10: columns.MAP_AT_10, selection.name: selection.column}.items()
+        f"{each.name} of the strongest": rounded(measured[0][each.column])
+        for each in dict.fromkeys([MAP_AT_10, selection])
         if measured
     }
+    not_measured = [
+        f"{NAMES[Family(row[columns.FAMILY])]}: {row[columns.FAILURE]}"
+        for row in rows
+        if row[columns.FAILURE]
+    ]
     return {
+        AT_A_GLANCE: told_strongest(baselines),
         **strongest,
-        "strongest": told_strongest(baselines),
-        "configurations": len(measured),
-        "not_measured": "; ".join(
-            f"{NAMES[Family(row[columns.FAMILY])]}: {row[columns.FAILURE]}"
-            for row in rows
-            if row[columns.FAILURE]
-        )
-        or "nothing",
-        "best_of_each_family": _table([row for row in measured if row[columns.CHOSEN]], selection),
-        "best_configurations": _table(measured[:_SHOWN], selection),
+        "Configurations": len(measured),
+        "best of each family": _table([row for row in measured if row[columns.CHOSEN]], selection),
+        "best configurations": _table(measured[:_SHOWN], selection),
+        **({"not measured": bullets(not_measured)} if not_measured else {}),
     }
 
 

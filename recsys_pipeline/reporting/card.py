@@ -37,6 +37,7 @@ from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.reporting.evaluation import blend_terms_lines, segments_markdown
 from recsys_pipeline.reporting.metadata import escaped, fixed, interval, shown, table_lines
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
+from recsys_pipeline.reporting.pictures.shown import references
 from recsys_pipeline.reporting.trials import told_agreement, told_blend
 
 Facts = Mapping[str, Any]
@@ -160,6 +161,12 @@ def _short(raw_id: Any) -> Any:
     return raw_id[:_LETTERS_OF_AN_ID] if isinstance(raw_id, str) else raw_id
 
 
+def without_ids_of_users(facts: Facts) -> Facts:
+    """The facts, whose examples are numbered instead of named."""
+    examples = [{**example, "user": number} for number, example in enumerate(facts["examples"], 1)]
+    return {**facts, "examples": examples}
+
+
 def card(facts: Facts) -> str:
     """The card of these facts, which may have been through JSON: the same facts give the same text."""
     parts = [
@@ -167,18 +174,28 @@ def card(facts: Facts) -> str:
         *_summary(facts["evaluation"]),
         "## What it was made from",
         *_data(facts["feed"], facts["counts"], facts["model"]),
+        *_pictures(facts, "events_by_day", "events_by_kind", "popularity"),
         "## How good it is",
         *_quality(facts["evaluation"]),
+        *_pictures(facts, "models"),
         # Cards from before the scorer was a choice do not say it.
         *_blend(facts["evaluation"], facts["search"], facts.get("scorer", ALS)),
         "## What was decided, and why",
         *_decisions(facts["search"], facts["model"]),
+        *_pictures(facts, "hyperparameters", "heat_map", "best_trials"),
         "## Limits",
         *_limits(facts["evaluation"]),
+        *_pictures(facts, "segments"),
         "## Examples",
         *_example_sections(facts["examples"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _pictures(facts: Facts, *names: str) -> list[str]:
+    """Those of these names that lie beside the card; cards from before there were any have none."""
+    there = facts.get("pictures", {})
+    return references(there[name] for name in names if name in there)
 
 
 def _summary(evaluation: Facts) -> list[str]:
@@ -424,6 +441,13 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names)
 
 
-def with_decision(text: str, reasons: Sequence[str]) -> str:
-    """The card of a release: it says why it was released."""
-    return "\n".join([text.rstrip(), "", "## Released because", "", *_bullets(*reasons), ""])
+def with_decision(text: str, reasons: Sequence[str], facts: Facts) -> str:
+    """The card of a release: it says why it was released, and how the runs before it went.
+
+    Args:
+        text: of the card.
+        reasons: for the release.
+        facts: of the card; of its pictures `history` belongs here.
+    """
+    parts = [text.rstrip(), "## Released because", *_bullets(*reasons), *_pictures(facts, "history")]
+    return "\n\n".join(parts) + "\n"

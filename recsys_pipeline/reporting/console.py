@@ -3,12 +3,21 @@
 import logging
 from typing import Any
 
-from dagster import Failure, Field, InitLoggerContext, logger
+from dagster import (
+    DagsterEventType,
+    DagsterExecutionInterruptedError,
+    Failure,
+    Field,
+    InitLoggerContext,
+    logger,
+)
 
 from recsys_pipeline.core.errors import InputError
 
 # Errors whose message says what, where and the mend.
 _FOR_PEOPLE = (InputError.__name__, Failure.__name__)
+# What ends with the run repeats what the step said.
+_OF_RUNS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 
 
 class _OneLine(logging.Formatter):
@@ -20,7 +29,7 @@ class _OneLine(logging.Formatter):
         step = meta.get("step_key") or ""
         text = str(meta.get("orig_message", record.getMessage()))
         error = getattr(event.event_specific_data, "error", None) if event else None
-        if error and event and not event.is_run_failure:  # which repeats the step's
+        if error and event and event.event_type not in _OF_RUNS:
             text += f"\n{_reason(error)}"
         level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
         return f"{self.formatTime(record, '%H:%M:%S')}  {step:<22} {level}{text}"
@@ -36,6 +45,8 @@ def _reason(error: Any) -> str:
     """What an error says for people, without a stack trace; of an unforeseen error all of it."""
     link = error
     while link:
+        if link.cls_name == DagsterExecutionInterruptedError.__name__ and not link.stack:
+            return str(link.message).strip()
         if link.cls_name in _FOR_PEOPLE:
             return str(link.message).partition(": ")[2].strip()
         link = link.cause

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from dagster import MarkdownMetadataValue, MetadataValue
+from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
@@ -13,19 +13,24 @@ from recsys_pipeline.core.evaluation import (
     BLEND,
     LEAKING,
     NO_RIVALS,
+    POPULARITY,
     TUNED,
     HeldOutRanks,
     Quality,
+    share_out_of_reach,
 )
 from recsys_pipeline.core.presets import Preset
-from recsys_pipeline.reporting.figures import bars_with_intervals
 from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    OUT_OF_REACH,
     Metadata,
     fixed,
     interval,
     markdown_table,
+    percent,
     rounded,
     table_lines,
+    told_beside,
     with_error,
 )
 from recsys_pipeline.reporting.model import told_further
@@ -70,19 +75,26 @@ def models_markdown(models: pa.Table, k: int) -> MarkdownMetadataValue:
 
 def blend_terms_lines(worths: Sequence[Mapping[str, Any]], k: int) -> str:
     """What each group of terms is worth to the blend, of `Worth` as mappings: a row a group."""
+    return table_lines(*_blend_terms(worths, k))
+
+
+def blend_terms_table(worths: Sequence[Mapping[str, Any]], k: int) -> MarkdownMetadataValue:
+    """The same for the UI."""
+    return markdown_table(*_blend_terms(worths, k))
+
+
+def _blend_terms(worths: Sequence[Mapping[str, Any]], k: int) -> tuple[list[str], list[list[Any]]]:
     header = ["left out", f"MAP@{k} without it", "what it adds", "95 % interval"]
-    return table_lines(
-        header,
+    rows = [
         [
-            [
-                each["group"],
-                fixed(each["map_without"]),
-                f"{each['adds']:+.4f}",
-                interval(each["low"], each["high"]),
-            ]
-            for each in worths
-        ],
-    )
+            each["group"],
+            fixed(each["map_without"]),
+            f"{each['adds']:+.4f}",
+            interval(each["low"], each["high"]),
+        ]
+        for each in worths
+    ]
+    return header, rows
 
 
 def _told_lists(row: Mapping[str, Any]) -> list[str]:
@@ -97,13 +109,22 @@ def _told_lists(row: Mapping[str, Any]) -> list[str]:
 
 def segments_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Of the rows of the table: a row a segment, a column a model."""
+    return table_lines(*_segments(rows))
+
+
+def segments_table(rows: Sequence[Mapping[str, Any]]) -> MarkdownMetadataValue:
+    """The same for the UI."""
+    return markdown_table(*_segments(rows))
+
+
+def _segments(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     models = list(dict.fromkeys(row[columns.MODEL] for row in rows))
     lines: dict[str, list[Any]] = {}
     for row in rows:
         head = [row[columns.SEGMENT_KIND], row[columns.SEGMENT], row[columns.HELD_OUT]]
         line = lines.setdefault(row[columns.SEGMENT], head)
         line.append(with_error(row[columns.MAP], row[columns.MAP_STANDARD_ERROR]))
-    return table_lines(["of", "segment", "held-out interactions", *models], list(lines.values()))
+    return ["of", "segment", "held-out interactions", *models], list(lines.values())
 
 
 def evaluation_metadata(
@@ -113,37 +134,63 @@ def evaluation_metadata(
     segments: pa.Table,
     held_out: HeldOutRanks,
     k: int,
-    n_seeds: int,
-    protocol: str,
-    told_verdict: str,
+    at_the_ends: str = "",
 ) -> Metadata:
-    """What an evaluation says: the tuned model's figures, the verdict, the comparison."""
+    """What an evaluation says: what matters, the tuned model's figures, the comparison.
+
+    Args:
+        quality: of each model, the tuned one first.
+        lists: what else is known of the lists of a model.
+        models: the table of the models.
+        segments: the table of the segments.
+        held_out: what was ranked.
+        k: length of the lists.
+        at_the_ends: on how many dimensions the search came to the end of its list, in a few words.
+    """
     name, tuned = next(iter(quality.items()))
     at_k = f"@{k}"
+    out_of_reach = share_out_of_reach(held_out)
     return {
-        f"MAP{at_k}": rounded(tuned.map),
-        f"MAP{at_k} standard error": rounded(tuned.standard_error),
-        f"MAP{at_k} low": rounded(tuned.interval.low),
-        f"MAP{at_k} high": rounded(tuned.interval.high),
+        AT_A_GLANCE: "; ".join(filter(None, [told_in_short(quality, k), at_the_ends])),
+        f"MAP{at_k} (unseen)": rounded(tuned.map),
         f"NDCG{at_k}": rounded(tuned.ndcg),
         f"HitRate{at_k}": rounded(tuned.hit_rate),
         f"Recall{at_k}": rounded(tuned.recall),
-        "coverage": rounded(lists[name].coverage),
-        "novelty": rounded(lists[name].novelty),
-        "users_reached": rounded(lists[name].users_reached),
-        "users": len(set(held_out.users.tolist())),
-        "held_out_interactions": len(held_out.users),
-        "seeds": n_seeds,
-        "protocol": protocol,
-        "verdict": told_verdict,
+        "Coverage": rounded(lists[name].coverage),
+        OUT_OF_REACH: rounded(out_of_reach),
+        "Held-out interactions": len(held_out.users),
+        "Users": len(set(held_out.users.tolist())),
         "models": models_markdown(models, k),
-        "picture": bars_with_intervals(
-            f"MAP{at_k}, 95 % interval",
-            {name: (each.map, *each.interval) for name, each in quality.items() if name not in NO_RIVALS},
-        ),
-        "segments": MetadataValue.md(segments_markdown(segments.to_pylist())),
+        "segments": segments_table(segments.to_pylist()),
+        "out of reach": f"{percent(out_of_reach)} of the held-out interactions: nobody has the item in "
+        "training, or the user has nothing there; no model can rank them by what it has learned",
         **_leak(quality),
     }
+
+
+def told_in_short(quality: Mapping[str, Quality], k: int) -> str:
+    """How good the tuned model is beside the best of the others and beside popularity, in a few words."""
+    tuned, others = quality[TUNED], _rivals(quality)
+    (low, high), seeds = tuned.interval, "1 seed" if tuned.seeds == 1 else f"{tuned.seeds} seeds"
+    told = [f"MAP@{k} {fixed(tuned.map)} ({fixed(low)} to {fixed(high)}) on unseen data, {seeds}"]
+    strongest = max(others, key=lambda name: others[name].mean_difference)
+    place = "the best of the others" if others[strongest].mean_difference > 0 else "the next best"
+    for name in dict.fromkeys([strongest, POPULARITY]):
+        if name in others:
+            other, place_of = others[name], place if name == strongest else ""
+            on = "" if other.seeds == tuned.seeds else f"on {_of_seeds(other, tuned)}"
+            who_is = ", ".join(filter(None, [place_of, on]))
+            low, high = other.difference
+            told.append(told_beside(name, -other.mean_difference, -high, -low, who_is))
+    return "; ".join(told)
+
+
+def _rivals(quality: Mapping[str, Quality]) -> dict[str, Quality]:
+    return {name: each for name, each in quality.items() if name not in (TUNED, BLEND, *NO_RIVALS)}
+
+
+def _of_seeds(other: Quality, tuned: Quality) -> str:
+    return f"{other.seeds} of {tuned.seeds} seeds"
 
 
 def verdict(quality: Mapping[str, Quality], further: Preset | None = None) -> str:
@@ -154,16 +201,26 @@ def verdict(quality: Mapping[str, Quality], further: Preset | None = None) -> st
         further: the preset to try where the tuned model does not beat the strongest of the others.
     """
     tuned = quality[TUNED]
-    others = {name: each for name, each in quality.items() if name not in (TUNED, BLEND, *NO_RIVALS)}
-    name, best = max(others.items(), key=lambda entry: entry[1].map)
-    place = "the best of the others" if best.map > tuned.map else "the next best"
-    told = f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({fixed(best.map)}), {place}"
+    # By the difference, for that is of the seeds that both were measured on.
+    name, best = max(_rivals(quality).items(), key=lambda entry: entry[1].mean_difference)
+    place = "the best of the others" if best.mean_difference > 0 else "the next best"
+    told = (
+        f"the tuned model ({fixed(tuned.map)}) is {_compared(best)} {name} ({_figure(best, tuned)}), {place}"
+    )
     if BLEND in quality:
         blend = quality[BLEND]
-        told += f", and {_compared(blend)} its blend ({fixed(blend.map)})"
+        told += f", and {_compared(blend)} its blend ({_figure(blend, tuned)})"
     if best.difference.high >= 0 and further:
         told += f"; {told_further(further)}"
     return told
+
+
+def _figure(other: Quality, tuned: Quality) -> str:
+    """Of another model; where it is a mean over fewer seeds, with the tuned model's over the same ones."""
+    if other.seeds == tuned.seeds:
+        return fixed(other.map)
+    on_these = fixed(other.map - other.mean_difference)
+    return f"{fixed(other.map)} on {_of_seeds(other, tuned)}, on which the tuned model has {on_these}"
 
 
 def _compared(other: Quality) -> str:
@@ -178,6 +235,7 @@ def _leak(quality: Mapping[str, Quality]) -> Metadata:
         return {}
     leaking = quality[LEAKING]
     return {
-        "leak_of_weights": rounded(leaking.mean_difference),
-        "leak_of_weights_interval": interval(leaking.difference.low, leaking.difference.high),
+        "leak of weights": "weights of all interactions would change MAP by "
+        f"{leaking.mean_difference:+.4f}, 95 % "
+        f"{interval(leaking.difference.low, leaking.difference.high)}",
     }

@@ -30,17 +30,32 @@ def told_further(preset: Preset) -> str:
     return f"preset {preset.value} of grid_search_results looks further"
 
 
-def told_ends(table: pa.Table) -> str:
-    """On which dimensions the chosen value is the smallest or largest that was tried, and what to do then.
+def told_number_of_ends(table: pa.Table) -> str:
+    """On how many dimensions that is so, in a few words; empty for none."""
+    _, found, _ = _ends_of(table)
+    if not found:
+        return ""
+    several = f"{len(found)} dimensions are at the ends of their lists"
+    return "1 dimension is at the end of its list" if len(found) == 1 else several
 
-    The other dimensions of a preset are no lists with ends: their values follow from the data and each other.
-    """
+
+def _ends_of(table: pa.Table) -> tuple[Hyperparameters, dict[str, str], Preset]:
+    """The chosen trial, on which dimensions it has the smallest or largest value, and the preset."""
     rows = table.to_pylist()
     chosen = next(Hyperparameters.from_mapping(row) for row in rows if row[CHOSEN])
     found = ends(chosen, map(Hyperparameters.from_mapping, rows))
     preset = Preset(stored_metadata(table).get("preset", Preset.notebook.value))
     if preset is not Preset.notebook:
         found = {name: side for name, side in found.items() if name == "factors"}
+    return chosen, found, preset
+
+
+def told_ends(table: pa.Table) -> str:
+    """On which dimensions the chosen value is the smallest or largest that was tried, and what to do then.
+
+    The other dimensions of a preset are no lists with ends: their values follow from the data and each other.
+    """
+    chosen, found, preset = _ends_of(table)
     sentences = []
     for which in ("largest", "smallest"):
         told = [f"{name} {getattr(chosen, name):g}" for name, side in found.items() if side == which]

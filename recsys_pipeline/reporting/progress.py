@@ -24,11 +24,15 @@ class Progress:
         *,
         more_may_follow: bool = False,
         selection: Selection = MAP_AT_10,
+        workers: int = 1,
     ) -> None:
         """Trials that are in the journal take no time and tell nothing of the time that is left.
 
-        Where more trials may follow upon the results of these, nobody knows how many.
+        Where more trials may follow upon the results of these, nobody knows how many. The first trials say
+        little of the time that is left, for each worker has just started: it is told from two trials a worker
+        on.
         """
+        self._first_guess_after = 2 * workers
         self._more_may_follow, self._selection = more_may_follow, selection
         self._log, self._n_trials, self._in_journal = log, len(trials), in_journal
         self._tried = dict.fromkeys(trials)
@@ -66,9 +70,10 @@ class Progress:
             outcome += f", stopped after {result.iterations_done}"
         beyond = done > self._n_trials
         number = f"{done}" if beyond else f"{done} of {self._n_trials}"
-        time_left = "" if beyond else f", about {left:.0f} s left"
+        is_guess = done - self._in_journal < self._first_guess_after
+        time_left = "" if beyond or is_guess else f", about {left:.0f} s left"
         if self._more_may_follow and not beyond:
-            number, time_left = f"{number} or more", f"{time_left} of the first round"
+            number, time_left = f"{number} or more", f"{time_left} of the first round" if time_left else ""
         self._log(
             f"trial {number}: {told}: {outcome}; "
             f"best so far {'none' if best is None else f'{best:.4f}'}{time_left}"

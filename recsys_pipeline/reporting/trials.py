@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from dagster import MarkdownMetadataValue, MetadataValue
+from dagster import MarkdownMetadataValue
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.agreement import Agreement
 from recsys_pipeline.core.blending import ALS, ANY, GRAPH, TARGET, Blend
 from recsys_pipeline.core.comparison import Choice, Prefer, Switch
-from recsys_pipeline.core.hyperparameters import Hyperparameters, varying
+from recsys_pipeline.core.hyperparameters import DIMENSIONS, Hyperparameters, varying
 from recsys_pipeline.core.item_graph import PRESENCE, GraphFilter
 from recsys_pipeline.core.presets import PresetCourse
 from recsys_pipeline.core.search import SEARCHES_DIFFER_IN, KnownTrial
@@ -18,17 +18,25 @@ from recsys_pipeline.core.selected import selection_of
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 from recsys_pipeline.reporting.known import told_known
 from recsys_pipeline.reporting.metadata import (
+    AT_A_GLANCE,
+    MAP_IN_SEARCH,
     Metadata,
     fixed,
     interval,
     markdown_table,
+    percent,
     rounded,
-    table_lines,
     with_error,
 )
-from recsys_pipeline.reporting.model import told_ends, told_hyperparameters, told_values
+from recsys_pipeline.reporting.model import (
+    told_ends,
+    told_hyperparameters,
+    told_number_of_ends,
+    told_values,
+)
 
 _SHOWN = 10
+_AGREEMENT = "agreement with implicit"
 _TERMS = {
     ALS: "ALS score",
     GRAPH: "item graph",
@@ -37,24 +45,39 @@ _TERMS = {
 }
 
 
-def search_metadata(table: pa.Table, blend: Blend | None) -> Metadata:
-    """What a search found: the chosen trial's scores, the best trials, what dimensions are worth."""
+def search_metadata(table: pa.Table, blend: Blend | None, beside_baselines: str = "") -> Metadata:
+    """What a search found: the chosen trial's scores, the best trials, what dimensions are worth.
+
+    Args:
+        table: of the search.
+        blend: that was fitted.
+        beside_baselines: how the best trial compares with the strongest of them, in a few words.
+    """
     chosen = table.filter(table[columns.CHOSEN]).to_pylist()[0]
     selection = selection_of(table)
     blend_shown = {"blend": blend_table(blend)} if blend else {}
+    n_failed = table[columns.MAP_AT_10].null_count
+    n_as_good = table[columns.DISTINGUISHABLE].to_pylist().count(False) - 1
+    selected = f"{selection.name} {with_error(chosen[selection.column], chosen[selection.error_column])}"
+    sentences = [
+        f"{selected} of the best of {table.num_rows:,} trials",
+        beside_baselines,
+        told_number_of_ends(table),
+        f"{n_failed:,} trials failed" if n_failed else "",
+    ]
     return {
-        columns.MAP_AT_10: rounded(chosen[columns.MAP_AT_10]),
-        "MAP@10 standard error": rounded(chosen[columns.MAP_AT_10_STANDARD_ERROR]),
-        selection.name: rounded(chosen[selection.column]),
-        f"{selection.name} standard error": rounded(chosen[selection.error_column]),
+        AT_A_GLANCE: "; ".join(filter(None, sentences)),
+        MAP_IN_SEARCH: rounded(chosen[columns.MAP_AT_10]),
+        **({} if selection == MAP_AT_10 else {selection.name: rounded(chosen[selection.column])}),
         "NDCG@10": rounded(chosen[columns.NDCG_AT_10]),
         "HitRate@10": rounded(chosen[columns.HIT_RATE_AT_10]),
-        "MAP@10 (notebook)": rounded(chosen[columns.NOTEBOOK_MAP_AT_10]),
-        "trials": table.num_rows,
-        "failed_trials": table[columns.MAP_AT_10].null_count,
-        "not_distinguishable_from_best": table[columns.DISTINGUISHABLE].to_pylist().count(False),
-        "at_the_ends": told_ends(table) or "nothing",
-        "best_trials": best_trials_table(table),
+        "Trials": table.num_rows,
+        "Failed trials": n_failed,
+        "best trials": best_trials_table(table),
+        "as good as the best but for chance": "1 other trial"
+        if n_as_good == 1
+        else f"{n_as_good:,} other trials",
+        "at the ends of the lists": told_ends(table) or "nothing",
         **worth_tables(table, ["strengths", "weighting"]),
         **blend_shown,
     }
@@ -65,12 +88,11 @@ def agreement_metadata(agreement: Agreement | None) -> Metadata:
     if agreement is None:
         return {}
     if agreement.failure:
-        return {"agreement_with_implicit": f"could not be measured: {agreement.failure}"}
+        return {_AGREEMENT: f"could not be measured: {agreement.failure}"}
     return {
-        "MAP@10 by implicit": rounded(agreement.reference_map),
-        "difference_to_implicit": rounded(agreement.map - agreement.reference_map),
-        "difference_to_implicit_interval": interval(*agreement.difference),
-        "ranks_unlike_implicit": rounded(agreement.ranks_differing),
+        _AGREEMENT: f"MAP@10 {fixed(agreement.reference_map)} by implicit, {fixed(agreement.map)} by "
+        f"this solver: difference {agreement.map - agreement.reference_map:+.4f}, 95 % "
+        f"{interval(*agreement.difference)}; {percent(agreement.ranks_differing)} of the ranks differ"
     }
 
 
@@ -80,7 +102,7 @@ def told_agreement(agreement: Agreement) -> str:
         return f"the chosen trial, trained by implicit too: {agreement.failure}"
     return (
         f"the chosen trial, trained by implicit too: MAP@10 {agreement.reference_map:.4f}, and "
-        f"{agreement.map:.4f} by this solver; {agreement.ranks_differing:.2%} of the ranks differ"
+        f"{agreement.map:.4f} by this solver; {percent(agreement.ranks_differing)} of the ranks differ"
     )
 
 
@@ -108,6 +130,30 @@ def told_choice(choice: Choice, version: str | None, why_none: str) -> str:
     if choice.switch is Switch.significant and not choice.is_significant:
         return f"{release} stays: {lead}"
     return f"{release} stays: it is {taken}"
+
+
+def told_grid(trials: Sequence[Hyperparameters]) -> str:
+    """What is tried of each dimension, and of how many trials, as a sentence."""
+    values = {d.name: list(dict.fromkeys(getattr(trial, d.name) for trial in trials)) for d in DIMENSIONS}
+    usual = {d.name: list(d.values[:1]) for d in DIMENSIONS if len(d.values) == 1}
+    lists = [
+        f"{name} {', '.join(each if isinstance(each, str) else f'{each:g}' for each in found[:_SHOWN])}"
+        + (f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else "")
+        for name, found in values.items()
+        if found != usual.get(name)
+    ]
+    return f"{'; '.join(lists)} ({len(trials):,} trials)"
+
+
+def told_terminated(n_done: int, n_planned: int | None) -> str:
+    """What a search that was terminated leaves: the journal has what was done.
+
+    Args:
+        n_done: trials.
+        n_planned: trials; None where nobody knows.
+    """
+    of = f"{n_done:,} trials" if n_planned is None else f"{n_done:,} of {n_planned:,} trials"
+    return f"terminated, {of} kept: the next search over the same data goes on from there"
 
 
 def told_course(course: PresetCourse) -> str:
@@ -180,7 +226,7 @@ def earlier_searches(
     header = [*([selection.name] if by_both else []), MAP_AT_10.name, *SEARCHES_DIFFER_IN, "hyperparameters"]
     number = "1 trial is" if len(best_first) == 1 else f"{len(best_first):,} trials are"
     told = f"{number} known over the same data that are not in this table; the best:"
-    return MetadataValue.md(f"{told}\n\n{table_lines(header, lines)}")
+    return markdown_table(header, lines, told)
 
 
 def blend_table(blend: Blend) -> MarkdownMetadataValue:
@@ -212,7 +258,7 @@ def worth_tables(table: pa.Table, dimensions: Sequence[str]) -> dict[str, Markdo
             if row[columns.MAP_AT_10] is not None:
                 best_of.setdefault(row[name], row)
         if len(best_of) > 1:
-            tables[f"worth_of_{name}"] = markdown_table(
+            tables[f"best by {name}"] = markdown_table(
                 [name, f"best {selection.name}", "95 % interval of the difference to the best"],
                 [
                     [

@@ -95,6 +95,7 @@ def deliver(
     log: Callable[[str], None],
     *,
     patience_seconds: float = 600.0,
+    keep_before: bool = True,
 ) -> Delivered:
     """Let the readers of a database see a release, whole and from one moment to the next.
 
@@ -105,6 +106,7 @@ def deliver(
         manifest_sha256: tells it from another release of the same version.
         log: told what is done, and who is waited for.
         patience_seconds: how long to wait for another delivery, and for readers that keep the older slot.
+        keep_before: whether the rows of the release before stay, so that going back needs no loading.
 
     Raises:
         InputError: a person must mend it, says the message; readers see what they saw.
@@ -122,19 +124,29 @@ def deliver(
         holding = next((slot for slot, held in there.items() if held.release == release), None)
         if holding is not None and holding == current:
             log(f"{place} has version {version} already")
+            if not keep_before:
+                database.empty(_other(holding))
             return Delivered(version, rows, changed=False, loaded=False, place=place)
         if holding is not None:
             log(f"{place} still holds version {version}: switching back to it")
             database.switch(holding, release, rows)
+            filled = holding
         else:
-            idle = _SLOTS[0] if current != _SLOTS[0] else _SLOTS[1]
-            database.load(idle, release, contents, rows)
+            filled = _other(current)
+            database.load(filled, release, contents, rows)
+        if not keep_before:
+            database.empty(_other(filled))
     log(f"{place} shows version {version}")
     return Delivered(version, rows, changed=True, loaded=holding is None, place=place)
 
 
 def deliver_current(
-    warehouse: UPath, url: str, log: Callable[[str], None], *, patience_seconds: float = 600.0
+    warehouse: UPath,
+    url: str,
+    log: Callable[[str], None],
+    *,
+    patience_seconds: float = 600.0,
+    keep_before: bool = True,
 ) -> Delivered:
     """Deliver the release that readers of the warehouse have.
 
@@ -153,6 +165,7 @@ def deliver_current(
             release.manifest_sha256,
             log,
             patience_seconds=patience_seconds,
+            keep_before=keep_before,
         )
 
 
@@ -263,6 +276,11 @@ class _Database:
                 self._session.rollback()
                 self._is_emptied(slot)
             raise
+
+    def empty(self, slot: str) -> None:
+        """Let nothing stay in a slot that is not the current one, once nobody reads it any more."""
+        self._log("removing the rows of the release before")
+        self._waiting_for(lambda: self._is_emptied(slot), lambda: self._readers_of(slot))
 
     def switch(self, slot: str, release: _Release, rows: Mapping[str, int]) -> None:
         """Make a slot that is filled the current one, from one moment to the next."""
@@ -406,6 +424,10 @@ class _Database:
 
     def _name(self, name: str) -> str:
         return f"{quoted(self._session.server.schema)}.{name}"
+
+
+def _other(slot: str | None) -> str:
+    return _SLOTS[0] if slot != _SLOTS[0] else _SLOTS[1]
 
 
 def _in_slot(table: _Table, slot: str) -> str:

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from recsys_pipeline import settings
 from recsys_pipeline.configuration import ToldBounds
 from recsys_pipeline.core.ids import IdType
-from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location
+from recsys_pipeline.core.locations import database_feed
+from recsys_pipeline.storage.locations import LOCATION_CONFIG, FeedLocation, OptionalLocation
 
 
 class FileFormat(Enum):
@@ -33,9 +34,17 @@ class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # n
 
     model_config = LOCATION_CONFIG
 
-    path: Location = Field(
+    path: FeedLocation = Field(
         default=settings.FEEDBACK,
-        description="File, folder or glob, local or an object-store URL (RECSYS_FEEDBACK).",
+        description="File, folder or glob, local or an object-store URL; or a table or query of a PostgreSQL "
+        "database: postgresql://host:5432/db?table=events or ?query=path/to/query.sql (RECSYS_FEEDBACK).",
+    )
+    first_day: str = Field(
+        default=settings.FIRST_DAY,
+        pattern=r"^(\d{4}-\d\d-\d\d)?$",
+        description="The feed is ingested day by day from this day on, such as 2026-01-31; `{day}` in `path` "
+        "stands for the day where each has its files. Empty: all at once. Set it by RECSYS_FIRST_DAY, which "
+        "gives raw_feedback its partitions.",
     )
     format: FileFormat = Field(
         default=FileFormat.auto, description="`auto` goes by the ending: .csv, .csv.gz or .parquet."
@@ -86,12 +95,27 @@ class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # n
         description="Events that exclude an item from what is recommended to its user, in the evaluation "
         "too; none names all (RECSYS_SEEN_EVENTS).",
     )
+    forget_users: OptionalLocation = Field(
+        default=settings.FORGET_USERS,
+        description="File with the ids of users to be forgotten, CSV or Parquet with a column UserID: "
+        "nothing of them stays in the artefacts, the releases or the delivered tables (RECSYS_FORGET_USERS).",
+    )
+    forget_fewer: bool = Field(
+        default=False,
+        description="Whether forget_users may name fewer users than in the last run. Those who are no longer "
+        "in it, but still in the feed, come back.",
+    )
     max_rejected_share: float = Field(
         default=settings.MAX_REJECTED_SHARE,
         ge=0,
         le=1,
         description="More rejected rows than this share fail the run (RECSYS_MAX_REJECTED_SHARE).",
     )
+
+    @property
+    def locations(self) -> list[str]:
+        """What a run reads: the feed, and the file of users who are to be forgotten, where one is named."""
+        return [self.path, *([self.forget_users] if self.forget_users else [])]
 
     @model_validator(mode="after")
     def _strengths_make_sense(self) -> Self:
@@ -108,4 +132,14 @@ class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # n
         for field_name, events in (("target_events", self.target_events), ("seen_events", self.seen_events)):
             if unknown := set(events) - set(self.strengths):
                 raise ValueError(f"{field_name}: {', '.join(sorted(unknown))} has no strength")
+        if self.first_day and self.forget_users:
+            raise ValueError(
+                "forget_users: a feed that is ingested day by day keeps its days; to forget users, ingest it "
+                "as a whole (without RECSYS_FIRST_DAY)"
+            )
+        if self.first_day and database_feed(self.path):
+            raise ValueError(
+                "first_day: a database is not read day by day; leave out RECSYS_FIRST_DAY, and let the query "
+                "choose the days"
+            )
         return self

@@ -10,10 +10,13 @@ from recsys_pipeline.storage.feedback import Feedback, FileFormat
 from recsys_pipeline.storage.feeds.files import files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
 from recsys_pipeline.storage.feeds.rows import Columns
+from recsys_pipeline.storage.forgetting import read_forgotten
 
 
 def read_held_out(path: str, feedback: Feedback, users: pa.DataType, items: pa.DataType) -> pa.Table:
     """The distinct interactions of a file: columns UserID and ProductCode, in the order of the file.
+
+    Without those of users who are to be forgotten.
 
     Args:
         path: CSV or Parquet, by its ending, with the columns of the feedback.
@@ -46,6 +49,7 @@ def read_held_out(path: str, feedback: Feedback, users: pa.DataType, items: pa.D
                 rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(wanted))
             batches.append(rows.select([USER, ITEM]))
     table = pa.Table.from_batches(batches)
+    table = table.filter(pa.array(~read_forgotten(feedback).among(table[USER])))
     if not table.num_rows:
         raise InputError(f"{path} has no rows")
     return table.group_by([USER, ITEM], use_threads=False).aggregate([])

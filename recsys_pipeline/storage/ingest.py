@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,16 +27,18 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import TIMESTAMP_TYPE, Criteria, Judgement, judge
 from recsys_pipeline.core.ids import IdColumn, IdType
-from recsys_pipeline.core.metadata import KEY
+from recsys_pipeline.core.metadata import FEED, FORGOTTEN, KEY, metadata_of_schema
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.feeds.files import files_behind
-from recsys_pipeline.storage.feeds.read import read_rows
+from recsys_pipeline.storage.feeds.read import sources_of
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
+from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, require_no_fewer
 from recsys_pipeline.storage.tables import COMPRESSION
 from recsys_pipeline.storage.warehouse import Warehouse
 
 _BATCH_ROWS = 1 << 17
-_REJECTED_SCHEMA = pa.schema(
+# Between two lines of the log.
+_ROWS_OF_A_LINE = 5_000_000
+REJECTED_SCHEMA = pa.schema(
     [
         (REJECTED_FILE, pa.string()),
         (REJECTED_LINE, pa.int64()),
@@ -44,8 +46,6 @@ _REJECTED_SCHEMA = pa.schema(
         (REJECTED_CONTENT, pa.string()),
     ]
 )
-# Under this name the metadata of the events say what was read.
-FEED = "feed"
 # Distinct reasons that are counted one by one: every unknown event is one.
 _MOST_REASONS = 1000
 _OTHER_REASONS = "other reasons"
@@ -68,6 +68,7 @@ class IngestReport:
     last_event: datetime | None = None
     skipped: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    forgotten: dict[str, int] | None = None
 
     def count(self, judged: Judgement, batch: Batch) -> None:
         """Add what became of the rows of a batch, but for the rejected ones."""
@@ -105,54 +106,88 @@ class IngestReport:
             "events": dict(self.events),
             "first_event": first,
             "last_event": last,
+            **({FORGOTTEN: self.forgotten} if self.forgotten else {}),
         }
+
+    @property
+    def n_rows(self) -> int:
+        """All rows, whatever became of them."""
+        return self.n_rejected + self.n_accepted + self.n_ignored
 
     @property
     def rejected_share(self) -> float:
         """Rejected rows over all rows."""
-        return self.n_rejected / max(self.n_rejected + self.n_accepted + self.n_ignored, 1)
+        return self.n_rejected / max(self.n_rows, 1)
 
 
-def ingest(feedback: Feedback, warehouse: Warehouse, accepted: str, rejected: str) -> IngestReport:
+def ingest(
+    feedback: Feedback,
+    warehouse: Warehouse,
+    accepted: str,
+    rejected: str,
+    log: Callable[[str], None] = lambda _: None,
+) -> IngestReport:
     """Read all feedback into the table `accepted`, its bad rows into the table `rejected`.
 
     A stream: memory does not grow with the feed. `rejected` is written even when the feed is refused,
-    so that it can be looked at; `accepted` is then left as it was.
+    so that it can be looked at; `accepted` is then left as it was. `log` hears of every five million rows.
 
     Raises:
         InputError: the feed cannot be read, is empty, or has too many bad rows.
     """
     report = IngestReport()
-    criteria = _criteria(feedback)
+    criteria = criteria_of(feedback)
     columns = Columns.of_feedback(feedback)
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
-    ids = _id_columns(feedback, last)
-    with warehouse.replacing(accepted) as accepted_folder:
+    ids = id_columns(feedback, last)
+    forgotten = read_forgotten(feedback)
+    require_no_fewer(forgotten, feedback, metadata_of_schema(last).get(FEED, {}))
+    forgets = bool(len(forgotten.ids))
+    events_of_feed = [*feedback.strengths, *feedback.ignored_events]
+    with warehouse.replacing(accepted, forgets=forgets) as accepted_folder:
         with (
-            warehouse.replacing(rejected) as rejected_folder,
+            warehouse.replacing(rejected, forgets=forgets) as rejected_folder,
             pq.ParquetWriter(
-                rejected_folder / f"{rejected}.parquet", _REJECTED_SCHEMA, compression=COMPRESSION
+                rejected_folder / f"{rejected}.parquet", REJECTED_SCHEMA, compression=COMPRESSION
             ) as quarantine,
-            _EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
+            EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
         ):
-            files, skipped = files_behind(feedback.path)
+            sources, skipped = sources_of(feedback, columns)
             report.skipped = [path.name for path in skipped]
-            for file in files:
-                report.files.append(str(file))
-                for batch in read_rows(file, columns, feedback):
+            told = 0
+            for source in sources:
+                report.files.append(source.name)
+                for read in source.batches:
+                    batch = _without(forgotten, read, events_of_feed) if forgets else read
                     judged = judge(batch.rows, criteria)
-                    _quarantine(quarantine, str(file), batch, judged, report)
-                    events.write(judged, batch, str(file))
+                    quarantine_rows(quarantine, source.name, batch, judged, report)
+                    events.write(judged, batch, source.name)
                     report.count(judged, batch)
+                    if report.n_rows >= told + _ROWS_OF_A_LINE:
+                        told = report.n_rows
+                        log(f"{told:,} rows read, {report.n_rejected:,} of them rejected; now {source.name}")
+            report.forgotten = forgotten.as_dict() if forgets else None
             events.describe({FEED: report.as_dict()})
-        _require_a_good_feed(report, feedback, warehouse.path_of(rejected))
+        require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
         report.remarks = [column.remark for column in ids.values() if column.remark]
     return report
 
 
-def _criteria(feedback: Feedback) -> Criteria:
+def _without(forgotten: Forgotten, batch: Batch, events: list[str]) -> Batch:
+    """The batch without the rows of those who are to be forgotten."""
+    kept = ~forgotten.rows_of(batch.rows, events)
+    return replace(
+        batch,
+        rows=batch.rows if kept.all() else batch.rows.filter(pa.array(kept)),
+        lines=batch.lines[kept],
+        unparsed=[(line, reason, forgotten.told(content)) for line, reason, content in batch.unparsed],
+    )
+
+
+def criteria_of(feedback: Feedback) -> Criteria:
+    """What tells events from other rows."""
     pinned = {USER: feedback.user_id_type, ITEM: feedback.item_id_type}
     return Criteria(
         known=list(feedback.strengths),
@@ -163,7 +198,8 @@ def _criteria(feedback: Feedback) -> Criteria:
     )
 
 
-def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColumn]:
+def id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColumn]:
+    """The id columns, by the schema of the last run; None where there was none."""
     pinned = {USER: ("user_id_type", feedback.user_id_type), ITEM: ("item_id_type", feedback.item_id_type)}
     return {
         column: IdColumn(column, setting, wanted, last.field(column).type if last else None)
@@ -171,27 +207,55 @@ def _id_columns(feedback: Feedback, last: pa.Schema | None) -> dict[str, IdColum
     }
 
 
-def _require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
-    if not (report.n_accepted or report.n_rejected or report.n_ignored):
+def require_a_good_feed(report: IngestReport, feedback: Feedback, rejected: UPath) -> None:
+    """Refuse a feed without events, or with too many bad rows, which are in the table `rejected`.
+
+    Raises:
+        InputError: it says what is wrong.
+    """
+    if not report.n_rows:
+        if report.forgotten and report.forgotten["events"]:
+            raise InputError(f"{feedback.path}: all its rows are of users who are to be forgotten.")
         raise InputError(f"{feedback.path} has no rows, only a header. Was the export cut short?")
-    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
-    if report.rejected_share > feedback.max_rejected_share:
-        total = report.n_accepted + report.n_rejected + report.n_ignored
-        raise InputError(
-            f"{feedback.path}: {report.n_rejected:,} of {total:,} rows are bad, more than "
-            f"max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
-            f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
-            "or list it in ignored_events (RECSYS_STRENGTHS, RECSYS_IGNORED_EVENTS), or raise "
-            "max_rejected_share."
-        )
+    require_few_rejected(report, feedback, rejected)
     if not report.n_accepted:
+        reasons = _most_common(report)
         raise InputError(
             f"{feedback.path}: no row is left, {report.n_ignored:,} were ignored and {report.n_rejected:,} "
             f"rejected{': ' + reasons if reasons else ''}."
         )
 
 
-def _quarantine(
+def require_few_rejected(
+    report: IngestReport, feedback: Feedback, rejected: UPath, location: str = ""
+) -> None:
+    """Refuse what has too many bad rows; `location` says where they were read, by default the feed.
+
+    Raises:
+        InputError: it says what is wrong.
+    """
+    reasons = _most_common(report)
+    if report.rejected_share > feedback.max_rejected_share:
+        raise InputError(
+            f"{location or feedback.path}: {report.n_rejected:,} of {report.n_rows:,} rows are bad, more "
+            f"than max_rejected_share {feedback.max_rejected_share:g} allows: {reasons}; the first is "
+            f"{report.first_rejected}. All are in {rejected}. Mend the feed, give a new event its strength "
+            "or list it in ignored_events (RECSYS_STRENGTHS, RECSYS_IGNORED_EVENTS), or raise "
+            "max_rejected_share.",
+            {
+                "Rejected rows": report.n_rejected,
+                "Rows": report.n_rows,
+                "reasons of rejection": report.reasons,
+                "rejected rows": rejected,
+            },
+        )
+
+
+def _most_common(report: IngestReport) -> str:
+    return ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
+
+
+def quarantine_rows(
     writer: pq.ParquetWriter, file: str, batch: Batch, judged: Judgement, report: IngestReport
 ) -> None:
     """Write the rejected rows of a batch and count them."""
@@ -211,10 +275,10 @@ def _quarantine(
         report.first_rejected = f"line {line:,} of {file}: {reason}"
     report.count_rejected([reason for _, reason, _ in entries])
     lines, why, content = (list(part) for part in zip(*entries, strict=True))
-    writer.write_table(pa.table([[file] * len(lines), lines, why, content], schema=_REJECTED_SCHEMA))
+    writer.write_table(pa.table([[file] * len(lines), lines, why, content], schema=REJECTED_SCHEMA))
 
 
-class _EventWriter:
+class EventWriter:
     """Writes events to Parquet; what was written is rewritten when integers turn out to be text."""
 
     def __init__(self, file: Path, ids: Mapping[str, IdColumn]) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from dagster import (
     ConfigurableIOManager,
+    DataVersion,
     InputContext,
     MetadataValue,
     OutputContext,
@@ -19,6 +20,7 @@ from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.columns import description_of
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
+from recsys_pipeline.reporting.metadata import WHERE_IT_IS
 from recsys_pipeline.steps import classify_errors
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -31,7 +33,7 @@ def table_metadata(schema: pa.Schema, n_rows: int, path: object) -> dict[str, An
     return {
         "dagster/row_count": n_rows,
         "dagster/column_schema": TableSchema(columns=columns),
-        "path": MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
+        WHERE_IT_IS: MetadataValue.path(path if isinstance(path, PurePath) else str(path)),
     }
 
 
@@ -53,6 +55,9 @@ class WarehouseIOManager(ConfigurableIOManager):
         shown = tables.get(asset, next(iter(tables.values())))
         path = self.warehouse.path_of(asset)
         context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
+        # A digest of the content and its ancestors: equal content from equal ancestors has the same.
+        version = DataVersion(self.warehouse.write_id(asset))
+        context.step_context.set_data_version(context.asset_key, version)
 
     @classify_errors()
     def load_input(self, context: InputContext) -> pa.Table | ds.Dataset | Model | Card | Tables | Datasets:

@@ -130,7 +130,9 @@ class Journal:
 
     def _entry_name(self, trial: Hyperparameters) -> str:
         # By what its mapping says, not by its name.
-        told = {**trial.as_dict(), "strengths": self._content[trial.strengths]}
+        told = {**trial.as_dict(), "strengths": self._content[trial.strengths_name]}
+        # Its strengths say it; trials from before it was there have none.
+        del told["half_life_days"]
         values = {name: value if isinstance(value, str) else float(value) for name, value in told.items()}
         return f"{_digest(values)[:32]}.json"
 

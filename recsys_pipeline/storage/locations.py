@@ -6,7 +6,7 @@ from pydantic import AfterValidator, ConfigDict
 from upath import UPath
 
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.core.locations import checked_database, checked_feed, checked_location, checked_tracker
 
 _EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
@@ -16,6 +16,8 @@ _EXTRAS = {
 
 Location = Annotated[str, AfterValidator(checked_location)]
 
+FeedLocation = Annotated[str, AfterValidator(checked_feed)]
+
 
 def _checked_if_given(text: str) -> str:
     return text if text == "" else checked_location(text)
@@ -23,6 +25,7 @@ def _checked_if_given(text: str) -> str:
 
 OptionalLocation = Annotated[str, AfterValidator(_checked_if_given)]
 OptionalDatabase = Annotated[str, AfterValidator(lambda text: checked_database(text) if text else "")]
+OptionalTracker = Annotated[str, AfterValidator(lambda text: checked_tracker(text) if text else "")]
 
 
 def opened_location(location: str) -> UPath:

@@ -20,6 +20,8 @@ from recsys_pipeline.core.columns import (
     WEIGHT,
     count_column,
     counted_events,
+    fade_column,
+    faded_events,
 )
 from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -28,6 +30,7 @@ from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
 from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
+from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
 
 DESCRIPTION = "model.json"
@@ -77,6 +80,7 @@ def write_model(
         WEIGHT: contents.weights,
         EXCLUDED: contents.excluded,
         **{count_column(event): counts for event, counts in contents.counts.items()},
+        **{fade_column(event): fades for event, fades in contents.fades.items()},
     }
     tables = (factors.users, factors.items, pa.table(interactions))
     for name, table in zip(table_files(), tables, strict=True):
@@ -101,6 +105,26 @@ def read_model(folder: UPath) -> Model:
     with ExitStack() as opened:
         files = [opened.enter_context(on_this_machine(folder / name)) for name in table_files()]
         return model_in([folder / name for name in table_files()], files, description)
+
+
+def users_in(folder: UPath) -> pa.Array:
+    """The raw ids of the users of a model, and nothing else of it; not verified.
+
+    Raises:
+        InputError: the file holds no such table.
+        FileNotFoundError: it is missing.
+    """
+    path = folder / table_files()[0]
+    if not path.exists():
+        path = folder / table_files(".parquet")[0]
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".parquet":
+                return parse_parquet(file.read(), [USER])[USER].combine_chunks()
+            table = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[0])).read_all()
+            return table[USER].combine_chunks()
+    except (KeyError, pa.ArrowException) as error:
+        raise damaged(path, f"is no table of a model: {shown(str(error))}") from None
 
 
 def require_description(path: UPath, description: Mapping[str, Any]) -> None:
@@ -170,4 +194,5 @@ def _contents_in(table: ColumnArrays, shape: tuple[int, int]) -> Contents:
         table.numbers(WEIGHT, pa.float32()),
         table.numbers(EXCLUDED, pa.bool_()),
         {event: table.numbers(count_column(event), pa.int32()) for event in counted_events(table.names)},
+        {event: table.numbers(fade_column(event), pa.float64()) for event in faded_events(table.names)},
     )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
 
 _SECONDS_TO_CONNECT = 10
+# The driver's name for the size of what it hands on at a time.
+_BATCH_BYTES = "adbc.postgresql.batch_size_hint_bytes"
 # What may pass by itself, in the words of libpq and of a server that starts, stops or is full.
 _PASSING = re.compile(
     "refused|timeout expired|timed out|could not translate host name|No route to host|unreachable"
@@ -26,9 +28,14 @@ _PASSING = re.compile(
 # By their beginning: SQLSTATEs of a connection or a server that ends, of deadlocks, of too many connections.
 _PASSING_STATES = ("08", "57P", "40", "53300")
 _LOCK_NOT_AVAILABLE = ("55P03", "40P01")
-_MENDS = {
+_READ_MENDS = {
     "28": "Give user and password by PGUSER and PGPASSWORD, or by a passfile (PGPASSFILE), not in the URL.",
-    "3D": "Create the database, or name another one in RECSYS_DELIVERY.",
+    "3D": "Name another database in {setting}.",
+    "42501": "Let it, as an administrator: GRANT SELECT to {user}, and USAGE on the schema.",
+}
+_MENDS = {
+    **_READ_MENDS,
+    "3D": "Create the database, or name another one in {setting}.",
     "42501": "Let it, as an administrator: GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}. What another "
     "user has delivered, only that user can replace.",
     "53100": "Free some space on the server, which holds two releases at a time.",
@@ -46,7 +53,7 @@ class Server(NamedTuple):
 
     Attributes:
         database: its name.
-        schema: the first of the user's search path, which is where tables are made.
+        schema: the first of the user's search path, which is where tables are made; empty where none are.
         user: whose rights count.
     """
 
@@ -57,23 +64,31 @@ class Server(NamedTuple):
     def __str__(self) -> str:
         if not self.database:
             return "PostgreSQL"
+        if not self.schema:
+            return f"the PostgreSQL database {self.database}"
         return f"schema {self.schema} of the PostgreSQL database {self.database}"
 
 
 class Session:
     """One connection; statements belong to a transaction that `commit` ends."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Connection", setting: str, *, reads_only: bool) -> None:
         self._connection = connection
+        self._setting = setting
+        self._mends = _READ_MENDS if reads_only else _MENDS
         self.server = Server("", "", "")
         ((database, schema, user),) = self.rows("SELECT current_database(), current_schema(), current_user")
-        if schema is None:
+        if reads_only:
+            # Begun anew, for what the level holds from the first statement on.
+            self.rollback()
+            self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        elif schema is None:
             raise InputError(
                 f"The PostgreSQL database {database} has no schema in which {user} can make tables: none of "
-                "the search path exists. Create it, or name another one in RECSYS_DELIVERY, such as "
+                f"the search path exists. Create it, or name another one in {setting}, such as "
                 "postgresql://host/db?options=-csearch_path%3Dpublic."
             )
-        self.server = Server(database, schema, user)
+        self.server = Server(database, "" if reads_only else schema, user)
 
     def execute(self, statement: str, *values: object) -> None:
         """Run a statement without a result; $1 stands for the first value."""
@@ -85,6 +100,35 @@ class Session:
         with self._errors(), self._connection.cursor() as cursor:
             cursor.execute(query, values or None)
             return cursor.fetchall()
+
+    def columns(self, query: str) -> pa.Schema:
+        """The columns of a query, whose rows are not read; types that Arrow lacks are extensions of its."""
+        with self._errors(), self._connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM ({query}\n) AS feed LIMIT 0")
+            return cursor.fetch_record_batch().schema
+
+    def stream(self, query: str, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a query as they come from the server; they are never held whole.
+
+        Args:
+            query: one statement.
+            batch_bytes: of a batch, about.
+        """
+        with self._connection.cursor() as cursor:
+            with self._errors():
+                cursor.adbc_statement.set_options(**{_BATCH_BYTES: str(batch_bytes)})
+                cursor.execute(query)
+                batches = cursor.fetch_record_batch()
+            while (batch := self._next(batches)) is not None:
+                yield batch
+
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        try:
+            return next(batches, None)
+        except OSError as error:
+            # The driver tells by its text alone what happened in the middle of a stream.
+            told = f"{self.server}: {_said(error)}"
+            raise (ConnectionError if _PASSING.search(told) else InputError)(told) from None
 
     def load(self, table: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
         """Append a stream to a table by COPY; it is never held whole."""
@@ -131,8 +175,10 @@ class Session:
                 raise LockNotAvailableError(told) from None
             if state.startswith(_PASSING_STATES):
                 raise ConnectionError(told) from None
-            mends = (mend for begin, mend in _MENDS.items() if state.startswith(begin))
-            mend = next(mends, "").format(schema=quoted(self.server.schema), user=self.server.user)
+            mends = (mend for begin, mend in self._mends.items() if state.startswith(begin))
+            mend = next(mends, "").format(
+                schema=quoted(self.server.schema), user=self.server.user, setting=self._setting
+            )
             raise InputError(f"{told} {mend}".rstrip()) from None
 
 
@@ -142,8 +188,13 @@ def quoted(name: str) -> str:
 
 
 @contextmanager
-def session(url: str) -> Iterator[Session]:
+def session(url: str, setting: str = "RECSYS_DELIVERY", *, reads_only: bool = False) -> Iterator[Session]:
     """A session, which ends with the block; what was not committed by then is taken back.
+
+    Args:
+        url: of the database; credentials come from libpq's environment variables or passfile.
+        setting: what names it, for messages.
+        reads_only: whether all of it is one read-only transaction of one snapshot.
 
     Raises:
         InputError: the driver is missing, or the server refuses for a reason that a person must mend.
@@ -153,19 +204,20 @@ def session(url: str) -> Iterator[Session]:
         from adbc_driver_postgresql import dbapi
     except ImportError as error:
         raise InputError(
-            f"RECSYS_DELIVERY needs a package that is not installed ({error}): .venv/bin/pip install -e "
+            f"{setting} needs a package that is not installed ({error}): .venv/bin/pip install -e "
             "'.[postgres]'."
         ) from None
     try:
         connection = dbapi.connect(_within_seconds(url))
     except dbapi.Error as error:
-        told = f"RECSYS_DELIVERY: PostgreSQL cannot be reached: {_said(error)}"
+        told = f"{setting}: PostgreSQL cannot be reached: {_said(error)}"
         if _PASSING.search(told):
             raise ConnectionError(told) from None
-        mends = (_MENDS[state] for words, state in _REFUSALS.items() if re.search(words, told))
-        raise InputError(f"{told} {next(mends, '')}".rstrip()) from None
+        by_state = _READ_MENDS if reads_only else _MENDS
+        mends = (by_state[state] for words, state in _REFUSALS.items() if re.search(words, told))
+        raise InputError(f"{told} {next(mends, '').format(setting=setting)}".rstrip()) from None
     try:
-        yield Session(connection)
+        yield Session(connection, setting, reads_only=reads_only)
     finally:
         # Of a connection that was lost, nothing is left to be closed.
         with suppress(dbapi.Error):

@@ -7,7 +7,7 @@ import hashlib
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ from recsys_pipeline.storage.releases import (
     POINTER,
     Hold,
     Pointer,
+    ReleaseFolder,
     current_release,
     is_version,
     json_bytes,
@@ -75,6 +76,7 @@ def publish(
     *,
     seen: Seen,
     retention: Retention,
+    unwanted: Collection[str] = (),
 ) -> UPath:
     """Write a new release, then point to it; a reader sees the last one until the new one is whole.
 
@@ -86,6 +88,7 @@ def publish(
         manifest: how it was made; version, time and files are added.
         seen: what the pointer said when the decision to release was taken.
         retention: which releases stay.
+        unwanted: releases that go, whatever the retention says.
 
     Returns:
         The folder of the release.
@@ -112,7 +115,9 @@ def publish(
             there = _versions(store)
             # Nothing is removed on the word of a pointer that is missing or damaged.
             published = [
-                each for each in there if not (pointer and pointer.published) or each in pointer.published
+                each
+                for each in there
+                if each not in unwanted and (not (pointer and pointer.published) or each in pointer.published)
             ]
             now = datetime.now(UTC)
             name = _later_than(there, now)
@@ -141,7 +146,9 @@ def publish(
                         with naming(path):
                             release.fs.cp_file(path.path, (release / member).path)
                 _read_back(release, stated)
-                previous = pointer.version if pointer and pointer.version in there else None
+                previous = (
+                    pointer.version if pointer and pointer.version in set(there) - set(unwanted) else None
+                )
                 kept = _kept([*published, name], {name, previous}, retention, now)
                 digest = hashlib.sha256(content).hexdigest()
                 known = pointer.known_manifests() if pointer else {}
@@ -154,6 +161,8 @@ def publish(
                     _remove(release)
                 raise
             _remove_all_but(store, kept)
+            for each in unwanted:
+                _remove(store / each)
     return release
 
 
@@ -287,7 +296,13 @@ def adopt_former(warehouse: UPath) -> None:
         flush(store.parent)
 
 
-def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
+def roll_back(
+    warehouse: UPath,
+    to: str | None,
+    reason: str,
+    *,
+    is_unwanted: Callable[[ReleaseFolder], bool] = lambda _: False,
+) -> Pointer:
     """Point to an earlier release, at once, and hold back new ones until `resume`.
 
     Args:
@@ -295,12 +310,14 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
         to: the release; None for the one before the current one. To the one that was rolled back to already
             changes nothing, so that who was interrupted may say the same again.
         reason: kept with the hold.
+        is_unwanted: whether a release has users who are to be forgotten.
 
     Returns:
         What the pointer says now.
 
     Raises:
-        InputError: there is no such release, or it is not whole; or the pointer moved meanwhile.
+        InputError: there is no such release, it is not whole or has users who are to be forgotten; or the
+            pointer moved meanwhile.
     """
     store = warehouse / FOLDER
     if is_local(store):
@@ -322,6 +339,11 @@ def roll_back(warehouse: UPath, to: str | None, reason: str) -> Pointer:
     folder = pointer.folder(store, to)
     for problem in problems_of(folder):
         raise InputError(f"{to} is not whole, so nothing was changed: {problem}")
+    if is_unwanted(folder):
+        raise InputError(
+            f"{to} has users who are to be forgotten (RECSYS_FORGET_USERS), so nothing was changed: name a "
+            "later release, or materialize the assets again."
+        )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     digest = hashlib.sha256(read_small(folder.path / MANIFEST)).hexdigest()
     previous = pointer.version if pointer.version in pointer.published else None

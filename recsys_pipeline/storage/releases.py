@@ -34,7 +34,7 @@ FORMAT = 5
 # Of the tables of the model, by format of the manifest; other formats cannot be read.
 _SUFFIXES = {3: ".parquet", 4: ".arrow", 5: ".arrow"}
 _VERSION = re.compile("[0-9]{8}T[0-9]{12}Z")
-_FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl|md)")
+_FILE = re.compile(r"[A-Za-z0-9_]+\.(arrow|parquet|pkl|md|png)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 

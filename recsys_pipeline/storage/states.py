@@ -9,7 +9,8 @@ its own name. `current` names the state that readers get:
   DuckDB and people;
 - on an object store, which knows no links, a small object `current.json`.
 
-The state before stays until the next replacement, for readers that are still at it.
+The state before stays until the next replacement, for readers that are still at it; not where users are to be
+forgotten, who may be in it.
 """
 
 import errno
@@ -61,13 +62,13 @@ class States:
         self._folder = warehouse / FOLDER / asset
 
     @contextmanager
-    def replacing(self) -> Iterator[Path]:
+    def replacing(self, *, keep_before: bool = True) -> Iterator[Path]:
         """Yield a local folder for the files of a new state; readers get it when the block ends."""
         with staging_folder(self._folder / "new") as staged:
             yield staged
-            self._put(staged)
+            self._put(staged, keep_before)
 
-    def _put(self, staged: Path) -> None:
+    def _put(self, staged: Path, keep_before: bool) -> None:
         files = sorted(path for path in staged.rglob("*") if path.is_file())
         manifest = {
             "format": _FORMAT,
@@ -85,6 +86,8 @@ class States:
                 put_folder(staged, state)
             self._point_to(write_id)
             self._remove_all_but({write_id, before})
+            if not keep_before and before and before != write_id:
+                self._remove(self._folder / before)
 
     def _before(self) -> str | None:
         try:
@@ -118,7 +121,8 @@ class States:
                 if path.is_symlink() and path.name not in names and os.readlink(path).startswith(through):
                     path.unlink()  # of a table that the asset no longer has
         else:
-            replace_link(root / self.asset, f"{FOLDER}/{self.asset}/{_CURRENT}")
+            up = "../" * self.asset.count("/")
+            replace_link(root / self.asset, f"{up}{FOLDER}/{self.asset}/{_CURRENT}")
 
     def _remove_all_but(self, kept: set[str | None]) -> None:
         if is_local(self._folder):

@@ -93,8 +93,10 @@ def schema_of(path: UPath) -> pa.Schema:
     """The schema of a table; `path` is a file or a folder of part files."""
     if is_local(path):
         return open_table(path).schema
-    with path.open("rb") as file:
-        return pq.read_schema(file)
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        told = (file.metadata.metadata or {}).get(KEY)
+        schema = file.schema_arrow
+    return schema if told is None else schema.with_metadata({**(schema.metadata or {}), KEY: told})
 
 
 def parse_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:

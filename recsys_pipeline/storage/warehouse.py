@@ -1,7 +1,7 @@
 """The warehouse: one folder, or one URL of an object store, that holds every artefact, tables as Parquet."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,9 @@ from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import Lineage, as_written
+from recsys_pipeline.core.metadata import FEED, FORGOTTEN, metadata_of_schema
 from recsys_pipeline.core.model import Model
+from recsys_pipeline.core.picture import Picture
 from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
@@ -60,9 +62,17 @@ class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # 
             yield self
 
     @contextmanager
-    def replacing(self, asset: str) -> Iterator[Path]:
-        """Yield a local folder for the files of an asset; readers get all of them when the block ends."""
-        with States(self.root, asset).replacing() as folder:
+    def replacing(self, asset: str, *, forgets: bool | None = None) -> Iterator[Path]:
+        """Yield a local folder for the files of an asset; readers get all of them when the block ends.
+
+        Args:
+            asset: by name.
+            forgets: whether what was there before may hold users who are to be forgotten, and goes at once;
+                None: as the events say.
+        """
+        if forgets is None:
+            forgets = FORGOTTEN in metadata_of_schema(self.schema_of("raw_feedback")).get(FEED, {})
+        with States(self.root, asset).replacing(keep_before=not forgets) as folder:
             yield folder
 
     def write_tables(self, asset: str, content: Tables) -> None:
@@ -131,10 +141,17 @@ class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # 
         return replace(model, lineage=Lineage(asset, write_id, model.manifest["inputs"]))
 
     def write_card(
-        self, asset: str, text: str, facts: Mapping[str, Any], ancestors: Mapping[str, str]
+        self,
+        asset: str,
+        text: str,
+        facts: Mapping[str, Any],
+        ancestors: Mapping[str, str],
+        pictures: Sequence[Picture] = (),
     ) -> None:
-        """Replace the text and the facts of a model card at once."""
+        """Replace the text and the facts of a model card, and the pictures that it refers to, at once."""
         with self.replacing(asset) as folder:
+            for picture in pictures:
+                (folder / picture.file).write_bytes(picture.content)
             (folder / CARD).write_text(text, encoding="utf-8")
             content = json.dumps({"facts": facts, "ancestors": ancestors}, indent=2, sort_keys=True)
             (folder / CARD_FACTS).write_text(content + "\n", encoding="utf-8")

@@ -80,8 +80,8 @@ def test_the_table_has_the_best_first_and_says_what_was_not_measured(shared_resu
         *("item_knn", "graph_filter", "ease", "popularity")
     }
     assert [row["family"] for row in rows if row["failure"]] == ["repeat_consumption"]
-    assert metadata["strongest"].startswith("the strongest baseline is ")
-    assert metadata["held_out_interactions"] == N_USERS
+    assert metadata["At a glance"].startswith("the strongest baseline is ")
+    assert metadata["Held-out interactions"] == N_USERS
     assert stored_metadata(table)["ranked_interactions"] == N_USERS
 
 

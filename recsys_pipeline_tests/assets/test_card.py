@@ -18,7 +18,7 @@ from recsys_pipeline_tests.reporting.test_card import (
     recommendations,
     search_results,
 )
-from recsys_pipeline_tests.worlds import N_ITEMS, N_USERS, metadata_of
+from recsys_pipeline_tests.worlds import N_ITEMS, N_USERS
 
 
 def inputs(**changes):
@@ -44,7 +44,7 @@ def test_the_card_is_a_file_and_is_shown(warehouse):
 
     assert text.startswith("# Model card\n\n**On interactions that its search never saw, ")
     assert metadata["card"].md_str == text
-    assert metadata["path"].path.endswith("model_card/model_card.md")
+    assert metadata["where it is"].path.endswith("model_card/model_card.md")
 
 
 def test_its_facts_lie_beside_it_and_give_the_same_card(warehouse):
@@ -64,12 +64,12 @@ def test_the_same_inputs_give_the_same_files(warehouse):
     assert warehouse.write_id("model_card") == before
 
 
-def test_in_the_graph_it_tells_of_this_run(shared_warehouse, shared_result):
+def test_in_the_graph_it_tells_of_this_run(shared_warehouse):
     read = shared_warehouse.read_card("model_card")
     facts = read.facts
     recommended = shared_warehouse.read_table("recommendations").to_pylist()
 
-    assert metadata_of(shared_result, "model_card")["card"] == card(facts)
+    assert read.text == card(facts)
     for asset in ("raw_feedback", "grid_search_results", "evaluation", "best_model", "recommendations"):
         assert read.lineage.ancestors[asset] == shared_warehouse.write_id(asset)
     assert facts["feed"]["rows"] == shared_warehouse.read_table("raw_feedback").num_rows

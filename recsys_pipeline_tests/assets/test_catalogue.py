@@ -48,7 +48,7 @@ def test_without_a_catalogue_everything_may_be_recommended(shared_warehouse, sha
     assert set(table["recommendable"].to_pylist()) == {True}
     assert stored_metadata(table)["max_per_category"] == 0
     metadata = metadata_of(shared_result, "catalogue")
-    assert (metadata["recommendable"], metadata["not_recommendable"]) == (N_ITEMS, 0)
+    assert (metadata["Recommendable items"], metadata["Other items"]) == (N_ITEMS, 0)
 
 
 def test_no_list_holds_what_the_shop_does_not_offer_nor_too_much_of_a_category(run, own_warehouse, tmp_path):
@@ -72,10 +72,10 @@ def test_no_list_holds_what_the_shop_does_not_offer_nor_too_much_of_a_category(r
         table["category"] = table[listed].map(category)
         assert table.groupby([*keys, "category"]).size().max() == 3
     metadata = metadata_of(result, "catalogue")
-    assert (metadata["recommendable"], metadata["not_recommendable"]) == (39, 21)
-    assert metadata["catalogue_items_that_nobody_touched"] == 1
-    assert metadata["deny_list_items_that_nobody_touched"] == 1
-    assert metadata["categories"] == 3
+    assert (metadata["Recommendable items"], metadata["Other items"]) == (39, 21)
+    assert metadata["Items of the catalogue that nobody touched"] == 1
+    assert metadata["Items of the deny-list that nobody touched"] == 1
+    assert metadata["Categories"] == 3
     assert metadata["reasons"].splitlines()[2:] == [
         "| not available | 10 |",
         "| not in the catalogue | 10 |",

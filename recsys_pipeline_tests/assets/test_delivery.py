@@ -71,7 +71,9 @@ def test_without_a_database_it_does_nothing_and_says_so(warehouse):
     result = run(warehouse)
 
     assert result.success
-    assert metadata_of(result, "delivery") == {"delivered": "nothing: RECSYS_DELIVERY is not set"}
+    assert metadata_of(result, "delivery") == {
+        "At a glance": "nothing is delivered: RECSYS_DELIVERY is not set"
+    }
 
 
 def test_a_release_of_a_version_without_tables_is_not_delivered(warehouse):
@@ -104,12 +106,12 @@ def test_the_current_release_is_delivered_and_again_after_a_rollback(warehouse, 
     first = publish_tables(warehouse, 1)
     told = delivered(warehouse, database)
     assert told["delivered"] == "loaded"
-    assert told["version"] == first
-    assert told["rows of recommendations"] == 1
+    assert told["release"] == first
+    assert told["Rows of recommendations"] == 1
     assert seen(database) == [(first, 1.0)]
     told = delivered(warehouse, database)
     assert told["delivered"] == "nothing: it was there already"
-    assert not told["changed"]
+    assert told["At a glance"].endswith(": it was there already")
 
     second = publish_tables(warehouse, 2)
     delivered(warehouse, database)

@@ -24,6 +24,7 @@ from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import (
     BASELINES,
     baselines_of,
@@ -65,9 +66,9 @@ def test_every_model_is_measured_on_the_same_interactions(shared_result, shared_
         else:
             assert 0 < row["coverage"] <= 1
             assert 0 < row["users_reached"] <= 1
-    assert metadata["left_out"] == "notebook_als, weights_of_all: measured on 1 of 3 seeds"
-    assert metadata["held_out_interactions"] == tables["held_out"].num_rows == 3 * N_USERS
-    assert metadata["MAP@10"] == pytest.approx(tables["models"]["map"][0].as_py(), rel=1e-5)
+    assert metadata["left out"] == "notebook_als, weights_of_all: measured on 1 of 3 seeds"
+    assert metadata["Held-out interactions"] == tables["held_out"].num_rows == 3 * N_USERS
+    assert metadata["MAP@10 (unseen)"] == pytest.approx(tables["models"]["map"][0].as_py(), rel=1e-3)
 
 
 def test_the_model_is_better_than_popularity_where_tastes_differ(shared_result, shared_warehouse):
@@ -93,7 +94,7 @@ def test_segments_and_picture_are_shown(shared_result, shared_warehouse):
     for kind in ("user", "item"):
         of_tuned = [row for row in segments if row["kind"] == kind and row["model"] == "tuned ALS"]
         assert sum(row["held_out_interactions"] for row in of_tuned) == 3 * N_USERS
-    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture"]
+    assert "data:image/png;base64," in metadata_of(shared_result, "evaluation")["picture of models"]
 
 
 def interactions_in(table):
@@ -120,6 +121,7 @@ def evaluated(interactions, split, baselines=None, **config):
             context,
             EvaluationConfig(**config),
             feedback=Feedback(path="feedback.csv"),
+            warehouse=Warehouse(path="memory://evaluated"),
             bm25_matrix={name: ds.dataset(table) for name, table in matrix_of(interactions).items()},
             leave_one_out_split=split,
             baselines=baselines["baselines"],
@@ -173,7 +175,7 @@ def test_last_takes_the_interaction_before_that_of_the_search():
 
     assert split["ProductCode"].to_pylist() == [user + 5 for user in range(30)]
     assert result.value["held_out"]["ProductCode"].to_pylist() == [user + 4 for user in range(30)] * 3
-    assert "the latest interaction but that of the search" in result.metadata["protocol"]
+    assert "the latest interaction but that of the search" in result.metadata["settings"].md_str
 
 
 def with_louder(interactions, positions):
@@ -245,7 +247,7 @@ def test_the_protocol(interactions, split, config, expected):
     result = evaluated(interactions, split, seeds=1, **config)
 
     assert stored_metadata(result.value["models"])["strategy"] == expected.value
-    told = result.metadata["protocol"]
+    told = stored_metadata(result.value["models"])["protocol"]
     assert told.startswith("random leave-one-out") == (expected is EvaluationProtocol.random)
     assert ("no timestamps" in told) == (interactions is SHOP)
 
@@ -292,7 +294,7 @@ def test_what_is_compared_is_configured_and_what_is_left_out_is_said(config, see
     rows = result.value["models"].to_pylist()
 
     assert {row["model"]: row["seeds"] for row in rows} == seeds_of
-    assert re.fullmatch(left_out, result.metadata["left_out"])
+    assert re.fullmatch(left_out, result.metadata["left out"])
 
 
 def test_what_was_not_tuned_is_not_measured_and_the_reason_is_passed_on():
@@ -301,7 +303,7 @@ def test_what_was_not_tuned_is_not_measured_and_the_reason_is_passed_on():
     result = evaluated(CLOCK, split, baselines, compare_with=["item_knn", "graph_filter", "ease"], seeds=1)
 
     assert result.value["models"]["model"].to_pylist() == [TUNED, ITEM_KNN, POPULARITY]
-    assert result.metadata["left_out"] == (
+    assert result.metadata["left out"] == (
         "graph_filter: it is not among the families of baselines; ease: 35 items are more than 5"
     )
 
@@ -363,4 +365,5 @@ def test_users_and_items_of_a_file_that_the_feedback_does_not_have_are_told(tmp_
     file.write_text("UserID,ProductCode\n" + "\n".join(lines) + "\n")
     metadata = evaluated(SHOP, split_at_random(SHOP), strategy="file", file=str(file), seeds=1).metadata
 
-    assert (metadata["held_out_users_unknown"], metadata["held_out_items_unknown"]) == (2, 1)
+    unknown = [metadata[f"Held-out rows of unknown {kind}"] for kind in ("users", "items")]
+    assert unknown == [2, 1]

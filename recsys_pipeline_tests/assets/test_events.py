@@ -156,7 +156,7 @@ def test_the_evaluation_says_what_each_group_of_terms_is_worth(shop):
     assert history["high"] == -row["difference_to_blend_low"]
     assert history["low"] <= history["adds"] <= history["high"]
     metadata = metadata_of(result, "evaluation")
-    assert f"| the own history | {row['map']:.4f} | " in metadata["blend_terms"]
+    assert f"| the own history | {row['map']:.4f} | " in metadata["blend terms"]
     assert "without" not in metadata["verdict"] + metadata["models"] + metadata["segments"]
 
 
@@ -238,7 +238,7 @@ def test_other_strengths_and_no_weighting_are_dimensions_of_the_search(warehouse
         (mapping, weighting) for mapping in ("default", *mappings) for weighting in ("bm25", "none")
     }
     assert all((row["bm25_K1"] is None) == (row["weighting"] == "none") for row in rows)
-    worth = result.metadata["worth_of_strengths"].md_str
+    worth = result.metadata["best by strengths"].md_str
     assert all(f"| {mapping} |" in worth for mapping in ("default", "equal", r"buy\_only"))
 
 
@@ -292,7 +292,8 @@ def test_held_out_interactions_can_come_from_a_file(warehouse, tmp_path):
     assert [user >= N_USERS for user in users] == [False] * 3 + [True, True, False]
     assert users[3] != users[4]
     assert items[5] == -1
-    assert (result.metadata["held_out_users_unknown"], result.metadata["held_out_items_unknown"]) == (2, 1)
+    unknown = [result.metadata[f"Held-out rows of unknown {kind}"] for kind in ("users", "items")]
+    assert unknown == [2, 1]
     assert stored_metadata(table)["strategy"] == "file"
     (row,) = search(warehouse, table).value["grid_search_results"].to_pylist()
     # Of four users two are strangers, who stay in the denominator.

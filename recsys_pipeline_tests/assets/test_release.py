@@ -38,10 +38,12 @@ def test_a_release_says_why_it_was_made(shared_warehouse, shared_result):
     assert any("better than popularity" in reason for reason in manifest["decision"]["reasons_for"])
     assert manifest["counts"]["events"] == 560
     metadata = metadata_of(shared_result, "release")
-    assert metadata["version"] == manifest["version"]
+    assert metadata["release"] == manifest["version"]
     assert "no asset check failed" in metadata["decision"]
     # Of the evaluation, as in the reasons, and not of the search.
-    assert f"MAP@10 {metadata['MAP@10']:.4f} of ALS against" in " ".join(manifest["decision"]["reasons_for"])
+    figure = f"MAP@10 {metadata['MAP@10 (unseen)']:.4f} of ALS against"
+    assert figure in " ".join(manifest["decision"]["reasons_for"])
+    assert metadata["At a glance"].startswith(f"released {manifest['version']}: {figure}")
     assert list(problems_of(current_release(shared_warehouse.root))) == []
 
 

@@ -49,6 +49,7 @@ ASSETS: dict[str, list[str]] = {
     "model_card": [],
     "release": [],
     "delivery": [],
+    "mlflow_run": [],
 }
 NOTEBOOKS_FILE = "the notebook's file"
 _CONFIGURATION = {

@@ -95,13 +95,13 @@ def test_the_metadata_say_what_is_strongest_and_what_was_not_measured():
     )
     metadata = baselines_metadata(tables["baselines"])
 
-    assert (metadata["MAP@10"], metadata["configurations"]) == (0.25, 2)
-    assert metadata["strongest"] == (
+    assert (metadata["MAP@10 of the strongest"], metadata["Configurations"]) == (0.25, 2)
+    assert metadata["At a glance"] == (
         "the strongest baseline is item-kNN (weighting presence, neighbours 400, shrinkage 100): "
         "MAP@10 0.2500 +- 0.2500"
     )
-    assert metadata["not_measured"] == "EASE: why"
-    assert len(metadata["best_of_each_family"].md_str.splitlines()) == 4
+    assert metadata["not measured"].md_str == "- EASE: why"
+    assert len(metadata["best of each family"].md_str.splitlines()) == 4
 
 
 def test_or_that_nothing_was():

@@ -26,6 +26,16 @@ def test_a_line_a_finished_trial_with_the_best_so_far():
     assert "MAP@10 0.2000; best so far 0.3000, about 0 s left" in lines[-1]
 
 
+def test_the_time_that_is_left_is_told_once_each_worker_has_done_two_trials():
+    lines = []
+    with Progress(lines.append, TRIALS * 2, in_journal=1, workers=2) as progress:
+        for alpha in (1.0, 2.0, 3.0) * 2:
+            progress.report(result(alpha, 0.1))
+
+    # The first is of the journal, which says nothing of the time.
+    assert [" left" in line for line in lines] == [False, False, False, True, True]
+
+
 def test_the_figure_is_that_by_which_trials_are_compared():
     lines = []
     by = Selection(SelectBy.NDCG, 20)
@@ -61,7 +71,7 @@ def test_a_search_that_may_go_on_does_not_say_how_far_it_is():
         for alpha in (1.0, 2.0, 3.0):
             progress.report(result(alpha, 0.1))
 
-    assert lines[0].startswith("trial 1 of 2 or more: alpha 1: MAP@10 0.1000; best so far 0.1000, about ")
+    assert lines[0] == "trial 1 of 2 or more: alpha 1: MAP@10 0.1000; best so far 0.1000"
     assert lines[1].endswith("about 0 s left of the first round")
     assert lines[2] == "trial 3: alpha 3: MAP@10 0.1000; best so far 0.1000"
 

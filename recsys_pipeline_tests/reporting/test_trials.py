@@ -40,7 +40,7 @@ def shown():
 
 
 def test_trials_are_told_by_what_they_differ_in_and_how_sure_their_order_is():
-    header, _, *rows = shown()["best_trials"].md_str.splitlines()
+    header, _, *rows = shown()["best trials"].md_str.splitlines()
 
     assert header.startswith(r"|  | alpha | bm25\_K1 | bm25\_B | weighting | MAP@10 |")
     assert rows[0].startswith("| chosen | 5 | 100 | 0.8 | bm25 | 0.4000 +- 0.0100 |")
@@ -52,13 +52,15 @@ def test_trials_are_told_by_what_they_differ_in_and_how_sure_their_order_is():
 def test_the_figures_are_those_of_the_chosen_trial_and_failures_are_counted():
     metadata = shown()
 
-    assert metadata["MAP@10"] == 0.4
-    assert (metadata["trials"], metadata["failed_trials"]) == (4, 1)
-    assert metadata["not_distinguishable_from_best"] == 2
+    assert metadata["MAP@10 (search)"] == 0.4
+    assert (metadata["Trials"], metadata["Failed trials"]) == (4, 1)
+    assert metadata["as good as the best but for chance"] == "1 other trial"
 
 
 def test_it_says_where_the_chosen_is_at_the_end_of_what_was_tried():
-    assert shown()["at_the_ends"] == ("alpha 5 is the smallest tried: widen the list, or set preset quick")
+    assert shown()["at the ends of the lists"] == (
+        "alpha 5 is the smallest tried: widen the list, or set preset quick"
+    )
 
 
 def test_several_ends_are_one_sentence_a_side():
@@ -93,7 +95,7 @@ def test_or_that_it_is_nowhere():
     table = results_table(ranking, [Interval(0.0, 0.0)] * 3, chosen=0)
 
     assert told_ends(table) == ""
-    assert search_metadata(table, blend=None)["at_the_ends"] == "nothing"
+    assert search_metadata(table, blend=None)["at the ends of the lists"] == "nothing"
 
 
 def test_trials_that_are_likely_to_be_ruined_are_counted_and_one_is_explained():
@@ -108,11 +110,11 @@ def test_trials_that_are_likely_to_be_ruined_are_counted_and_one_is_explained():
 def test_a_choice_is_worth_what_its_best_trial_is():
     metadata = shown()
 
-    assert metadata["worth_of_weighting"].md_str.splitlines()[2:] == [
+    assert metadata["best by weighting"].md_str.splitlines()[2:] == [
         "| bm25 | 0.4000 +- 0.0100 | +0.0000 to +0.0000 |",
         "| none | 0.3000 +- 0.0100 | -0.2000 to +0.1000 |",
     ]
-    assert "worth_of_strengths" not in metadata
+    assert "best by strengths" not in metadata
 
 
 # --- Another metric than MAP@10 ---
@@ -128,14 +130,15 @@ def test_what_selects_stands_first_and_map_at_10_beside_it():
     differences = [Interval(0.0, 0.0), Interval(-0.2, 0.1)]
     table = results_table(ranking, differences, chosen=0, selection=BY)
     metadata = search_metadata(with_metadata(table, {SELECTED_BY: BY.as_dict()}), blend=None)
-    header, _, best, _ = metadata["best_trials"].md_str.splitlines()
+    header, _, best, _ = metadata["best trials"].md_str.splitlines()
 
-    assert (metadata["MAP@10"], metadata["NDCG@20"]) == (0.3, 0.6)
-    assert metadata["NDCG@20 standard error"] == 0.02
+    assert (metadata["MAP@10 (search)"], metadata["NDCG@20"]) == (0.3, 0.6)
+    assert metadata["At a glance"].startswith("NDCG@20 0.6000 +- 0.0200 of the best of 2 trials")
     assert "| NDCG@20 | 95 % interval of the difference to the best | distinguishable | MAP@10 |" in header
     assert "| 0.6000 +- 0.0200 | +0.0000 to +0.0000 | no | 0.3000 |" in best
-    assert metadata["worth_of_weighting"].md_str.splitlines()[0].startswith("| weighting | best NDCG@20 |")
-    assert metadata["worth_of_weighting"].md_str.splitlines()[2].startswith("| bm25 | 0.6000 +- 0.0200 |")
+    header, _, first, *_ = metadata["best by weighting"].md_str.splitlines()
+    assert header.startswith("| weighting | best NDCG@20 |")
+    assert first.startswith("| bm25 | 0.6000 +- 0.0200 |")
 
 
 # --- Earlier searches ---

@@ -673,3 +673,18 @@ def test_a_server_that_is_not_there_may_come_back(url, release):
     told = r"PostgreSQL cannot be reached: connection to server .* failed"
     with pytest.raises(ConnectionError, match=told):
         deliver(url, release(1), "1", "hash")
+
+
+def test_where_users_are_to_be_forgotten_the_release_before_does_not_stay(database, release):
+    deliver(database, release(3), "v1", "1")
+    deliver(database, release(4), "v2", "2", keep_before=False)
+
+    with session(database) as connected:
+        assert connected.rows("SELECT count(*) FROM recsys_recommendations_a") == [(0,)]
+        assert connected.rows("SELECT version FROM recsys_release") == [("v2",)]
+    # Again, after a delivery that was not told so.
+    deliver(database, release(5), "v3", "3")
+    deliver(database, release(5), "v3", "3", keep_before=False)
+    with session(database) as connected:
+        assert connected.rows("SELECT count(*) FROM recsys_recommendations_b") == [(0,)]
+        assert connected.rows("SELECT version FROM recsys_release") == [("v3",)]

@@ -3,10 +3,11 @@
 import errno
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from recsys_pipeline.core.columns import (
     TIMESTAMP,
     USER,
     count_column,
+    faded_column,
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1 << 20
 # Of the memory limit; the rest is for what DuckDB does not count, and for the batches on their way out.
 _SHARE_OF_MEMORY = 0.5
+# What an event weighs that has not faded; none fades below the smallest integer above 0, so that an old
+# interaction still is one.
+_ONE = 1 << 40
+_MICROSECONDS_PER_DAY = 86_400_000_000.0
 
 
 def interaction_strengths(
@@ -45,6 +51,8 @@ def interaction_strengths(
     aggregate: Aggregate = Aggregate.sum,
     target_events: Collection[str] = (),
     seen_events: Collection[str] = (),
+    window_days: float = 0.0,
+    half_lives: Sequence[float] = (),
     *,
     most_bytes: int | None = None,
 ) -> pa.RecordBatchReader:
@@ -58,15 +66,20 @@ def interaction_strengths(
         aggregate: `sum` of the strengths of an interaction's events, or their `max`.
         target_events: events that may be held out; none names all.
         seen_events: events that exclude the item from recommendation; none names all.
+        window_days: only events after the latest one less so many days; 0 takes all. Counted from the latest
+            event and not from now, so that the same events give the same strengths.
+        half_lives: in days, by which the events fade; their age too is counted from the latest event.
         most_bytes: memory that this process should use; by default what `memory_limit` says.
 
     Returns:
         UserID, ProductCode, strength (float64), where given Timestamp and target_timestamp (the latest of
-        all and of the target events), target and excluded (bool), and the count of each event (int32), sorted
-        by user, then item: integers by value, strings by their bytes.
+        all and of the target events), target and excluded (bool), the count of each event (int32), and of
+        each half-life what is left of each event (float64, see `core.strengths.faded_strengths`), sorted by
+        user, then item: integers by value, strings by their bytes.
 
     Raises:
-        InputError: an event has no strength; while it is read: there is too little memory.
+        InputError: an event has no strength; a window or a half-life is asked for and there are no times;
+            while it is read: there is too little memory.
     """
     has_timestamps = TIMESTAMP in events.schema.names
     names = [USER, ITEM, *([TIMESTAMP, TARGET_TIMESTAMP] if has_timestamps else [])]
@@ -77,7 +90,10 @@ def interaction_strengths(
         clock = events.schema.field(TIMESTAMP).type
         fields += [pa.field(name, clock) for name in (TIMESTAMP, TARGET_TIMESTAMP)]
     fields += [pa.field(count_column(event), pa.int32()) for event in strengths]
+    faded = [faded_column(event, days) for days in half_lives for event in strengths]
+    names += faded
     fields += [pa.field(name, pa.bool_()) for name in (TARGET, EXCLUDED)]
+    fields += [pa.field(name, pa.float64()) for name in faded]
     schema = pa.schema(fields)
 
     def finished(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -94,11 +110,28 @@ def interaction_strengths(
 
     def batches() -> Iterator[pa.RecordBatch]:
         with _connected(events, most_bytes or memory_limit()) as connection:
-            query, parameters = _query(strengths, target_events or strengths, has_timestamps=has_timestamps)
+            fading, since = [], None
+            if window_days or half_lives:
+                latest = _latest(connection)
+                fading = [_Fade(event, days, latest, aggregate) for days in half_lives for event in strengths]
+                since = latest - timedelta(days=window_days) if window_days else None
+            query, parameters = _query(
+                strengths,
+                target_events or strengths,
+                has_timestamps=has_timestamps,
+                since=since,
+                fading=fading,
+            )
             found = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_AT_ONCE)
             yield from map(finished, in_equal_parts(found, _ROWS_AT_ONCE))
 
     _require_strengths(events, strengths)
+    if (window_days or half_lives) and not has_timestamps:
+        raise InputError(
+            f"{'window_days' if window_days else 'half_lives'} of feedback_strengths needs times, and the "
+            f"feed has no column {TIMESTAMP}: name the one that it has (timestamp_column of the `feedback` "
+            "resource, RECSYS_TIMESTAMP_COLUMN), or leave the setting out."
+        )
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
@@ -111,10 +144,68 @@ def _require_strengths(events: ds.Dataset, strengths: Mapping[str, float]) -> No
         )
 
 
+class Window(NamedTuple):
+    """The events that count, by their times.
+
+    Attributes:
+        first: earliest time at which an event counts.
+        latest: time of the latest event.
+        n_events: that count.
+        n_left_out: that are older.
+    """
+
+    first: datetime
+    latest: datetime
+    n_events: int
+    n_left_out: int
+
+
+def window_of(events: ds.Dataset, window_days: float, *, most_bytes: int | None = None) -> Window:
+    """What a window of so many days before the latest event takes in; see `interaction_strengths`.
+
+    Args:
+        events: with the column Timestamp.
+        window_days: above 0.
+        most_bytes: as there.
+    """
+    with _connected(events, most_bytes or memory_limit()) as connection:
+        latest = _latest(connection)
+        since = latest - timedelta(days=window_days)
+        taken = f"count(*) FILTER ({TIMESTAMP} > {_literal(since)})"
+        n_all, n_events = connection.sql(f"SELECT count(*), {taken} FROM events").fetchall()[0]  # noqa: S608
+    return Window(since, latest, n_events, n_all - n_events)
+
+
+def _latest(connection: "duckdb.DuckDBPyConnection") -> datetime:
+    (latest,) = connection.sql(f"SELECT epoch_us(max({TIMESTAMP})) FROM events").fetchall()[0]  # noqa: S608
+    if latest is None:
+        raise InputError("raw_feedback holds no events: materialize it again.")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=latest)
+
+
+def _literal(when: datetime) -> str:
+    """A constant, which DuckDB compares with the statistics of a Parquet file before it reads rows."""
+    return f"TIMESTAMPTZ '{when:%Y-%m-%d %H:%M:%S.%f}+00'"
+
+
+class _Fade(NamedTuple):
+    """What is asked of the times of an event in an interaction."""
+
+    event: str
+    half_life_days: float
+    latest: datetime
+    aggregate: Aggregate
+
+
 def _query(
-    events: Iterable[str], target_events: Collection[str], *, has_timestamps: bool
+    events: Iterable[str],
+    target_events: Collection[str],
+    *,
+    has_timestamps: bool,
+    since: datetime | None,
+    fading: Sequence[_Fade],
 ) -> tuple[str, list[Any]]:
-    """SQL and its parameters: a row an interaction; users, items, times, counts."""
+    """SQL and its parameters: a row an interaction; users, items, times, counts, what is left by fading."""
     columns = [USER, ITEM]
     parameters: list[Any] = []
     if has_timestamps:
@@ -125,8 +216,17 @@ def _query(
     for event in events:
         columns.append(f"CAST(count(*) FILTER ({EVENT} = ?) AS INTEGER)")
         parameters.append(event)
+    for event, days, latest, aggregate in fading:
+        # As integers, whose sum does not depend on the order in which threads add them.
+        age = f"(epoch_us({_literal(latest)}) - epoch_us({TIMESTAMP}))"
+        share = f"pow(0.5, {age} / CAST({days * _MICROSECONDS_PER_DAY!r} AS DOUBLE))"
+        left = f"greatest(1, CAST(round({share} * {_ONE}) AS BIGINT))"
+        combined = f"{aggregate.value}({left}) FILTER ({EVENT} = ?)"
+        columns.append(f"coalesce(CAST({combined} AS DOUBLE), 0) / {_ONE}")
+        parameters.append(event)
+    within = f" WHERE {TIMESTAMP} > {_literal(since)}" if since else ""
     selected = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
-    return f"SELECT {selected} FROM events GROUP BY {USER}, {ITEM} ORDER BY c0, c1", parameters  # noqa: S608
+    return f"SELECT {selected} FROM events{within} GROUP BY {USER}, {ITEM} ORDER BY c0, c1", parameters  # noqa: S608
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class LocalEngine:
         pattern = interactions.pattern
         scales = {}
         for weighting in dict.fromkeys(weightings):
-            strengths = interactions.strengths_by(mappings[weighting.strengths])
+            strengths = interactions.strengths_by(mappings[weighting.strengths], weighting.half_life_days)
             known = strengths > 0
             weighed = pattern if known.all() else pattern.select(known)
             weights = weigh(weighed, strengths[known], weighting.trial())
@@ -84,9 +84,12 @@ class LocalEngine:
         solver = Solver(plan.solver)
         require_solvable(solver, plan.trials)
         require_addressable(solver, interactions.pattern.n_interactions)
-        mappings = {**plan.mappings, **({GRAPH_STRENGTHS: plan.graph.strengths} if plan.graph else {})}
+        mappings, half_lives = plan.fading
+        mappings = {**mappings, **({GRAPH_STRENGTHS: plan.graph.strengths} if plan.graph else {})}
         weigh_all = plan.weights is Weights.all
-        splits = interactions.splits(leave_one_out_split, mappings, weigh_all=weigh_all)
+        splits = interactions.splits(
+            leave_one_out_split, mappings, weigh_all=weigh_all, half_lives=half_lives
+        )
         return LocalSearch(interactions, list(splits), plan)
 
     def baselines(
@@ -106,7 +109,7 @@ class LocalEngine:
         interactions = Interactions.from_tables(bm25_matrix)
         require_addressable(Solver(winner.solver), interactions.pattern.n_interactions)
         hyperparameters = winner.hyperparameters
-        strengths = interactions.strengths_by(winner.strengths)
+        strengths = interactions.strengths_by(winner.strengths, hyperparameters.half_life_days)
         if hyperparameters.weighting == BM25:
             require_positive_weights(interactions)
         # What the chosen strengths leave out is not trained on.
@@ -181,7 +184,7 @@ class LocalSearch:
         """See `recsys_pipeline.engines.engine.PreparedSearch`."""
         return {
             name: _digest(array for split in self._splits for array in split.content(name))
-            for name in self._plan.mappings
+            for name in self._plan.fading.mappings
         }
 
     def run(self, finished: Finished, remember: Callable[[TrialResult], None]) -> Iterator[TrialResult]:

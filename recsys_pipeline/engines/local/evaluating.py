@@ -22,8 +22,9 @@ from recsys_pipeline.core.evaluation import (
     HeldOutRanks,
 )
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, faded_name
 from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.metrics import average_precision, group_by_user, hits_of_groups
 from recsys_pipeline.core.ranking import SCORES_AT_ONCE
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes
@@ -97,6 +98,7 @@ class _About(NamedTuple):
         models: that say something on this data, of those that were asked for and have a job of their own.
         ablations: blends without some of their terms that were asked for.
         n_held_out: held-out interactions.
+        users: (n_held_out,) of each.
         interactions_of_user: (n_held_out,) training interactions of the user.
         popularity_of_item: (n_held_out,) training interactions of the item.
         data_bytes: what the split takes, in this process while it is made and mapped by the workers.
@@ -107,6 +109,7 @@ class _About(NamedTuple):
     models: list[str]
     ablations: list[str]
     n_held_out: int
+    users: NDArray[np.int32]
     interactions_of_user: NDArray[np.int64]
     popularity_of_item: NDArray[np.int64]
     data_bytes: int
@@ -119,6 +122,7 @@ class _About(NamedTuple):
             [model for model in wanted if model not in ABLATIONS and _applies(model, split, contest)],
             [model for model in wanted if model in ABLATIONS],
             len(split.users),
+            split.users,
             _interactions_of_user(split),
             _popularity_of_item(split),
             2 * data_bytes([split]),
@@ -180,19 +184,34 @@ def evaluate(
         )
         room = limit - max(each.data_bytes for each in about)
         results: Iterator[_Measured] = pool.do(jobs, room)
+        names = list(dict.fromkeys(name for job in jobs for name in job.models))
+        n_all = sum(len(job.models) for job in jobs)
         for n, each in enumerate(results, 1):
             measured.append(each)
-            outcome = each.failure or f"{len(each.ranks):,} held-out interactions ranked"
-            report(f"{n} of {len(jobs)}: {each.model}, seed {plan.seed + each.split}: {outcome}")
+            outcome = _outcome(each, about[each.split], plan.k)
+            report(
+                f"model {names.index(each.model) + 1} of {len(names)}, seed {each.split + 1} of "
+                f"{len(about)}: {each.model}: {outcome} ({n} of {n_all} done)"
+            )
     return _put_together(held_out, about, measured, plan)
+
+
+def _outcome(measured: _Measured, about: _About, k: int) -> str:
+    if measured.failure:
+        return f"failed: {measured.failure}"
+    group, _ = group_by_user(np.zeros(about.n_held_out, np.int64), about.users)
+    value = average_precision(hits_of_groups(measured.ranks, group, k), np.bincount(group)).mean()
+    return f"MAP@{k} {value:.4f}, {measured.seconds:.1f} s"
 
 
 def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan) -> Iterator[Split]:
     """The data of each seed."""
     blend = plan.winner.blend
+    half_life = plan.winner.hyperparameters.half_life_days
+    tuned = faded_name(TUNED_STRENGTHS, half_life)
     mappings = {
         DEFAULT_STRENGTHS: None,
-        TUNED_STRENGTHS: plan.winner.strengths,
+        tuned: plan.winner.strengths,
         **({GRAPH_STRENGTHS: blend.filter.strengths} if blend and blend.filter else {}),
         **{
             name: plan.mappings[baseline.strengths]
@@ -205,6 +224,7 @@ def _splits(interactions: Interactions, held_out: pa.Table, plan: EvaluationPlan
         held_out,
         mappings,
         weigh_all=False,
+        half_lives={tuned: half_life} if half_life else {},
         unknown_to_training=None if later is None else interactions.positions_in(later),
     )
 

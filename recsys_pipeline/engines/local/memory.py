@@ -67,7 +67,7 @@ def data_bytes(splits: Sequence[Split]) -> int:
 
 def fit_bytes(splits: Sequence[Split], trial: Hyperparameters) -> int:
     """What one fit of this trial takes beside the shared arrays, estimated: its worst moment."""
-    n_interactions = [split.training[trial.strengths].n_interactions for split in splits]
+    n_interactions = [split.training[trial.strengths_name].n_interactions for split in splits]
     of_a_factor = 4 * trial.width
     factors = of_a_factor * sum(sum(split.pattern.shape) for split in splits)
     if trial.ensemble_size > 1:

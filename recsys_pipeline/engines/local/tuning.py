@@ -120,12 +120,22 @@ def tune_baselines(
             for n, (number, group) in enumerate(of_splits)
         ]
         report(
-            f"{len(wanted)} configurations of baselines on {len(splits)} splits, {workers} workers; memory "
+            f"{len(wanted)} configurations of baselines, splits: {len(splits)}, workers: {workers}; memory "
             f"limit {told(limit)}, the largest takes {told(max((job.bytes for job in jobs), default=0))}"
         )
         results: Iterator[_Measured] = pool.do(jobs, limit - data)
+        n_done, best = 0, 0.0
         for each in results:
             measured[each.baseline].append(each)
+            if len(measured[each.baseline]) < len(splits):
+                continue
+            n_done += 1
+            result = _result(each.baseline, measured[each.baseline], splits, ranked, plan.selection)
+            best = max(best, result.figure or 0.0)
+            figure = "failed" if result.figure is None else f"{plan.selection.name} {result.figure:.4f}"
+            outcome = f"{figure}: {result.failure}" if result.failure else figure
+            number = f"baseline {n_done} of {len(wanted)}"
+            report(f"{number}: {_told(each.baseline)}: {outcome}; best so far {best:.4f}")
     # A family that is not measured has one row, which says why.
     families = dict.fromkeys(baseline.family for baseline in plan.baselines)
     left_out = [
@@ -137,6 +147,14 @@ def tune_baselines(
         *(_result(baseline, each, splits, ranked, plan.selection) for baseline, each in measured.items()),
         *left_out,
     ]
+
+
+def _told(baseline: Baseline) -> str:
+    parameters = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in baseline.told().items()
+    )
+    return f"{baseline.family.value}{f' ({parameters})' if parameters else ''}"
 
 
 def _ranked(splits: Sequence[Split], max_users: int) -> list[NDArray[np.bool_]]:

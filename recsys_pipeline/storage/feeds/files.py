@@ -1,5 +1,6 @@
 """The files behind a path, a folder or a glob."""
 
+import re
 from collections.abc import Iterable
 
 from upath import UPath
@@ -14,12 +15,17 @@ _GLOB_SIGNS = "*?["
 _FEEDBACK = "RECSYS_FEEDBACK, or `path` of the `feedback` resource"
 
 
+# Stands for the day, such as 2026-01-31, in the location of a feed that has files for each.
+DAY = "{day}"
+_ANY_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+
+
 def files_behind(location: str, setting: str = _FEEDBACK) -> tuple[list[UPath], list[UPath]]:
     """The files behind a location, in the order of their names, and what lies beside them and is not read.
 
     A path that exists is taken as it is, whatever signs of a glob it holds. Of a folder the files in it are
     read, but not those in its subfolders; names with a leading dot or underscore are marks that other tools
-    leave, such as _SUCCESS, and count as neither.
+    leave, such as _SUCCESS, and count as neither. `{day}` stands for every day.
 
     Args:
         location: path or URL.
@@ -28,6 +34,7 @@ def files_behind(location: str, setting: str = _FEEDBACK) -> tuple[list[UPath], 
     Raises:
         InputError: there is none, or it is neither a file nor a folder.
     """
+    location = location.replace(DAY, _ANY_DAY)
     path = opened_location(location)
     if path.is_dir():
         files, others = _sorted_out(entry for entry in path.iterdir() if entry.name[0] not in "._")
@@ -50,6 +57,14 @@ def files_behind(location: str, setting: str = _FEEDBACK) -> tuple[list[UPath], 
             raise InputError(f"no file matches {location}{_beside(others)}. Check the path ({setting}).")
         return files, others
     raise InputError(f"{location} does not exist. Set {setting}.")
+
+
+def day_in(location: str, file: UPath) -> str:
+    """The day that a file of a location with the placeholder belongs to, as 2026-01-31."""
+    before, after = (re.split(r"[*?/\[\]]", part) for part in location.split(DAY)[:2])
+    found = re.search(rf"{re.escape(before[-1])}(\d{{4}}-\d\d-\d\d){re.escape(after[0])}", str(file))
+    assert found, file
+    return found[1]
 
 
 def _sorted_out(entries: Iterable[UPath]) -> tuple[list[UPath], list[UPath]]:

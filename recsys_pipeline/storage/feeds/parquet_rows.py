@@ -28,7 +28,7 @@ def read_parquet(file: UPath, columns: Columns) -> Batches:
             ours = columns.among(parquet.schema_arrow.names, file)
             first_row = 1
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(ours)):
-                arrays = {name: _plain(batch[theirs], theirs, name, file) for theirs, name in ours.items()}
+                arrays = {name: plain(batch[theirs], theirs, name, file) for theirs, name in ours.items()}
                 lines = np.arange(first_row, first_row + batch.num_rows)
                 yield Batch(pa.RecordBatch.from_pydict(arrays), lines, typed=True)
                 first_row += batch.num_rows
@@ -39,8 +39,18 @@ def read_parquet(file: UPath, columns: Columns) -> Batches:
         raise InputError(f"{file} is not a readable Parquet file: {first_line(error)}") from None
 
 
-def _plain(values: pa.Array, theirs: str, ours: str, file: UPath) -> pa.Array:
-    """The values as one of the types that the pipeline works with."""
+def plain(values: pa.Array, theirs: str, ours: str, file: object) -> pa.Array:
+    """The values as one of the types that the pipeline works with.
+
+    Args:
+        values: a column with the types of its source.
+        theirs: its name there.
+        ours: our name of it.
+        file: for messages.
+
+    Raises:
+        InputError: it is of a type that no id, event or time has.
+    """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     kind = values.type

@@ -1,13 +1,67 @@
-"""Reading a file of a feed, whatever its format."""
+"""Reading a feed, or a file of it, whatever its format."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from upath import UPath
 
 from recsys_pipeline.core.errors import naming
+from recsys_pipeline.core.locations import database_feed
 from recsys_pipeline.storage.feedback import Feedback, FileFormat
 from recsys_pipeline.storage.feeds.csv_rows import read_csv
-from recsys_pipeline.storage.feeds.files import format_of
+from recsys_pipeline.storage.feeds.database_rows import read_database
+from recsys_pipeline.storage.feeds.files import files_behind, format_of
 from recsys_pipeline.storage.feeds.parquet_rows import read_parquet
 from recsys_pipeline.storage.feeds.rows import Batches, Columns
+
+
+class Source(NamedTuple):
+    """One of the things that a feed is read from.
+
+    Attributes:
+        name: of the file, table or query, for people.
+        batches: its rows, read as they are asked for.
+    """
+
+    name: str
+    batches: Batches
+
+
+def sources_of(feedback: Feedback, columns: Columns) -> tuple[Iterator[Source], list[UPath]]:
+    """What a feed is read from, and what lies beside its files and is not read.
+
+    Raises:
+        InputError: there are no files; those of `read_rows` and `read_database` come with the rows.
+    """
+    if database := database_feed(feedback.path):
+        return iter([Source(str(database), read_database(database, columns))]), []
+    files, skipped = files_behind(feedback.path)
+    return (Source(str(file), read_rows(file, columns, feedback)) for file in files), skipped
+
+
+def files_of_feed(feedback: Feedback) -> list[UPath] | None:
+    """The files whose content is the feed; None for a database, which has no cheap sign of a change.
+
+    Whoever asks whether a feed has changed takes None for yes.
+
+    Raises:
+        InputError: there are none.
+    """
+    return None if database_feed(feedback.path) else files_behind(feedback.path)[0]
+
+
+def files_beside_the_feed(feedback: Feedback) -> list[UPath]:
+    """The files beside the feed on whose content the events depend: who is forgotten, and the query.
+
+    Raises:
+        InputError: one is missing.
+    """
+    database = database_feed(feedback.path)
+    named = {
+        "RECSYS_FORGET_USERS, or `forget_users` of the `feedback` resource": feedback.forget_users,
+        "RECSYS_FEEDBACK": database.query if database else "",
+    }
+    return [file for setting, path in named.items() if path for file in files_behind(path, setting)[0]]
 
 
 def read_rows(file: UPath, columns: Columns, feedback: Feedback) -> Batches:

@@ -62,7 +62,7 @@ def test_every_baseline_ranks_what_is_held_out():
     # Six items are left of those that a user has viewed, among them the one that is held out.
     assert by_family[Family.repeat_consumption] == 1
     assert by_family[Family.popularity] < 0.6
-    assert told[0].startswith("5 configurations of baselines on 1 splits, 2 workers; memory limit ")
+    assert told[0].startswith("5 configurations of baselines, splits: 1, workers: 2; memory limit ")
 
 
 def test_splits_are_averaged_as_those_of_trials_are():

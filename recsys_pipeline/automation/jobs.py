@@ -1,4 +1,4 @@
-"""Decides when: the retrain job and its nightly schedule."""
+"""The jobs, how a run is configured, and what executes it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,7 @@ from typing import Any
 import yaml
 from dagster import (
     AssetSelection,
-    DagsterInvalidDefinitionError,
-    DefaultScheduleStatus,
     ExecutorDefinition,
-    ScheduleDefinition,
     define_asset_job,
     in_process_executor,
     multiprocess_executor,
@@ -42,38 +39,16 @@ def executor(name: str) -> ExecutorDefinition:
     return {"in_process": in_process_executor, "multiprocess": multiprocess_executor}[name]
 
 
+RUN_CONFIG = run_config(settings.RUN_CONFIG)
+
 retrain = define_asset_job(
     "retrain",
     selection=AssetSelection.all(),
     description="Everything, from the feed of events to the published model.",
-    config=run_config(settings.RUN_CONFIG),
+    config=RUN_CONFIG,
     tags={
         "dagster/max_runtime": str(round(settings.MAX_RUN_HOURS * 3600)),
         # dagster.yaml lets one of these run at a time.
         "recsys_pipeline/queue": "retrain",
     },
 )
-
-
-def schedule(cron: str) -> ScheduleDefinition:
-    """The schedule `nightly` at these times.
-
-    Raises:
-        SettingError: `cron` is no cron expression.
-    """
-    try:
-        return ScheduleDefinition(
-            name="nightly",
-            job=retrain,
-            cron_schedule=cron,
-            execution_timezone="UTC",
-            default_status=DefaultScheduleStatus.RUNNING,
-            description="Retrains every night at a fixed UTC hour (RECSYS_SCHEDULE).",
-        )
-    except DagsterInvalidDefinitionError:
-        raise SettingError(
-            f"RECSYS_SCHEDULE: {cron!r} is no cron expression; write it as 0 3 * * *"
-        ) from None
-
-
-nightly = schedule(settings.SCHEDULE)

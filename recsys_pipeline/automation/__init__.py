@@ -1,0 +1,1 @@
+"""Decides when: jobs, schedules and sensors."""

@@ -1,0 +1,1 @@
+"""The web UI, looked at by a browser."""

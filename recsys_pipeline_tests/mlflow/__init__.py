@@ -1,0 +1,1 @@
+"""Handing releases over to MLflow: `make mlflow` installs what these need."""

@@ -1,0 +1,98 @@
+"""A tracking server of the tests' own, from a virtual environment that `make mlflow` makes."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from recsys_pipeline_tests.conftest import PROJECT
+
+# Not in the environment of the package: the server holds back pyarrow.
+PROGRAM = PROJECT / ".venv-mlflow" / "bin" / "mlflow"
+_SECONDS = 300
+# It reports to nobody, and starts no workers for jobs that nobody asks for.
+_SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def missing() -> list[str]:
+    """What is not installed."""
+    lacks = [] if importlib.util.find_spec("mlflow") else ["mlflow-skinny"]
+    return lacks if PROGRAM.exists() else [*lacks, "a tracking server"]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class TrackingServer:
+    """A server with its database and its files in a folder; it listens on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.uri = f"http://127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "TrackingServer":
+        command = [
+            *(
+                PROGRAM,
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                self.uri.rpartition(":")[2],
+                "--workers",
+                "1",
+            ),
+            *("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
+            *("--artifacts-destination", self._folder / "files"),
+        ]
+        # Of the tests' environment, nothing: it has another set of packages.
+        environment = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+        }
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(word) for word in command],
+                env={**environment, **_SETTINGS},
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__(None, None, None)
+                raise RuntimeError(f"MLflow does not start:\n{(self._folder / 'log').read_text()}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(self._process.pid)
+            all_of_it = [*server.children(recursive=True), server]
+            for process in reversed(all_of_it):
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            for process in psutil.wait_procs(all_of_it, timeout=10)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+        return False
