@@ -96,6 +96,8 @@ def test_the_shops_own_rules_are_the_defaults_of_the_catalogue():
         ("RECSYS_DENY_LIST", "s3://u:hunter2@b/deny.csv", "the URL holds a password or key"),
         ("RECSYS_MAX_RUN_HOURS", "0", "'0' is no number from 0.1 to 1000; write it as 12"),
         ("RECSYS_EXECUTOR", "celery", "is none of in_process, multiprocess; write it as in_process"),
+        ("RECSYS_OWNERS", "somebody", "'somebody' is neither a team nor an address; write it as team:"),
+        ("RECSYS_UNUSUAL", "stop", "is none of warn, refuse; write it as warn"),
         ("RECSYS_USER_ID_TYPE", "int", "is none of auto, integer, string; write it as auto"),
         ("RECSYS_SCHEDULE", "every night", "is no cron expression; write it as 0 3 * * *"),
         ("RECSYS_WAREHOUSE", "memory://u:hunter2@h/w", "the URL holds a password or key"),
@@ -112,7 +114,7 @@ def test_a_value_that_cannot_be_read_names_the_variable_and_shows_a_good_one(nam
     refused = defined({name: value}, f"import recsys_pipeline.{module}", check=False)
 
     last_line = refused.stderr.strip().splitlines()[-1]
-    assert last_line.startswith(f"ValueError: {name}: ")
+    assert last_line.startswith(f"recsys_pipeline.settings.SettingError: {name}: ")
     assert message in last_line
     assert "hunter2" not in refused.stderr
 
