@@ -24,7 +24,7 @@ _STAGES = {
     "tuning": ("leave_one_out_split", "baselines", "grid_search_results"),
     "model": ("best_model", "evaluation", "model_card"),
     "lists": ("catalogue", "recommendations", "similar_items", "popular_items"),
-    "release": ("release", "delivery"),
+    "release": ("release", "delivery", "mlflow_run"),
 }
 
 

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 
-from dagster import AssetExecutionContext, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
+from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.history import past_materializations
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, rounded
 from recsys_pipeline.steps import asset_step
@@ -15,7 +16,7 @@ from recsys_pipeline.storage.tracking import log_current
 from recsys_pipeline.storage.warehouse import Warehouse
 
 
-class MlflowConfig(Config):
+class MlflowConfig(Knobs):
     """Where the release is logged, and what of it."""
 
     model_config = LOCATION_CONFIG
