@@ -129,9 +129,10 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         }
         tags = {**inputs, **(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
         version = result.data_version
-        # What goes through the IO manager gets its version there.
-        if version is None and "warehouse" in arguments and not isinstance(result.value, dict | pa.Table):
-            version = DataVersion(arguments["warehouse"].write_id(compute.__name__))
+        # What goes through the IO manager gets its version there; what lies elsewhere has none here.
+        warehouse = None if isinstance(result.value, dict | pa.Table) else arguments.get("warehouse")
+        if version is None and warehouse and warehouse.has(compute.__name__):
+            version = DataVersion(warehouse.write_id(compute.__name__))
         return result._replace(tags=tags, data_version=version)
 
     if inspect.isgeneratorfunction(compute):

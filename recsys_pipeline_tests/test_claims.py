@@ -1,5 +1,6 @@
 """The claims can be false, say so with numbers, and know what is usual."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,11 +9,13 @@ import pyarrow.dataset as ds
 import pytest
 from dagster import AssetCheckSeverity, AssetSelection, DagsterInstance
 
+from recsys_pipeline.automation.nights import readers_are_served
 from recsys_pipeline.checks import evaluation, feedback, lists, matrix, model, search, split
 from recsys_pipeline.checks.past import distance
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.definitions import defs
+from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.worlds import alone, failed_checks_of, failure_of, model_of, run_graph
 
 
@@ -34,10 +37,26 @@ def dataset(**columns):
 def test_every_asset_has_a_claim_and_every_claim_says_what_it_claims():
     specs = [spec for check in defs.asset_checks for spec in check.check_specs]
 
-    # What is delivered is checked by the transaction that delivers it.
+    # Of what is delivered or logged elsewhere the asset itself says whether it is there.
     claimed = {spec.asset_key.to_user_string() for spec in specs}
-    assert {asset.key.to_user_string() for asset in defs.assets} - claimed == {"delivery"}
+    assert {asset.key.to_user_string() for asset in defs.assets} - claimed == {"delivery", "mlflow_run"}
     assert all(spec.description for spec in specs)
+
+
+def test_the_page_on_checks_has_every_claim_and_says_whether_it_stops():
+    page = (PROJECT / "docs" / "checks.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
+    told = {(asset, name): stops.strip() == "stops" for asset, name, stops in rows}
+    specs = [
+        *(spec for check in defs.asset_checks for spec in check.check_specs),
+        *(spec for asset in defs.assets for spec in asset.check_specs),
+    ]
+
+    assert told == {
+        (spec.asset_key.to_user_string(), spec.name): spec.blocking
+        for spec in specs
+        if spec.name != readers_are_served.check_key.name  # of docs/nights.md
+    }
 
 
 # --- Events ---

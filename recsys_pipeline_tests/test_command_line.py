@@ -58,10 +58,11 @@ RECSYS = (
     "recsys trials",
     *(f"recsys releases {name}" for name in ("list", "show", "verify", "rollback", "resume", "rebuild")),
 )
+RECSYS_CHECK = "recsys check examples/purchases.yaml"
 COMMANDS = {
     *(MATERIALIZE, MATERIALIZE_CONFIGURED, WHAT_FOLLOWS, ACTIVATE),
     *(LAUNCH, MAKE_CONFIGURED, MAKE_OF_KIND, MAKE_DEV, DEV),
-    *(ACTIVATE_ALONE, *RECSYS),
+    *(ACTIVATE_ALONE, RECSYS_CHECK, *RECSYS),
 }
 
 N_USERS_OF_SHOP = 200
@@ -137,6 +138,31 @@ def test_a_run_is_configured_on_the_command_line(shop):
 
     results = pq.read_table(Path(shop["RECSYS_WAREHOUSE"]) / "grid_search_results.parquet")
     assert set(results["factors"].to_pylist()) == {64}
+
+
+def test_a_ready_file_is_checked_without_a_run(environment):
+    assert run(environment, RECSYS_CHECK).stdout == "examples/purchases.yaml is valid\n"
+    assert not Path(environment["RECSYS_WAREHOUSE"]).exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["recsys releases list", "python -m recsys_pipeline", MATERIALIZE, "recsys check"]
+)
+def test_a_setting_that_cannot_be_read_ends_a_command_with_one_sentence(environment, line):
+    done = run({**environment, "RECSYS_MAX_PER_CATEGORY": "x"}, line, check=False)
+
+    assert done.returncode != 0
+    assert "Error: RECSYS_MAX_PER_CATEGORY: 'x' is no whole number from 0 to" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_out_of_bounds_ends_the_command_with_one_sentence(environment):
+    config = '{"ops": {"grid_search_results": {"config": {"factors": [0]}}}}'
+    done = run(environment, f"{MATERIALIZE} --config-json '{config}'", check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: grid_search_results: factors[0] is 0")
+    assert "Traceback" not in done.stderr
 
 
 def test_make_takes_the_ready_file_of_a_kind_of_feed(environment, tmp_path):
