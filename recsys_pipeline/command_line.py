@@ -479,7 +479,10 @@ def _follow(warehouse: UPath) -> None:
 @main.command("check")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 def check_configuration(files: tuple[str, ...]) -> None:
-    """Whether the settings can be read, and files of run configuration are valid; nothing is run."""
+    """Check the settings and files of run configuration.
+
+    Says whether the settings can be read and the files are valid; nothing is run.
+    """
     for file in dict.fromkeys([*files, *([settings.RUN_CONFIG] if settings.RUN_CONFIG else [])]):
         _check_file(file)
         click.echo(f"{file} is valid")

@@ -70,5 +70,5 @@ def test_a_ready_file_leads_to_a_release(kind, tmp_path, warehouse):
     assert result.success
     assert current_release(warehouse.root)
     recommended = metadata_of(result, "recommendations")
-    assert recommended["scorer"] in ("als", "blend")
-    assert recommended["users"] == N_USERS
+    assert recommended["scorer"].startswith("scored by ")
+    assert recommended["Users"] == N_USERS

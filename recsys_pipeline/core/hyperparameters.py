@@ -193,7 +193,7 @@ DIMENSIONS: tuple[Dimension, ...] = tuple(
 
 def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the hyperparameters in which the rows differ; of the first one where they differ in none."""
-    return [d.name for d in DIMENSIONS if len({row[d.name] for row in rows}) > 1] or [DIMENSIONS[0].name]
+    return [d.name for d in DIMENSIONS if len({row.get(d.name) for row in rows}) > 1] or [DIMENSIONS[0].name]
 
 
 def tried_values(chosen: Hyperparameters, tried: Iterable[Hyperparameters]) -> dict[str, set[Any]]:

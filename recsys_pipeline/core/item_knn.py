@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, Lister
-from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.core.weighting import bm25_weights, inverse_document_frequency
 
 # Of BM25 as it is used on text.
 _BM25_K1, _BM25_B = 1.2, 0.75
@@ -41,7 +41,7 @@ def similarity_weights(
     if weighting is SimilarityWeighting.strengths:
         return strengths.astype(np.float32)
     if weighting is SimilarityWeighting.tf_idf:
-        idf = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
+        idf = inverse_document_frequency(pattern)
         weights = np.sqrt(strengths) * idf[pattern.user_of_interaction]
     else:
         weights = bm25_weights(pattern, strengths, k1=_BM25_K1, b=_BM25_B)

@@ -45,6 +45,14 @@ def item_lengths(
     return np.bincount(items, weights=strengths, minlength=n_items).astype(np.float64)
 
 
+def inverse_document_frequency(pattern: Pattern) -> NDArray[np.float64]:
+    """(n_users,) ln(n_items) - ln(1 + items of the user): 0 for who has all items but one."""
+    idf: NDArray[np.float64] = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
+    # Where the two logarithms differ in the last bit, as they do on some processors, they would not cancel.
+    idf[pattern.interactions_per_user == pattern.n_items - 1] = 0.0
+    return idf
+
+
 def bm25_weights(
     pattern: Pattern,
     strengths: NDArray[np.float64],
@@ -81,7 +89,7 @@ def bm25_weights(
     if lengths is None:
         lengths = item_lengths(pattern.indices, strengths, pattern.n_items)
     length_norm = (1.0 - b) + b * lengths / lengths.mean()
-    idf = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
+    idf = inverse_document_frequency(pattern)
     if weighed is None:
         weighed = strengths
     weights: NDArray[np.floating] = np.empty(pattern.n_interactions, dtype=dtype)

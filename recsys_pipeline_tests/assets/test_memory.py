@@ -94,6 +94,7 @@ def test_the_evaluation_says_what_it_has(warehouse, capfd):
             context,
             EvaluationConfig(seeds=1, workers=1, compare_with=[], memory_limit=1.5),
             feedback=Feedback(path="feedback.csv"),
+            warehouse=warehouse,
             bm25_matrix=stored_matrix_of(SHOP),
             leave_one_out_split=SPLIT,
             baselines=baselines_of(SPLIT)["baselines"],

@@ -18,7 +18,7 @@ from recsys_pipeline_tests.automation.conftest import REPOSITORY
 
 ALL = {key.path[-1] for key in REPOSITORY.assets_defs_by_key}
 EXPORTS = {"recommendations", "similar_items", "popular_items"}
-END = {"release", "delivery"}
+END = {"release", "delivery", "mlflow_run"}
 
 
 @pytest.fixture

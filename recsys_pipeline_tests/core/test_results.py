@@ -72,7 +72,7 @@ def test_a_trial_that_failed_is_a_row_with_its_reason_and_without_figures():
     told = {name for name, value in failed.items() if value is not None}
 
     assert failed["failure"] == "diverged"
-    assert told == {*TRIAL.as_dict(), "chosen", "incumbent", "failure"}
+    assert told == {*TRIAL.as_dict(), "chosen", "incumbent", "failure"} - {"half_life_days"}
 
 
 @pytest.mark.parametrize(("incumbent", "expected"), [(None, [0, 0, 0]), (1, [0, 1, 0]), (2, [0, 0, 1])])
@@ -83,7 +83,7 @@ def test_the_configuration_of_the_release_before_is_marked(incumbent, expected):
 def test_the_ranks_are_those_of_the_trials_that_were_scored():
     rows = ranks_table([BEST, FAILED]).to_pylist()
 
-    assert rows == [{**TRIAL.as_dict(), "ranks": [1, 11]}]
+    assert rows == [{**TRIAL.as_dict(), "half_life_days": None, "ranks": [1, 11]}]
 
 
 @pytest.mark.parametrize("chosen", [0, 1])

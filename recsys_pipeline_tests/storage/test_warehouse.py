@@ -211,8 +211,8 @@ def test_it_says_how_many_rows_of_which_columns_lie_where(local, tmp_path):
 
     assert metadata["dagster/row_count"].value == 2
     assert [column.name for column in metadata["dagster/column_schema"].value.columns] == TABLE.column_names
-    assert metadata["path"].value == str(tmp_path / "strengths.parquet")
-    assert hand_over(local, "matrix", MATRIX)["path"].value == str(tmp_path / "matrix")
+    assert metadata["where it is"].value == str(tmp_path / "strengths.parquet")
+    assert hand_over(local, "matrix", MATRIX)["where it is"].value == str(tmp_path / "matrix")
 
 
 def test_it_fails_without_retry_when_an_input_is_missing_or_damaged(local, tmp_path):
