@@ -14,6 +14,8 @@ from dagster import AssetSelection, DagsterInstance, ExecuteInProcessResult
 from recsys_pipeline import settings
 from recsys_pipeline.command_line import main
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.storage.forgetting import Forgotten as ToForget
+from recsys_pipeline.storage.forgetting import releases_that_hold
 from recsys_pipeline.storage.releases import read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, metadata_of, publish_model, run_graph
@@ -163,3 +165,14 @@ def test_there_is_no_rolling_back_to_a_release_that_has_them(tmp_path, warehouse
     assert f"{with_them} has users who are to be forgotten (RECSYS_FORGET_USERS)" in refused.output
     assert read_pointer(warehouse.root).version == current
     assert CliRunner().invoke(main, [*rollback, others]).exit_code == 0
+
+
+def test_where_the_pointer_is_damaged_every_release_is_looked_at(warehouse):
+    factors = Factors(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32))
+    with_them, _ = (
+        publish_model(warehouse.root, [[0], [1]], factors, users, ["a", "b"]).name
+        for users in ([GONE, "x"], ["x", "y"])
+    )
+    (warehouse.root / "releases" / "current.json").write_text("?")
+
+    assert releases_that_hold(warehouse.root, ToForget(pa.array([GONE]))) == [with_them]

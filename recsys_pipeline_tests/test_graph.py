@@ -281,8 +281,8 @@ def test_so_many_users_at_most_are_held_out(parity_csv, own_warehouse):
 
     assert result.success
     assert own_warehouse.read_table("leave_one_out_split").num_rows == 25
-    assert metadata_of(result, "leave_one_out_split")["users_whole_in_training"] == N_USERS - 25
-    assert metadata_of(result, "grid_search_results")["held_out_interactions"] == 25
+    assert metadata_of(result, "leave_one_out_split")["Users whole in training"] == N_USERS - 25
+    assert metadata_of(result, "leave_one_out_split")["Held-out interactions"] == 25
 
 
 @pytest.mark.parametrize("strategy", ["halving", "random"])
@@ -396,7 +396,7 @@ def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a
         "version": published["version"],
         "hyperparameters": published["hyperparameters"],
     }
-    assert metadata_of(result, "grid_search_results")["around"] == published["version"]
+    assert f"| around | {published['version']} |" in metadata_of(result, "grid_search_results")["settings"]
     rows = own_warehouse.read_table("grid_search_results").to_pylist()
     assert len({row["alpha"] for row in rows}) > 1
     model = load_model(own_warehouse.root)
@@ -411,7 +411,9 @@ def test_on_the_first_night_it_starts_from_the_first_values(parity_csv, warehous
     assert result.success
     assert searched_around(warehouse)["version"] is None
     assert searched_around(warehouse)["hyperparameters"]["iterations"] == 3
-    assert metadata_of(result, "grid_search_results")["around"] == "the first values of the lists"
+    assert (
+        "| around | the first values of the lists |" in metadata_of(result, "grid_search_results")["settings"]
+    )
     tried = warehouse.read_table("grid_search_results").to_pylist()
     assert {3, 6} <= {row["iterations"] for row in tried}
     assert {(row["factors"], row["alpha"], row["bm25_K1"]) for row in tried} == {(4, 10.0, 100.0)}
@@ -482,7 +484,7 @@ def test_a_grid_that_enters_a_corner_is_warned_of(parity_csv, own_warehouse, cap
 
     # The released configuration, of which the small weight of the unobserved is told, is one too.
     told = "3 trials are likely to be ruined, such as "
-    assert metadata_of(result, "grid_search_results")["likely_ruined"].startswith(told)
+    assert metadata_of(result, "grid_search_results")["likely ruined"].startswith(told)
     assert f"{told}factors 4, regularization 10000" in warned
     assert "most factors vanish" in warned
 
@@ -632,7 +634,7 @@ def test_dislikes_are_reported_and_stop_the_search(tmp_path, warehouse):
     path.write_text("UserID,ProductCode,Event\n" + "\n".join(rows) + "\n")
 
     result = run_graph(path, warehouse)
-    assert metadata_of(result, "bm25_matrix")["weights_at_or_below_zero"] == 12
+    assert metadata_of(result, "bm25_matrix")["Weights at or below zero"] == 12
     assert "1 users touched all 12 items" in failure_of(result)
     assert failure_of(result).count(": 7.") == 1
     assert set(failed_checks_of(result)) == {"every_weight_is_positive"}

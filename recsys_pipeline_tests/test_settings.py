@@ -103,6 +103,10 @@ def test_the_shops_own_rules_are_the_defaults_of_the_catalogue():
         ("RECSYS_WAREHOUSE", "memory://u:hunter2@h/w", "the URL holds a password or key"),
         ("RECSYS_DELIVERY", "postgresql://u:hunter2@h/shop", "the URL holds a password or key"),
         ("RECSYS_DELIVERY", "hunter2", "it is no URL of a PostgreSQL database. Write it as postgresql://"),
+        ("RECSYS_MLFLOW", "https://u:hunter2@h/", "the URL holds a password or key"),
+        ("RECSYS_MLFLOW", "hunter2", "it is no address of an MLflow tracking server. Write it as https://"),
+        ("RECSYS_FEEDBACK", "postgresql://u:hunter2@h/shop?table=e", "the URL holds a password or key"),
+        ("RECSYS_FEEDBACK", "postgresql://h/shop", "the URL of a database needs one table or one query"),
         ("RECSYS_FEEDBACK", "simplecache::s3://u:hunter2@b/x", "the URL holds a password or key"),
     ],
 )

@@ -164,7 +164,7 @@ def release(
     files = _files(warehouse, inputs)
     seen = see_pointer(warehouse.root)
     last = _last(context, warehouse)
-    holding = _holding(warehouse, forgotten)
+    holding = releases_that_hold(warehouse.root, forgotten)
     with gathered(warehouse.root, files) as candidate, scratch_folder() as scratch:
         broken = broken_promises(candidate, memory_limit(config.memory_limit), scratch)
     evidence = _evidence(
@@ -235,6 +235,11 @@ def release(
             f"removed, because they had users who are to be forgotten: {', '.join(holding)}; a rollback "
             "cannot lead there any more"
         )
+    for name in holding:
+        if (left := folder.parent / name).exists():
+            context.log.warning(
+                f"{left} could not be removed: remove it, it has users who are to be forgotten"
+            )
     _keep_as_pickle(config, warehouse, folder.name, best_model)
     assert evidence.released_map is not None  # else it would not have been released
     tag_run(context, RELEASE, folder.name)
@@ -273,14 +278,6 @@ def _require_none_of(forgotten: Forgotten, model: Model) -> None:
             f"best_model has {n:,} users who are to be forgotten since: materialize `raw_feedback`, "
             "then what follows it."
         )
-
-
-def _holding(warehouse: Warehouse, forgotten: Forgotten) -> list[str]:
-    """The releases with users who are to be forgotten."""
-    try:
-        return releases_that_hold(warehouse.root, forgotten) if has_release(warehouse.root) else []
-    except InputError:
-        return []  # of a pointer that is damaged nothing is known, as `_last` says
 
 
 def _last(context: AssetExecutionContext, warehouse: Warehouse) -> Mapping[str, Any] | None:

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 
-from dagster import AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetExecutionContext, DataVersion, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.history import past_materializations
-from recsys_pipeline.reporting.metadata import AT_A_GLANCE, rounded
+from recsys_pipeline.reporting.configuration import settings_table
+from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, rounded
 from recsys_pipeline.steps import asset_step
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalTracker
 from recsys_pipeline.storage.tracking import log_current
@@ -46,7 +47,9 @@ def mlflow_run(
     Each release has one run, which is found again by its tags. To log it again changes nothing.
     """
     if not config.uri:
-        return MaterializeResult(metadata={AT_A_GLANCE: "nothing is logged: RECSYS_MLFLOW is not set"})
+        told = "nothing is logged: RECSYS_MLFLOW is not set"
+        context.log.info(told)
+        return MaterializeResult(metadata={AT_A_GLANCE: told}, data_version=DataVersion("none"))
     begin = time.perf_counter()
     logged = log_current(
         warehouse.root,
@@ -59,15 +62,18 @@ def mlflow_run(
     told = f"release {logged.version} is run {logged.run_id} of the experiment {config.experiment}"
     if not logged.changed:
         told = f"nothing to log: {told} already"
+    context.log.info(told)
     return MaterializeResult(
         metadata={
             AT_A_GLANCE: told,
             "Seconds": rounded(time.perf_counter() - begin),
             "files": ", ".join(logged.files) or "none: they were there already",
             "metrics": str(logged.metrics),
-            "version": logged.version,
-            "where it is": _address(config.uri, logged.experiment_id, logged.run_id),
-        }
+            "release": logged.version,
+            SETTINGS: settings_table(config),
+            WHERE_IT_IS: _address(config.uri, logged.experiment_id, logged.run_id),
+        },
+        data_version=DataVersion(logged.version),
     )
 
 

@@ -31,7 +31,9 @@ from recsys_pipeline.storage.source import locations_in, seen
 from recsys_pipeline.storage.warehouse import Warehouse
 
 FEED = "raw_feedback"
-_RELEASE, _DELIVERY = "release", "delivery"
+_RELEASE = "release"
+# Of the release, and outside the warehouse.
+_ELSEWHERE = ("delivery", "mlflow_run")
 # Dagster's own tags of a materialization.
 _DATA_VERSION = "dagster/data_version"
 _CODE_VERSION = "dagster/code_version"
@@ -187,7 +189,7 @@ def _why_not_there(plan: Plan, name: str, tags: Mapping[str, str]) -> str:
     """Why the warehouse does not hold what was made last; empty if it does."""
     root = plan.warehouse.root
     try:
-        if name == _DELIVERY:
+        if name in _ELSEWHERE:
             return ""
         if name == _RELEASE:
             version = read_manifest(current_release(root))["version"]

@@ -24,7 +24,7 @@ from recsys_pipeline.storage.feeds.files import files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
 from recsys_pipeline.storage.feeds.rows import Columns
 from recsys_pipeline.storage.models import users_in
-from recsys_pipeline.storage.releases import ReleaseFolder, current_release, read_pointer
+from recsys_pipeline.storage.releases import FOLDER, FORMER_FOLDER, ReleaseFolder, is_version, read_pointer
 
 SETTING = "RECSYS_FORGET_USERS, or `forget_users` of the `feedback` resource"
 LISTED = "listed"
@@ -147,14 +147,17 @@ def require_no_fewer(forgotten: Forgotten, feedback: Feedback, last: Mapping[str
 def releases_that_hold(warehouse: UPath, forgotten: Forgotten) -> list[str]:
     """The releases that are kept and have one of these users, oldest first.
 
-    Raises:
-        InputError: there is no pointer, or it is damaged.
+    Where the pointer is damaged, all releases that are there count as kept, as they do for who publishes.
     """
-    if not len(forgotten.ids):
+    store = next((warehouse / name for name in (FOLDER, FORMER_FOLDER) if (warehouse / name).exists()), None)
+    if store is None or not len(forgotten.ids):
         return []
-    pointer = read_pointer(warehouse)
-    store = current_release(warehouse).path.parent
-    return [name for name in pointer.published if holds(pointer.folder(store, name), forgotten)]
+    try:
+        kept = read_pointer(warehouse).published
+    except InputError:
+        kept = []
+    kept = kept or sorted(path.name for path in store.iterdir() if is_version(path.name))
+    return [name for name in kept if holds(ReleaseFolder(store / name, None), forgotten)]
 
 
 def holds(release: ReleaseFolder, forgotten: Forgotten) -> bool:

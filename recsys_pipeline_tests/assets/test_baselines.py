@@ -98,7 +98,7 @@ def test_the_ranks_of_the_chosen_give_their_scores(shared_warehouse):
 
 def test_the_search_says_how_its_best_trial_compares(shared_result, shared_warehouse):
     strongest = shared_warehouse.read_table("baselines").to_pylist()[0]
-    told = metadata_of(shared_result, "grid_search_results")["beside_baselines"]
+    told = metadata_of(shared_result, "grid_search_results")["beside the baselines"]
 
     assert told.startswith(("the best trial is better than ", "the best trial is not better than "))
     assert f"the strongest baseline (MAP@10 {strongest['MAP@10']:.4f})" in told

@@ -13,6 +13,7 @@ from recsys_pipeline import settings, steps
 from recsys_pipeline.assets.delivery import delivery
 from recsys_pipeline.command_line import main
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.postgres import session
 from recsys_pipeline.storage.publishing import Retention, publish, roll_back
 from recsys_pipeline.storage.releases import current_release, read_manifest, see_pointer
@@ -49,7 +50,7 @@ def publish_tables(warehouse, number):
 def run(warehouse, **config):
     return materialize(
         [delivery],
-        resources={"warehouse": warehouse},
+        resources={"warehouse": warehouse, "feedback": Feedback()},
         run_config={"ops": {"delivery": {"config": config}}},
         raise_on_error=False,
     )

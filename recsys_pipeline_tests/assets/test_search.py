@@ -95,7 +95,7 @@ def test_baselines_whose_ranks_are_short_are_not_compared_with(parity_csv, own_w
     run = run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results"))
 
     assert run.success
-    assert metadata_of(run, "grid_search_results")["beside_baselines"].startswith(
+    assert metadata_of(run, "grid_search_results")["beside the baselines"].startswith(
         "the best trial is not compared with the baselines: their ranks are known up to 10, and NDCG@20 needs"
     )
 
@@ -111,4 +111,4 @@ def test_no_trial_is_computed_again_for_another_metric_that_its_ranks_reach_for(
     assert figures == sorted(figures, reverse=True)
     # As the journal has them, to the digit.
     assert sorted(after["fit_seconds"].to_pylist()) == sorted(before["fit_seconds"].to_pylist())
-    assert metadata_of(run, "grid_search_results")["earlier_searches"] == "nothing else is known of this data"
+    assert metadata_of(run, "grid_search_results")["earlier searches"] == "nothing else is known of this data"

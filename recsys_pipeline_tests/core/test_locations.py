@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from recsys_pipeline.assets.delivery import DeliveryConfig
 from recsys_pipeline.assets.evaluation import EvaluationConfig
 from recsys_pipeline.assets.splitting import SplitConfig
-from recsys_pipeline.core.locations import checked_database, checked_location
+from recsys_pipeline.assets.tracking import MlflowConfig
+from recsys_pipeline.core.locations import checked_database, checked_location, checked_tracker
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -127,6 +128,49 @@ def test_a_database_without_secrets_stays_as_it_is(url):
 def test_what_is_no_database_is_not_shown_either(url):
     with pytest.raises(ValueError, match="no URL of a PostgreSQL database") as refusal:
         checked_database(url)
+    assert SECRET not in str(refusal.value)
+
+
+# --- MLflow ---
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://user:{SECRET}@host/",
+        f"https://{SECRET}@host",
+        f"https://user:a/{SECRET}@host",
+        f"https://user:a?{SECRET}@host",
+        f"http://host:5000/?token={SECRET}",
+        f"http://host:5000/#access_token={SECRET}",
+    ],
+)
+def test_a_secret_of_a_tracker_is_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match=r"holds a password or key.*MLFLOW_TRACKING_TOKEN") as refusal:
+        checked_tracker(url)
+    assert SECRET not in str(refusal.value)
+    with pytest.raises(ValidationError) as refusal_by_field:
+        MlflowConfig(uri=url)
+    assert SECRET not in str(refusal_by_field.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:5000",
+        "https://mlflow.example.org/team/a@b",
+        "http://[::1]:5000",
+        "file:///srv/a:b@c",
+    ],
+)
+def test_a_tracker_without_secrets_stays_as_it_is(url):
+    assert checked_tracker(url) == url
+
+
+@pytest.mark.parametrize("url", ["databricks", f"sqlite:///{SECRET}.db", "mlflow.example.org", "https://"])
+def test_what_is_no_tracker_is_not_shown_either(url):
+    with pytest.raises(ValueError, match="no address of an MLflow tracking server") as refusal:
+        checked_tracker(url)
     assert SECRET not in str(refusal.value)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -9,8 +10,6 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-
-import psutil
 
 from recsys_pipeline_tests.conftest import PROJECT
 
@@ -66,6 +65,7 @@ class TrackingServer:
                 [str(word) for word in command],
                 env={**environment, **_SETTINGS},
                 cwd=self._folder,
+                start_new_session=True,
                 stdout=log,
                 stderr=log,
             )
@@ -81,15 +81,13 @@ class TrackingServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process
-        with suppress(psutil.NoSuchProcess):
-            server = psutil.Process(self._process.pid)
-            all_of_it = [*server.children(recursive=True), server]
-            for process in reversed(all_of_it):
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate()
-            for process in psutil.wait_procs(all_of_it, timeout=10)[1]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        # With the workers that it has started: they are its group.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _answers(self) -> bool:

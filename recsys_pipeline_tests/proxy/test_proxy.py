@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -14,7 +15,6 @@ import urllib.request
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from recsys_pipeline_tests.conftest import PROJECT
@@ -63,6 +63,7 @@ def process(command, folder, answers, **environment):
         started = subprocess.Popen(
             [str(word) for word in command],
             cwd=folder,
+            start_new_session=True,
             env={**os.environ, **environment},
             stdout=output,
             stderr=output,
@@ -75,11 +76,13 @@ def process(command, folder, answers, **environment):
             time.sleep(0.1)
         yield
     finally:
-        with suppress(psutil.NoSuchProcess):
-            all_of_it = psutil.Process(started.pid).children(recursive=True)
-            started.terminate()
-            for each in psutil.wait_procs(all_of_it, timeout=20)[1]:
-                each.kill()
+        # With what it has started: that is its group.
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(timeout=20)
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.wait()
 
 
