@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from dagster import AssetCheckSeverity, AssetSelection, DagsterInstance
+from dagster import AssetCheckKey, AssetCheckSeverity, AssetKey, AssetSelection, DagsterInstance
 
 from recsys_pipeline.automation.nights import readers_are_served
 from recsys_pipeline.checks import evaluation, feedback, lists, matrix, model, search, split
@@ -294,3 +294,11 @@ def test_what_follows_a_false_claim_is_not_made_and_the_run_says_why(parity_csv,
     )
     assert set(failed_checks_of(result)) == {"ids_are_complete"}
     assert own_warehouse.write_id("feedback_strengths") == before
+
+
+def test_a_claim_can_be_asked_for_by_itself(parity_csv, own_warehouse):
+    one = AssetCheckKey(AssetKey("raw_feedback"), "ids_are_complete")
+    result = run_graph(parity_csv, own_warehouse, selection=AssetSelection.checks(one))
+
+    assert result.success
+    assert [each.check_name for each in result.get_asset_check_evaluations()] == ["ids_are_complete"]

@@ -208,6 +208,10 @@ def test_every_materialization_begins_with_the_sentence_that_matters(asset, shar
 def test_every_claim_is_checked_and_holds(shared_result):
     checks = shared_result.get_asset_check_evaluations()
 
+    elsewhere = {"delivery", "mlflow_run"}
+    assert {check.asset_key.path[-1] for check in checks} == {
+        asset.key.path[-1] for asset in defs.assets
+    } - elsewhere
     assert {check.asset_check_key for check in checks} == defs.resolve_asset_graph().asset_check_keys
     assert all(check.passed for check in checks)
 
