@@ -31,7 +31,8 @@ def test_without_a_server_it_does_nothing_and_says_so(warehouse):
 
 def test_without_the_client_it_says_how_to_install_it(warehouse, monkeypatch):
     publish_tables(warehouse, 1)
-    monkeypatch.setitem(sys.modules, "mlflow", None)
+    for name in ("mlflow", "mlflow.exceptions", "mlflow.tracking"):
+        monkeypatch.setitem(sys.modules, name, None)
 
     told = failure_of(run(warehouse, uri="http://127.0.0.1:1"))
     assert told.startswith("RECSYS_MLFLOW needs a package that is not installed")
