@@ -40,6 +40,7 @@ def similarity_weights(
         return np.ones(pattern.n_interactions, dtype=np.float32)
     if weighting is SimilarityWeighting.strengths:
         return strengths.astype(np.float32)
+    weights: NDArray[np.floating]
     if weighting is SimilarityWeighting.tf_idf:
         idf = inverse_document_frequency(pattern)
         weights = np.sqrt(strengths) * idf[pattern.user_of_interaction]
