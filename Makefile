@@ -1,5 +1,6 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
+# make runs          the tests that run the graph, or start workers, once more
 # make commands      the tests that run the commands of the README as they are shown
 # make nights        whole nights with new data, none, bad data and a half-written file; some by the real daemon
 # make check         linter, types, definitions
@@ -27,7 +28,7 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # processes that initialise one Dagster home.
 ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
+.PHONY: materialize test runs commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
@@ -41,9 +42,12 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@$(BIN)/python -m recsys_pipeline
 
 # What needs something beside the project, or more than a minute, has a target of its own.
-DEFAULT := not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not deploy_files
+DEFAULT := not runs and not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not deploy_files
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
+
+runs: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 --dist worksteal -m runs
 
 commands: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m commands

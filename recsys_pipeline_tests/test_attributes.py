@@ -111,6 +111,7 @@ def test_what_columns_are_made_of_is_upstream_and_there(shared_result):
 # --- The list of runs ---
 
 
+@pytest.mark.runs
 def test_a_run_is_tagged_with_its_figure_and_its_release(parity_csv, own_warehouse):
     with DagsterInstance.local_temp() as instance:
         result = run_graph(parity_csv, own_warehouse, selection=alone("release"), instance=instance)

@@ -227,6 +227,7 @@ def test_the_distance_of_two_mixes_is_the_share_that_changed_its_kind():
 THROUGH_EVENTS = alone("raw_feedback") | AssetSelection.checks_for_assets("raw_feedback")
 
 
+@pytest.mark.runs
 def test_the_first_run_passes_and_a_feed_of_another_size_and_mix_is_noticed(parity_csv, warehouse, tmp_path):
     other = tmp_path / "other.csv"
     lines = parity_csv.read_text().splitlines()

@@ -59,6 +59,7 @@ def test_each_kind_of_feed_has_a_ready_file():
 
 
 @pytest.mark.parametrize("kind", FEEDS)
+@pytest.mark.runs
 def test_a_ready_file_leads_to_a_release(kind, tmp_path, warehouse):
     config = yaml.safe_load((PROJECT / "examples" / f"{kind}.yaml").read_text())
     feed = write_feed(kind, tmp_path / "events.csv")

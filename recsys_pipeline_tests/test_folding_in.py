@@ -82,6 +82,7 @@ def test_gets_what_a_model_trained_with_them_recommends(variant):
     assert shared(into_the_same, trained) >= 0.95
 
 
+@pytest.mark.runs
 def test_so_it_is_on_the_sample(sample_csv):
     """A hundredth of its users left out, another random start: three fifths of the top ten."""
     table = pd.read_csv(sample_csv, dtype={"ProductCode": str})

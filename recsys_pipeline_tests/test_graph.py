@@ -226,6 +226,7 @@ def test_every_asset_has_a_description_a_kind_and_the_one_group():
 # --- Again ---
 
 
+@pytest.mark.runs
 def test_two_runs_give_identical_tables_and_factors(parity_csv, warehouse, shared_warehouse):
     assert run_graph(parity_csv, warehouse).success
 
@@ -239,6 +240,7 @@ def test_two_runs_give_identical_tables_and_factors(parity_csv, warehouse, share
     assert (models[0].item_factors == models[1].item_factors).all()
 
 
+@pytest.mark.runs
 def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity_csv, own_warehouse):
     first = load_model(own_warehouse.root).manifest["version"]
     before = own_warehouse.read_table("grid_search_results")
@@ -251,6 +253,7 @@ def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity
     assert after.drop_columns("incumbent").equals(before.drop_columns("incumbent"))
 
 
+@pytest.mark.runs
 def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
     warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
     result = run_graph(parity_csv, warehouse, evaluate=True)
@@ -278,6 +281,7 @@ def test_the_last_interaction_can_be_held_out(tmp_path, warehouse):
     assert split["ProductCode"].to_pylist() == [user + 4 for user in range(20)]
 
 
+@pytest.mark.runs
 def test_so_many_users_at_most_are_held_out(parity_csv, own_warehouse):
     selection = alone("leave_one_out_split", "baselines", "grid_search_results")
     ops = {**splitting(max_users=25), **searching()}
@@ -291,6 +295,7 @@ def test_so_many_users_at_most_are_held_out(parity_csv, own_warehouse):
 
 @pytest.mark.parametrize("strategy", ["halving", "random"])
 @pytest.mark.parametrize("solver", ["implicit", "batched"])
+@pytest.mark.runs
 def test_every_strategy_and_solver_ends_in_a_model(parity_csv, own_warehouse, strategy, solver):
     search = {"iterations": [3, 12], "strategy": strategy, "n_trials": 5, "solver": solver}
     if solver == "batched":
@@ -332,6 +337,7 @@ def test_the_first_search_has_nothing_to_keep_and_says_so(shared_warehouse, shar
 
 
 @pytest.mark.parametrize("switch", ["always", "significant"])
+@pytest.mark.runs
 def test_the_released_configuration_is_a_trial_and_stays_where_nothing_is_surely_better(
     parity_csv, own_warehouse, switch
 ):
@@ -362,6 +368,7 @@ def test_the_released_configuration_is_a_trial_and_stays_where_nothing_is_surely
         assert decision.startswith(f"the configuration of release {released['version']} is replaced: ")
 
 
+@pytest.mark.runs
 def test_a_released_configuration_that_the_data_does_not_allow_does_not_stop_the_search(
     parity_csv, own_warehouse
 ):
@@ -387,6 +394,7 @@ def searched_around(warehouse):
     return about_search(warehouse)["around"]
 
 
+@pytest.mark.runs
 def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a_model(
     parity_csv, own_warehouse
 ):
@@ -409,6 +417,7 @@ def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a
     assert rows[0]["MAP@10"] >= published["metrics"]["MAP@10"]
 
 
+@pytest.mark.runs
 def test_on_the_first_night_it_starts_from_the_first_values(parity_csv, warehouse):
     result = run_graph(parity_csv, warehouse, ops=searching(strategy="around", most_steps=1))
 
@@ -423,6 +432,7 @@ def test_on_the_first_night_it_starts_from_the_first_values(parity_csv, warehous
     assert {(row["factors"], row["alpha"], row["bm25_K1"]) for row in tried} == {(4, 10.0, 100.0)}
 
 
+@pytest.mark.runs
 def test_a_search_around_the_same_model_ends_in_the_same_table(parity_csv, own_warehouse):
     ops = searching(strategy="around", alpha=[10.0, 40.0], reuse_finished_trials=False)
     tables = []
@@ -465,6 +475,7 @@ def test_a_preset_chooses_what_to_try_and_ends_in_a_model(parity_csv, own_wareho
     assert made_model(own_warehouse).manifest["hyperparameters"]["factors"] == rows[0]["factors"]
 
 
+@pytest.mark.runs
 def test_a_search_by_a_preset_goes_on_where_it_was_interrupted(parity_csv, own_warehouse):
     search = {"grid_search_results": {"config": {"preset": "quick", "compare_with_implicit": False}}}
     tables = []
@@ -541,6 +552,7 @@ def test_a_stale_split_is_not_evaluated_upon(parity_csv, split_again):
     assert split_again.write_id("evaluation") == before
 
 
+@pytest.mark.runs
 def test_the_search_on_the_new_split_mends_it(parity_csv, split_again):
     selection = alone("baselines", "grid_search_results", "evaluation")
     ops = {**searching(), "evaluation": {"config": {"seeds": 1}}}
@@ -678,6 +690,7 @@ def test_a_typo_in_the_configuration_fails_before_anything_runs(parity_csv, ware
     assert not warehouse.root.exists()
 
 
+@pytest.mark.runs
 def test_a_trial_that_fails_is_a_row_with_its_reason_and_the_search_goes_on(parity_csv, own_warehouse):
     ops = searching(alpha=[10.0, 1e38], reuse_finished_trials=False)
     result = run_graph(parity_csv, own_warehouse, ops=ops, selection=alone("grid_search_results"))
@@ -723,6 +736,7 @@ def test_where_there_is_nothing_to_compare_the_check_says_so(options, parity_csv
     assert check.description.startswith("Nothing to compare")
 
 
+@pytest.mark.runs
 def test_a_search_in_which_all_fails_fails(parity_csv, warehouse):
     ops = searching(alpha=[1e38], regularization=[0.1])
 

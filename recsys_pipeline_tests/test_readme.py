@@ -127,6 +127,7 @@ def test_every_setting_that_is_shown_can_be_read():
 # --- Configuration ---
 
 
+@pytest.mark.runs
 def test_the_example_configuration_is_one_that_dagster_accepts(tmp_path, warehouse):
     config = yaml.safe_load((PROJECT / "examples" / "retailrocket.yaml").read_text())
     feed = tmp_path / "events.csv"
@@ -142,6 +143,7 @@ def test_the_example_configuration_is_one_that_dagster_accepts(tmp_path, warehou
     assert run_graph(feed, warehouse, ops=config["ops"], **feedback).success
 
 
+@pytest.mark.runs
 def test_the_settings_for_shops_lead_to_a_blend(tmp_path, warehouse):
     (block,) = blocks("yaml")
     config = yaml.safe_load(block)

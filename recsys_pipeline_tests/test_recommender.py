@@ -254,6 +254,7 @@ def test_an_object_store_is_as_good_as_a_disk():
     assert len(load_model(root).recommend(10)) == 3
 
 
+@pytest.mark.runs
 def test_a_process_that_ends_right_after_loading_ends_well(store):
     script = f"from recsys_pipeline import load_model; load_model({str(store)!r}).recommend(10)"
     runs = [Popen([sys.executable, "-c", script], stderr=PIPE, text=True) for _ in range(2)]

@@ -148,6 +148,7 @@ def test_before_the_first_search_there_are_no_trials_which_is_no_error(warehouse
     assert as_json(warehouse, "trials") == {"selected_by": None, "trials": []}
 
 
+@pytest.mark.runs
 def test_a_mapping_that_was_defined_anew_is_not_taken_for_what_it_was(parity_csv, own_warehouse):
     for strength in (2.0, 5.0):
         mappings = {"strength_mappings": {"clicks": {"view": 1.0, "click": strength}}}
@@ -186,6 +187,7 @@ def test_a_rollback_is_seen_by_readers_at_once_and_holds_new_releases(two_releas
     assert run_graph(parity_csv, two_releases, selection=alone("release")).success
 
 
+@pytest.mark.runs
 def test_the_notebooks_file_follows(own_warehouse, tmp_path):
     """The second release has another model."""
     feed = write_parity_feedback(tmp_path / "more.csv", n_users=80)

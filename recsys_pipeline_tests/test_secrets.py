@@ -135,6 +135,7 @@ def test_not_from_the_configuration_of_a_run(field, parity_csv, tmp_path, capfd,
     assert places_with_the_secret(tmp_path) == []
 
 
+@pytest.mark.runs
 def test_not_from_the_environment(tmp_path):
     dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
     command = [dagster, "asset", "materialize", "--select", "*", "-m", "recsys_pipeline.definitions"]

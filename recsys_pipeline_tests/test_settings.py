@@ -21,6 +21,7 @@ def defined(settings, code="import recsys_pipeline.definitions", check=True):
     )
 
 
+@pytest.mark.runs
 def test_environment_variables_become_the_defaults_of_the_resources():
     code = (
         "from recsys_pipeline.definitions import defs\n"
@@ -45,6 +46,7 @@ def test_environment_variables_become_the_defaults_of_the_resources():
     assert defined(settings, code).stdout.strip() == expected
 
 
+@pytest.mark.runs
 def test_the_memory_limit_is_that_of_every_asset_that_has_one():
     code = (
         "from recsys_pipeline.assets.evaluation import EvaluationConfig\n"

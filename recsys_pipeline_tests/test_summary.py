@@ -102,6 +102,7 @@ def test_of_a_model_without_scores_it_says_what_to_do(summarized, tmp_path):
     assert status == 1
 
 
+@pytest.mark.runs
 def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, warehouse):
     search = {**SMALL_GRID, "weighting": ["none"], "iterations": [3], "regularization": [0.1]}
     ops = {
@@ -117,6 +118,7 @@ def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, warehous
     )
 
 
+@pytest.mark.runs
 def test_an_evaluation_that_came_after_the_model_says_nothing_of_it(summarized, parity_csv, own_warehouse):
     ops = {"grid_search_results": {"config": {**SMALL_GRID, "alpha": [10.0, 20.0]}}}
     selection = AssetSelection.assets("grid_search_results", "evaluation")

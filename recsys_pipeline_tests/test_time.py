@@ -111,7 +111,8 @@ def test_what_is_held_out_leaves_its_other_events_faded():
     held_out = split_of(interactions, [0], keep_other_events=True)
     mappings, half_lives = Fading.of({"default": None}, [7.0])
     (split,) = interactions.splits(held_out, mappings, weigh_all=False, half_lives=half_lives)
-    trial = Hyperparameters(4, 0.01, 1.0, 3, 1.0, 0.5, half_life_days=7.0)
+    # Of three items each user has two: BM25 would weigh everything by 0.
+    trial = Hyperparameters(4, 0.01, 1.0, 3, 1.0, 0.5, weighting=NO_WEIGHTING, half_life_days=7.0)
 
     assert split.training_strengths["default"][0] == 2.0
     assert split.training_strengths[trial.strengths_name][0] == 1.5
@@ -172,6 +173,7 @@ def faded(tmp_path_factory):
     return result, warehouse
 
 
+@pytest.mark.runs
 def test_the_page_says_what_the_window_left_out(faded):
     result, _ = faded
     metadata = metadata_of(result, "feedback_strengths")
@@ -180,6 +182,7 @@ def test_the_page_says_what_the_window_left_out(faded):
     assert "older ones are left out" in metadata["window"]
 
 
+@pytest.mark.runs
 def test_the_release_says_how_its_events_faded_and_can_be_rebuilt(faded, tmp_path):
     release = current_release(faded[1].root)
     manifest = read_manifest(release)

@@ -36,6 +36,8 @@ from recsys_pipeline_tests.core.small_feeds import (
 )
 from recsys_pipeline_tests.worlds import N_USERS, metadata_of
 
+pytestmark = pytest.mark.runs
+
 MODELS = [
     "tuned ALS",
     "graph filter",

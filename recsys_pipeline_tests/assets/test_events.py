@@ -31,6 +31,8 @@ from recsys_pipeline_tests.core.small_feeds import (
 )
 from recsys_pipeline_tests.worlds import SMALL_GRID, made_model, metadata_of, run_graph
 
+pytestmark = pytest.mark.runs
+
 STRENGTHS = {"view": 1.0, "buy": 3.0}
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 N_USERS = 30

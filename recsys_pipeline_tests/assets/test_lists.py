@@ -100,6 +100,7 @@ def test_the_evidence_does_not_choose_a_blend_that_was_never_fitted(run, own_war
     assert stored["scorer_asked_for"] == "auto"
 
 
+@pytest.mark.runs
 def test_lists_of_another_models_catalogue_are_refused(parity_csv, own_warehouse):
     """The catalogue is of the model before."""
     ops = {"grid_search_results": {"config": {"factors": [5], "iterations": [2]}}}

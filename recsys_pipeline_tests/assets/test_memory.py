@@ -21,6 +21,8 @@ from recsys_pipeline_tests.core.small_feeds import (
 )
 from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, run_graph
 
+pytestmark = pytest.mark.runs
+
 SHOP = interactions_of(shop_events())
 SPLIT = split_of(SHOP, leave_one_out(SHOP.pattern, seed=1, min_interactions=3))
 (OF_SPLIT,) = SHOP.splits(SPLIT, {DEFAULT_STRENGTHS: None}, weigh_all=True)

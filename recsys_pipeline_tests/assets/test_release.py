@@ -128,6 +128,7 @@ def test_one_that_breaks_down_does_too_and_is_not_waited_for(parity_csv, own_war
         (breaks_down, "best_model.breaks_down has no result"),
     ],
 )
+@pytest.mark.runs
 def test_to_repeat_the_release_alone_does_not_get_past_a_failed_check(parity_csv, own_warehouse, check, told):
     before = released(own_warehouse)
     with DagsterInstance.local_temp() as instance:
@@ -139,6 +140,7 @@ def test_to_repeat_the_release_alone_does_not_get_past_a_failed_check(parity_csv
     assert released(own_warehouse) == before
 
 
+@pytest.mark.runs
 def test_unless_the_check_has_passed_since(parity_csv, own_warehouse):
     with DagsterInstance.local_temp() as instance:
         run_with(never_holds, parity_csv, own_warehouse, alone("best_model"), instance)
@@ -219,6 +221,7 @@ def test_it_is_not_written_where_nobody_wants_it(parity_csv, own_warehouse):
 
 
 @pytest.mark.parametrize("asset", ["grid_search_results", "evaluation"])
+@pytest.mark.runs
 def test_what_does_not_belong_together_is_not_released(parity_csv, own_warehouse, asset):
     before = released(own_warehouse)
     search = {"grid_search_results": {"config": {"factors": [3], "iterations": [2], "alpha": [1.0]}}}

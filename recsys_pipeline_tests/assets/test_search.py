@@ -43,6 +43,7 @@ def test_a_metric_that_there_is_not_is_refused_before_the_run(asset):
         )
 
 
+@pytest.mark.runs
 def test_all_that_compares_goes_by_the_metric_that_selects(parity_csv, own_warehouse):
     run = run_graph(parity_csv, own_warehouse, ops=OPS, evaluate=True)
     assert run.success

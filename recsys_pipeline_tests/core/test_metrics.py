@@ -108,6 +108,7 @@ def test_score_refuses_to_average_over_nothing(n_relevant):
         max_size=6,
     )
 )
+@pytest.mark.runs
 def test_agrees_with_ranx_on_any_lists(users):
     recommended = np.array([order for order, _ in users])
     relevant = pattern_of([sorted(items) for _, items in users], 15)
@@ -171,6 +172,7 @@ def test_a_user_of_several_splits_counts_once():
 @given(
     ranks=st.lists(st.lists(st.integers(1, 15), min_size=1, max_size=8, unique=True), min_size=1, max_size=5)
 )
+@pytest.mark.runs
 def test_several_relevant_items_as_ranx_has_them(ranks):
     relevant = {f"u{u}": {f"hit{u}-{r}": 1 for r in mine} for u, mine in enumerate(ranks)}
     listed = {

@@ -137,6 +137,7 @@ def test_thorough_also_tries_other_powers_of_frequency_and_an_ensemble_of_the_be
 @pytest.mark.parametrize("strengths", [[DEFAULT_STRENGTHS], [DEFAULT_STRENGTHS, "mild", "equal"]])
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32), slope=st.sampled_from([-1.0, 0.0, 1.0]))
+@pytest.mark.runs
 def test_it_plans_no_fewer_fits_and_rounds_than_it_does(preset, strengths, seed, slope):
     course = course_of(preset, strengths=strengths)
 

@@ -111,6 +111,7 @@ def read_all(columns):
     return columns.ids("ProductCode").to_pylist(), columns.vectors("factors", 2).sum()
 
 
+@pytest.mark.runs
 def test_any_flipped_bit_gives_other_numbers_or_is_refused_and_never_crashes(mapped):
     content = content_of(factor_table("ProductCode", pa.array(IDS), FACTORS))
     refused = 0

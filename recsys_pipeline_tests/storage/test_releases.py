@@ -448,6 +448,7 @@ def test_and_becomes_the_release_before_the_first_one(former):
 # --- Killed ---
 
 
+@pytest.mark.runs
 def test_a_kill_before_any_change_of_the_disk_leaves_a_whole_model_and_what_it_left_goes(tmp_path):
     root, published = UPath(tmp_path), 0
     publish_number(root, published)

@@ -86,6 +86,7 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
     assert read_table(UPath(tmp_path / "table.parquet")).equals(TABLE, check_metadata=True)
 
 
+@pytest.mark.runs
 def test_a_process_that_ends_right_after_reading_ends_well(tmp_path):
     path = str(tmp_path / "table.parquet")
     pq.write_table(TABLE, path)

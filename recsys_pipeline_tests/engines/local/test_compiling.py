@@ -11,6 +11,7 @@ from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.engines.local import loops
 
 
+@pytest.mark.runs
 def test_processes_that_start_together_compile_once(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", loops.__name__]

@@ -140,6 +140,7 @@ def test_the_state_of_a_fit_is_kept_no_longer_than_it_may_go_on(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.runs
 def test_a_wide_random_search_goes_on_where_it_was_interrupted(tmp_path):
     lists = {**LISTS, "factors": [2, 8], "alpha": [1.0, 40.0], "iterations": [1, 4], "bm25_K1": [10.0, 500.0]}
 
@@ -361,6 +362,7 @@ def test_implicit_is_refused_where_it_cannot_address_all_interactions(step):
     assert str(raised.value) == message
 
 
+@pytest.mark.runs
 def test_batched_searches_refits_and_blends_as_ever(request):
     def all_of_it():
         split = shop_split(keep_other_events=True)

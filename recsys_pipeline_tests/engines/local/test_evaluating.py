@@ -35,6 +35,8 @@ from recsys_pipeline_tests.core.small_feeds import (
     split_of,
 )
 
+pytestmark = pytest.mark.runs
+
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 TRIAL = Hyperparameters(factors=4, regularization=0.1, alpha=10.0, iterations=4, bm25_K1=100.0, bm25_B=0.8)
 BLEND = Blend(als=1.0, events={"view": 1.0, "buy": 0.0}, target=0.0, any=0.0)

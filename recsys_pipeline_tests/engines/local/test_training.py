@@ -51,6 +51,7 @@ def sample(sample_csv):
 
 # The ends of the grid: every value of every list occurs.
 @pytest.mark.parametrize("trial", [NOTEBOOK_GRID[0], NOTEBOOK_GRID[-1]], ids=str)
+@pytest.mark.runs
 def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
     interactions, held_out = sample
     pattern = interactions.pattern
@@ -66,6 +67,7 @@ def test_equals_the_notebooks_procedure_on_the_sample(sample, trial):
     assert result.scores.notebook_map == pytest.approx(at_every_rank, abs=1e-6)
 
 
+@pytest.mark.runs
 def test_the_sample_has_something_to_find(sample):
     interactions, held_out = sample
     pattern = interactions.pattern

@@ -22,6 +22,8 @@ from recsys_pipeline_tests.core.small_feeds import (
     split_of,
 )
 
+pytestmark = pytest.mark.runs
+
 PURCHASES = {"target_events": ["buy"], "seen_events": ["buy"]}
 SHOP = interactions_of(shop_events(), **PURCHASES)
 KNN, GRAPH, EASE, POPULAR, _ = BASELINES
