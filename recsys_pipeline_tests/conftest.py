@@ -26,8 +26,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 def _take_a_core_of_its_own() -> None:
     """Let tests that run side by side not compete for each other's cores.
 
-    A search starts as many workers as there are cores: two tests at once would start four, each of which takes
-    longer to start than a tiny model takes to train.
+    A search starts as many workers as there are cores: two tests at once would start four, each of which
+    takes longer to start than a tiny model takes to train.
     """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and hasattr(os, "sched_setaffinity"):
