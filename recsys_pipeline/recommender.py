@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from upath import UPath
 
 from recsys_pipeline.core.blending import Blend, BlendedItems
@@ -35,6 +34,7 @@ from recsys_pipeline.storage.releases import (
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
 
 RawId: TypeAlias = int | str
 # A product and what happened to it.
@@ -115,14 +115,14 @@ class Recommender:
         return _index(self._release.items)
 
     @cached_property
-    def user_items(self) -> csr_matrix:
+    def user_items(self) -> "csr_matrix":
         """The weighted users x items matrix that it was trained on."""
         contents = self._release.contents
         trained = contents.weights > 0
         return contents.pattern.select(trained).user_items(contents.weights[trained])
 
     @cached_property
-    def excluded(self) -> csr_matrix:
+    def excluded(self) -> "csr_matrix":
         """Users x items, what is not recommended to each user."""
         exclusions = self._release.exclusions
         return exclusions.user_items(np.ones(exclusions.n_interactions, dtype=np.float32))

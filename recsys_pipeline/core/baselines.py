@@ -1,11 +1,15 @@
 """Lists without a trained model: what a tuned model should beat."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NO_LIMIT, NOTHING, Lister
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def by_popularity(popularity: NDArray[np.integer]) -> Lister:
@@ -35,7 +39,7 @@ def by_repeat_consumption(
 
 
 def sparse_lists(
-    scores: csr_matrix, users: NDArray[np.int32], exclusions: Pattern, k: int
+    scores: "csr_matrix", users: NDArray[np.int32], exclusions: Pattern, k: int
 ) -> NDArray[np.int32]:
     """The best lists by sparse scores; what is not stored, or is not above 0, is not recommended.
 

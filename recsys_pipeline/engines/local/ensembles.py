@@ -1,11 +1,14 @@
 """An ensemble of one trial: models with different random starts, whose scores are added."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 # Between the seeds of the models, so that they are not those of a search with the next seed.
 _STRIDE = 1_000_003
@@ -23,7 +26,7 @@ class Ensemble:
         self._trainer = trainer
 
     def train(
-        self, user_items: csr_matrix, fit: Fit, seed: int, start: Checkpoint | None = None
+        self, user_items: "csr_matrix", fit: Fit, seed: int, start: Checkpoint | None = None
     ) -> Iterator[Checkpoint]:
         """See `recsys_pipeline.engines.local.training.Trainer`; factors are (n, ensemble_size * factors)."""
         n = fit.longest.ensemble_size

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -13,6 +12,7 @@ from recsys_pipeline.engines.local.training import Checkpoint, Fit
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
 
 
 class ImplicitTrainer:
@@ -23,7 +23,7 @@ class ImplicitTrainer:
         self.num_threads = num_threads
 
     def train(
-        self, user_items: csr_matrix, fit: Fit, seed: int, start: Checkpoint | None = None
+        self, user_items: "csr_matrix", fit: Fit, seed: int, start: Checkpoint | None = None
     ) -> Iterator[Checkpoint]:
         """See `recsys_pipeline.engines.local.training.Trainer`."""
         if not (user_items.indptr.flags.writeable and user_items.indices.flags.writeable):

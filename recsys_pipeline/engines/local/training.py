@@ -1,17 +1,19 @@
 """Fits of this machine: trained in stages, scored on the way."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import K, hits_of_groups, score
 from recsys_pipeline.core.ranking import Factors, held_out_ranks
 from recsys_pipeline.core.search import TrialResult, groups_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class Fit(NamedTuple):
@@ -75,7 +77,7 @@ class Trainer(Protocol):
     """Whatever solves ALS."""
 
     def train(
-        self, user_items: csr_matrix, fit: Fit, seed: int, start: Checkpoint | None = None
+        self, user_items: "csr_matrix", fit: Fit, seed: int, start: Checkpoint | None = None
     ) -> Iterator[Checkpoint]:
         """Yield the factors at each of the fit's checkpoints; the arrays may change afterwards.
 
@@ -89,7 +91,7 @@ class Trainer(Protocol):
 
 
 def train_to_the_end(
-    trainer: Trainer, user_items: csr_matrix, hyperparameters: Hyperparameters, seed: int
+    trainer: Trainer, user_items: "csr_matrix", hyperparameters: Hyperparameters, seed: int
 ) -> Checkpoint:
     """One whole fit.
 
