@@ -129,7 +129,7 @@ def test_a_plain_command_materializes_everything_and_prints_the_result(shop, fir
 
     assert len(model.users) == N_USERS_OF_SHOP
     assert f"released {model.manifest['version']}" in first_run.stderr
-    assert f"MAP@10 of the search {model.manifest['metrics']['MAP@10']:.4f}" in first_run.stderr
+    assert f"MAP@10 {model.manifest['metrics']['MAP@10']:.4f} in the search" in first_run.stderr
     assert "MAP@10: the tuned model (" in first_run.stderr
 
 

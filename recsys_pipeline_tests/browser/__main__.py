@@ -42,6 +42,7 @@ def main() -> int:
 
 def _go(walk: Walk) -> None:
     walk.graph()
+    walk.terminate()
     walk.materialize()
     walk.materialized_graph()
     walk.asset("raw_feedback", ["At a glance", "Events"])
@@ -53,8 +54,7 @@ def _go(walk: Walk) -> None:
     walk.page("checks", "/assets/best_model?view=checks", ["Passed"])
     walk.page("runs", "/runs", ["Success"])
     walk.page("automation", "/automation", ["nightly"])
-    walk.page("launchpad", "/jobs/retrain/playground", ["Launch Run"])
-    walk.terminate()
+    walk.page("launchpad", "/locations/recsys_pipeline.definitions/jobs/retrain/playground", ["Launch Run"])
 
 
 if __name__ == "__main__":

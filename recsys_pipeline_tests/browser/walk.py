@@ -48,8 +48,29 @@ class Walk:
         assert assets.issuperset(SPINE), assets
         self._take_graph(len(assets), "graph")
 
+    def terminate(self) -> None:
+        """A run that is terminated while it searches ends, says what it leaves, and leaves no worker."""
+        before = len(self._served.runs())
+        self._page.get_by_role("button", name="Materialize all").click()
+        wait_until("no run is launched", lambda: len(self._served.runs()) > before, _PAGE_SECONDS)
+        run = self._served.runs()[0]
+        self._open(f"/runs/{run['id']}")
+        self._page.get_by_text(re.compile(r"trial \d+ of \d+")).first.wait_for(timeout=1000 * _RUN_SECONDS)
+        assert self._served.processes(_WORKER)
+        self._page.get_by_role("button", name="Terminate").first.click()
+        dialog = self._page.get_by_role("dialog")
+        dialog.get_by_role("button", name=re.compile("Terminate")).last.click()
+        run = self._served.wait_for_run(_ENDED, _PAGE_SECONDS)
+        assert run["status"] == "CANCELED", run
+        wait_until("a worker is left", lambda: not self._served.processes(_WORKER), _PAGE_SECONDS)
+        self._open(f"/runs/{run['id']}")
+        self._page.get_by_text("Canceled", exact=True).first.wait_for()
+        self._page.get_by_text(re.compile(r"terminated, \d+ of \d+ trials kept")).first.wait_for()
+        self._take("terminated")
+
     def materialize(self) -> None:
-        """Materialize all is clicked, and the run succeeds."""
+        """Materialize all is clicked, and the run succeeds; its search goes on where the last one ended."""
+        self._open("/asset-groups")
         before = len(self._served.runs())
         self._page.get_by_role("button", name="Materialize all").click()
         wait_until("no run is launched", lambda: len(self._served.runs()) > before, _PAGE_SECONDS)
@@ -71,6 +92,9 @@ class Walk:
         self._open(f"/assets/{name}?view=overview")
         for text in said:
             self._page.get_by_text(text, exact=True).first.wait_for()
+        # The table of metadata is below what Dagster itself says of an asset.
+        first = self._page.get_by_text(said[0], exact=True).first
+        first.evaluate("e => e.closest('table').scrollIntoView({block: 'start'})")
         self._take(name.replace("_", "-"))
 
     def picture(self, asset: str, entry: str) -> None:
@@ -81,6 +105,8 @@ class Walk:
         image = self._page.get_by_role("dialog").locator("img").first
         image.wait_for()
         wait_until(f"{entry} of {asset} is not rendered", lambda: image.evaluate("i => i.naturalWidth"), 20)
+        # From its beginning: a long one opens at its end, where the button has the focus.
+        image.scroll_into_view_if_needed()
         self._take(f"{asset}-{entry}")
 
     def page(self, name: str, path: str, said: Sequence[str]) -> None:
@@ -89,26 +115,6 @@ class Walk:
         for text in said:
             self._page.get_by_text(text).first.wait_for()
         self._take(name)
-
-    def terminate(self) -> None:
-        """A run that is terminated in the middle of the search ends, and leaves no worker."""
-        before = len(self._served.runs())
-        self._open("/asset-groups")
-        self._page.get_by_role("button", name="Materialize all").click()
-        wait_until("no run is launched", lambda: len(self._served.runs()) > before, _PAGE_SECONDS)
-        run = self._served.runs()[0]
-        self._open(f"/runs/{run['id']}")
-        self._page.get_by_text(re.compile(r"trial \d+ of \d+")).first.wait_for(timeout=1000 * _RUN_SECONDS)
-        assert self._served.processes(_WORKER)
-        self._page.get_by_role("button", name="Terminate").first.click()
-        dialog = self._page.get_by_role("dialog")
-        dialog.get_by_role("button", name=re.compile("Terminate")).last.click()
-        run = self._served.wait_for_run(_ENDED, _PAGE_SECONDS)
-        assert run["status"] == "CANCELED", run
-        wait_until("a worker is left", lambda: not self._served.processes(_WORKER), _PAGE_SECONDS)
-        self._open(f"/runs/{run['id']}")
-        self._page.get_by_text("Canceled", exact=True).first.wait_for()
-        self._take("terminated")
 
     def _take_graph(self, n_assets: int, name: str) -> None:
         """The nodes alone, as large as they are legible."""
