@@ -12,7 +12,7 @@
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
 # make deploy-files  parse the files of deploy/ by their own tools, which it installs
-# make audit         look for known vulnerabilities in what constraints.txt pins
+# make audit         look for known vulnerabilities in what constraints*.txt pin
 # make dev           web UI and daemon on http://127.0.0.1:3000
 
 PYTHON ?= python3
@@ -81,7 +81,7 @@ deploy-files: $(VENV)/.installed-deploy-files
 	$(BIN)/pytest -m deploy_files
 
 audit: $(VENV)/.installed-audit
-	$(BIN)/python scripts/audit.py $(BIN)/pip-audit
+	$(BIN)/python scripts/audit.py $(BIN)/pip-audit constraints.txt constraints-mlflow.txt
 
 EVERY ?= 1
 faults: $(VENV)/.installed-dev

@@ -21,7 +21,7 @@ def audit(tmp_path):
             f"#!{sys.executable}\nimport sys\nprint({answer!r})\nsys.exit({complaint!r} or 0)\n"
         )
         stand_in.chmod(0o755)
-        command = [sys.executable, PROJECT / "scripts" / "audit.py", stand_in]
+        command = [sys.executable, PROJECT / "scripts" / "audit.py", stand_in, "constraints.txt"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         return done.returncode, done.stdout + done.stderr
 
@@ -40,7 +40,10 @@ def test_a_known_vulnerability_fails_and_says_what_mends_it(audit):
 
 
 def test_none_known_is_said_with_how_many_were_asked_for(audit):
-    assert audit(told(CLEAN, SKIPPED)) == (0, "audited 1 of 2 packages: 0 known vulnerabilities\n")
+    assert audit(told(CLEAN, SKIPPED)) == (
+        0,
+        "constraints.txt: 1 of 2 packages audited, 0 known vulnerabilities\n",
+    )
 
 
 def test_nothing_audited_is_never_nothing_known(audit):
@@ -53,5 +56,5 @@ def test_without_a_network_it_says_that_nothing_was_audited(audit):
     status, text = audit("", unreachable)
 
     assert status == 0
-    assert text.startswith("not audited: no vulnerability service can be reached")
+    assert text.startswith("constraints.txt: not audited, no vulnerability service can be reached")
     assert audit("", unreachable, AUDIT_REQUIRED="1")[0] == 1

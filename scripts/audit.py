@@ -1,4 +1,4 @@
-"""Look for known vulnerabilities in what constraints.txt pins: `python scripts/audit.py PIP_AUDIT`.
+"""Look for known vulnerabilities in what files pin: `python scripts/audit.py PIP_AUDIT FILE ...`.
 
 Asks osv.dev, and fails where it knows of one. Where it cannot be reached, this says that nothing was
 audited and succeeds: a network that is missing is no vulnerability. AUDIT_REQUIRED=1 makes it fail then
@@ -12,16 +12,21 @@ import sys
 
 # Not the registry: a mirror that knows of no vulnerabilities looks like one where there are none.
 _OPTIONS = (
-    *("--requirement", "constraints.txt", "--no-deps", "--disable-pip"),
+    *("--no-deps", "--disable-pip"),
     *("--vulnerability-service", "osv", "--format", "json", "--progress-spinner", "off"),
 )
 
 
-def main(pip_audit: str) -> int:
+def main(pip_audit: str, *files: str) -> int:
     """The exit status: 1 where vulnerabilities are known, or where an audit must be and cannot."""
-    done = subprocess.run([pip_audit, *_OPTIONS], check=False, capture_output=True, text=True)
+    return max(_audit(pip_audit, file) for file in files)
+
+
+def _audit(pip_audit: str, file: str) -> int:
+    command = [pip_audit, "--requirement", file, *_OPTIONS]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if "ConnectionError" in done.stderr or "ConnectTimeout" in done.stderr:
-        print("not audited: no vulnerability service can be reached (api.osv.dev)")
+        print(f"{file}: not audited, no vulnerability service can be reached (api.osv.dev)")
         return int(os.environ.get("AUDIT_REQUIRED") == "1")
     try:
         dependencies = json.loads(done.stdout)["dependencies"]
@@ -33,7 +38,9 @@ def main(pip_audit: str) -> int:
     for name, version, found in known:
         mended = ", ".join(found["fix_versions"]) or "no version yet"
         print(f"{name} {version}: {found['id']}, mended by {mended}")
-    print(f"audited {len(audited)} of {len(dependencies)} packages: {len(known)} known vulnerabilities")
+    print(
+        f"{file}: {len(audited)} of {len(dependencies)} packages audited: {len(known)} known vulnerabilities"
+    )
     return int(bool(known) or not audited)
 
 
