@@ -39,7 +39,7 @@ def _audit(pip_audit: str, file: str) -> int:
         mended = ", ".join(found["fix_versions"]) or "no version yet"
         print(f"{name} {version}: {found['id']}, mended by {mended}")
     print(
-        f"{file}: {len(audited)} of {len(dependencies)} packages audited: {len(known)} known vulnerabilities"
+        f"{file}: {len(audited)} of {len(dependencies)} packages audited, {len(known)} known vulnerabilities"
     )
     return int(bool(known) or not audited)
 
