@@ -98,6 +98,21 @@ def report_of(instance: DagsterInstance, run: DagsterRun, message: str, url: str
     return Report(run.job_name, run.run_id, steps, reason, lines, retried, url)
 
 
+def report_no_run(webhook: SecretStr, what: str, reason: str) -> None:
+    """Post that no run could be started: there is then none whose failure the sensor `alert` would see.
+
+    Args:
+        webhook: URL, a secret; empty: nothing is reported.
+        what: should have started it.
+        reason: for people.
+
+    Raises:
+        AlertError: it was not taken.
+    """
+    if webhook:
+        post(webhook, f"*{_escaped(what)} started no run.*\n{_escaped(_cut(reason, _MOST_REASON))}")
+
+
 def post(webhook: SecretStr, text: str, wait: Callable[[float], None] = time.sleep) -> None:
     """Post a text; a server that is down, slow or has an error of its own is asked again, twice.
 

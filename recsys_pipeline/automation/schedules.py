@@ -10,13 +10,25 @@ from dagster import (
 )
 
 from recsys_pipeline import settings
+from recsys_pipeline.automation.alerts import AlertError, report_no_run
 from recsys_pipeline.automation.jobs import retrain
 from recsys_pipeline.automation.nights import Night, at_work
 from recsys_pipeline.settings import SettingError
 
 
 def tonight(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-    """A run that makes what is stale, or says that nothing is."""
+    """A run that makes what is stale, or says that nothing is; what keeps it from that is reported."""
+    try:
+        return _due(context)
+    except Exception as error:
+        try:
+            report_no_run(settings.ALERT_WEBHOOK, "nightly", str(error))
+        except AlertError as untold:
+            context.log.warning(str(untold))
+        raise
+
+
+def _due(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
     if run := at_work(context.instance):
         return SkipReason(f"run {run} is at work; what is stale after it is made the next night")
     night = Night.now(context.instance, context.repository_def)

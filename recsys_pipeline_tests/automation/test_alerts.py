@@ -11,13 +11,16 @@ from dagster import (
     Failure,
     SkipReason,
     build_run_status_sensor_context,
+    build_schedule_context,
     job,
     op,
 )
 from pydantic import SecretStr
 
-from recsys_pipeline.automation import alerts
+from recsys_pipeline import settings
+from recsys_pipeline.automation import alerts, schedules
 from recsys_pipeline.automation.alerts import AlertError, Report, alert_sensor, post, report_of
+from recsys_pipeline.definitions import defs
 
 SECRET = "hunter2-marked"
 
@@ -237,3 +240,23 @@ def test_without_a_webhook_nothing_is_reported(instance):
     sensor = alert_sensor(SecretStr(""), "")
     assert sensor.default_status.value == "STOPPED"
     assert isinstance(sensor(context_of(instance, failed(instance))), SkipReason)
+
+
+@pytest.mark.parametrize("answer", [200, 404])
+def test_a_night_that_cannot_start_a_run_is_reported_too(hook, monkeypatch, tmp_path, answer):
+    """No run fails where the file of RECSYS_RUN_CONFIG is refused, so that the sensor would see nothing."""
+
+    def refused(*_):
+        raise ValueError("factors of grid_search_results: 0 < 1")
+
+    monkeypatch.setattr(settings, "ALERT_WEBHOOK", hook.url)
+    monkeypatch.setattr(schedules.Night, "now", refused)
+    hook.answers = [answer]
+
+    instance = DagsterInstance.local_temp(str(tmp_path))
+    with instance, pytest.raises(ValueError, match="factors of grid"):
+        schedules.tonight(build_schedule_context(instance=instance, repository_def=defs.get_repository_def()))
+
+    assert [body["text"] for body in hook.bodies] == [
+        "*nightly started no run.*\nfactors of grid_search_results: 0 &lt; 1"
+    ]
