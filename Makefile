@@ -1,6 +1,7 @@
 # make materialize   set everything up and run the whole graph on the sample
 # make test          set everything up and run the tests
 # make runs          the tests that run the graph, or start workers, once more
+# make set-up        install what any of the others needs
 # make commands      the tests that run the commands of the README as they are shown
 # make nights        whole nights with new data, none, bad data and a half-written file; some by the real daemon
 # make check         linter, types, definitions
@@ -28,7 +29,7 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # processes that initialise one Dagster home.
 ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test runs commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
+.PHONY: materialize test runs set-up commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
@@ -54,6 +55,9 @@ commands: $(VENV)/.installed-dev
 
 nights: $(VENV)/.installed-dev
 	$(BIN)/pytest -m nights
+
+# What all the other targets need, so that none installs anything while another runs.
+set-up: $(addprefix $(VENV)/.installed-,s3 postgres mlflow deploy-files audit browser) .venv-mlflow/.installed
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3

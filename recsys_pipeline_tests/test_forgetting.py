@@ -133,9 +133,9 @@ def test_the_history_of_runs_names_nobody(forgotten):
 def test_the_run_says_what_it_removed(forgotten):
     told = metadata_of(forgotten.after, "raw_feedback")
 
-    assert told["forgotten: users"] == 1
-    assert told["forgotten: events"] == 17
-    assert told["forgotten: not in the feed"] == 1
+    assert told["Forgotten: users"] == 1
+    assert told["Forgotten: events"] == 17
+    assert told["Forgotten: not in the feed"] == 1
     assert metadata_of(forgotten.after, "release")["removed releases"] == forgotten.released_before
     pointer = read_pointer(forgotten.warehouse.root)
     assert (pointer.published, pointer.previous) == ([pointer.version], None)

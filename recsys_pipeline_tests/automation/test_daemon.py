@@ -199,6 +199,6 @@ def test_two_runs_of_the_command_line_share_a_warehouse_one_after_the_other(home
     assert sum("waiting for it" in text for text in told) == 1
     with server.instance() as instance:
         made = instance.fetch_materializations(AssetKey("release"), limit=9).records
-    versions = [record.asset_materialization.metadata["version"].value for record in made]
+    versions = [record.asset_materialization.metadata["release"].value for record in made]
     assert len(set(versions)) == 2
     assert read_pointer(server.warehouse.root).version == max(versions)
