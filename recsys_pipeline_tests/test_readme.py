@@ -82,12 +82,17 @@ SETTING = r"(export )?RECSYS_\w+=\S+"
 
 
 def commands_of_ci():
-    """The lines of .ci/run, and what make runs for those that call it."""
+    """What .ci/run asks of make, target by target, and what make runs for it."""
     lines = (PROJECT / ".ci" / "run").read_text().splitlines()
-    targets = [line.removeprefix("make ") for line in lines if line.startswith("make ")]
-    dry_run = ["make", "--dry-run", *shlex.split(" ".join(targets))]
+    # Up to where the output goes.
+    words = [word for line in lines if line.startswith("make ") for word in line.split(" >")[0].split()[1:]]
+    variables = [word for word in words if "=" in word]
+    targets = [word for word in words if "=" not in word]
+    dry_run = ["make", "--dry-run", *words]
     recipes = subprocess.run(dry_run, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    return {*lines, *recipes.replace(".venv/bin/", "").splitlines()}
+    of_ci = {f"make {target}" for target in targets}
+    of_ci |= {f"make {target} {variable}" for target in targets for variable in variables}
+    return {*of_ci, *recipes.replace(".venv/bin/", "").splitlines()}
 
 
 @pytest.fixture(scope="module")
