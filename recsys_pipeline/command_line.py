@@ -170,9 +170,9 @@ def show(warehouse: UPath, version: str | None, card: bool, as_json: bool) -> No
         ["files", f"{len(manifest['files'])}, {_size(folder, manifest):,} bytes"],
     ]
     if forgotten := manifest.get("card", {}).get("feed", {}).get("forgotten"):
-        rows.append(
-            ["forgotten", f"{forgotten['events']:,} events of {forgotten['users']:,} users were left out"]
-        )
+        from recsys_pipeline.reporting.feed import told_forgotten
+
+        rows.append(["forgotten", told_forgotten(forgotten)])
     reasons = manifest.get("decision", {}).get("reasons_for", [])
     rows += [["" if number else "released because", reason] for number, reason in enumerate(reasons)]
     click.echo(text_table(None, rows))

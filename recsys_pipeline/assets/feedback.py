@@ -1,7 +1,7 @@
 """From raw events to one strength per interaction."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -26,13 +26,13 @@ from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
-from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.metadata import FORGOTTEN, with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
 from recsys_pipeline.engines.local.days import events_of_days
 from recsys_pipeline.engines.local.memory import memory_limit, told
 from recsys_pipeline.reporting.configuration import settings_table, told_configuration
-from recsys_pipeline.reporting.feed import told_feed
+from recsys_pipeline.reporting.feed import told_feed, told_forgotten
 from recsys_pipeline.reporting.metadata import (
     AT_A_GLANCE,
     SETTINGS,
@@ -97,13 +97,7 @@ def raw_feedback(
     )
     ignored = f"; {report.n_ignored:,} rows were ignored as configured" if report.n_ignored else ""
     context.log.info(f"{told}{ignored}; files: {len(report.files):,}")
-    forgotten = report.forgotten or {}
-    if forgotten:
-        context.log.info(
-            f"forgotten: {forgotten['events']:,} events of {forgotten['users']:,} users; of the "
-            f"{forgotten['listed']:,} ids in {feedback.forget_users} the feed does not have "
-            f"{forgotten['not in the feed']:,}"
-        )
+    forgotten = _told_forgotten(context, feedback, report.forgotten)
     return MaterializeResult(
         metadata={
             AT_A_GLANCE: told,
@@ -118,11 +112,25 @@ def raw_feedback(
             "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
             SETTINGS: settings_table(feedback),
             **table_metadata(report.schema, report.n_accepted, warehouse.path_of("raw_feedback")),
-            **{f"Forgotten: {what}": count for what, count in forgotten.items()},
+            **forgotten,
             **_pictures_of_feed(context, warehouse, report.events),
         },
         tags=source.tags(),
     )
+
+
+def _told_forgotten(
+    context: AssetExecutionContext, feedback: Feedback, facts: Mapping[str, int] | None
+) -> dict[str, int]:
+    """The metadata of what was left out of the feed, which is logged too."""
+    if not facts:
+        return {}
+    listed = f"{facts['listed']:,} ids are in {feedback.forget_users}"
+    strangers = (
+        f", {facts['not in the feed']:,} of them not in the feed" if "not in the feed" in facts else ""
+    )
+    context.log.info(f"forgotten: {told_forgotten(facts)}; {listed}{strangers}")
+    return {f"Forgotten: {what}": count for what, count in facts.items()}
 
 
 def _pictures_of_feed(
@@ -175,6 +183,7 @@ def _days_of_feedback(
         "rejected rows": MetadataValue.path(str(warehouse.path_of("rejected_feedback"))),
         SETTINGS: settings_table(feedback),
         **table_metadata(report.schema, feed["rows"], warehouse.path_of("raw_feedback")),
+        **_told_forgotten(context, feedback, feed.get(FORGOTTEN)),
         **_pictures_of_feed(context, warehouse, events),
     }
     if not are_asked_for:

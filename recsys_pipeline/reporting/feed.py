@@ -27,3 +27,9 @@ def told_feed(
     others = f" and {len(reasons) - _REASONS:,} more reasons" if len(reasons) > _REASONS else ""
     rows = "1 row was" if n_rejected == 1 else f"{n_rejected:,} rows were"
     return f"{events}; {rows} rejected ({percent(rejected_share)}): {told}{others}"
+
+
+def told_forgotten(facts: Mapping[str, int]) -> str:
+    """What a feed left out, for people; of a feed that is kept by days nobody knows how many users."""
+    users = f" of {facts['users']:,} users" if "users" in facts else ""
+    return f"{facts['events']:,} events{users} were left out"

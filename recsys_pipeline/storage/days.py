@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from upath import UPath
 
-from recsys_pipeline.core.columns import TIMESTAMP
+from recsys_pipeline.core.columns import REJECTED_CONTENT, TIMESTAMP, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import Judgement, judge
-from recsys_pipeline.core.metadata import FEED, stored_metadata
+from recsys_pipeline.core.metadata import FEED, FORGOTTEN, metadata_of_schema, stored_metadata
 from recsys_pipeline.storage.atomic import local_path
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.feeds.files import DAY, day_in, files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
+from recsys_pipeline.storage.forgetting import LISTED, Forgotten, read_forgotten, require_no_fewer
 from recsys_pipeline.storage.ingest import (
     REJECTED_SCHEMA,
     EventWriter,
     IngestReport,
     criteria_of,
+    events_in,
     id_columns,
     quarantine_rows,
     require_few_rejected,
@@ -53,6 +56,7 @@ _DAYS = "days"
 _WHOLE_FEED = "feed"
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _SHOWN_DAYS = 3
+_EVENTS = "events"
 
 
 @dataclass
@@ -92,26 +96,32 @@ def ingest_days(feedback: Feedback, warehouse: Warehouse, days: Sequence[str] | 
         InputError: a day has no file or too many bad rows, or the events need times and have none.
     """
     report = DaysReport()
+    forgotten = read_forgotten(feedback)
+    require_no_fewer(forgotten, feedback, metadata_of_schema(warehouse.schema_of(ACCEPTED)).get(FEED, {}))
     present = _present(warehouse, report, required=days is not None)
     wanted = due_days(feedback, warehouse, set(present)) if days is None else list(days)
-    if wanted == []:
+    if wanted == [] and not _hold(warehouse, forgotten):
         report.days, report.schema = present, warehouse.schema_of(ACCEPTED)
         report.feed = stored_metadata(warehouse.open_table(ACCEPTED))[FEED]
         return report
     source = _Source(feedback, wanted)
-    with warehouse.replacing(ACCEPTED) as folder:
+    forgets = bool(len(forgotten.ids))
+    with warehouse.replacing(ACCEPTED, forgets=forgets) as folder:
         parts = folder / f"{ACCEPTED}.parquet"
         parts.mkdir()
-        with warehouse.replacing(REJECTED) as rejected_folder:
-            reading = _Reading(feedback, warehouse, source, parts, rejected_folder / f"{REJECTED}.parquet")
+        with warehouse.replacing(REJECTED, forgets=forgets) as rejected_folder:
+            rejected = rejected_folder / f"{REJECTED}.parquet"
+            reading = _Reading(feedback, warehouse, source, forgotten, parts, rejected)
             of_days = reading.run(report)
-            _carry(warehouse, REJECTED, reading.rejected, {*of_days, _WHOLE_FEED}, report)
+            withholding = partial(_withhold, forgotten)
+            _carry(warehouse, REJECTED, rejected, {*of_days, _WHOLE_FEED}, report, withholding)
         for day, of_day in of_days.items():
             where = f"{feedback.path}, {day or 'all days'}"
             require_few_rejected(of_day, feedback, warehouse.path_of(REJECTED), where)
         told = {day: of_day.as_dict() for day, of_day in of_days.items() if day}
         report.ingested = sorted(told)
-        _carry(warehouse, ACCEPTED, parts, told, report)
+        leaving_out = partial(_leave_out, forgotten, events_in(feedback), present)
+        _carry(warehouse, ACCEPTED, parts, told, report, leaving_out)
         for day, said in told.items():
             said["of_other_days"] = report.n_other_days[day]
             if day in present and said["rows"] < present[day]["rows"]:
@@ -119,7 +129,7 @@ def ingest_days(feedback: Feedback, warehouse: Warehouse, days: Sequence[str] | 
                     f"{day} has {said['rows']:,} events now and had {present[day]['rows']:,}"
                 )
         report.days = dict(sorted({**present, **told}.items()))
-        report.feed = _together(report.days, of_days.get(""))
+        report.feed = _together(report.days, of_days.get(""), forgotten)
         report.schema = _as_one_table(parts, feedback)
         metadata = {FEED: report.feed, _DAYS: report.days}
         (parts / FOLDER_METADATA).write_text(json.dumps(metadata, sort_keys=True), encoding="utf-8")
@@ -168,7 +178,7 @@ class _Source:
         found = _files_by_day(feedback)
         if missing := [day for day in days or () if day not in found]:
             raise InputError(_no_file(feedback, missing))
-        self.files = {day: found[day] for day in sorted(days or found)}
+        self.files = {day: found[day] for day in sorted(found if days is None else days)}
         self._fingerprints = {day: _fingerprint(feedback, day) for day in self.files}
 
     def fingerprint(self, day: str) -> str:
@@ -180,9 +190,16 @@ class _Reading:
     """Reads the files and writes the parts."""
 
     def __init__(
-        self, feedback: Feedback, warehouse: Warehouse, source: _Source, parts: Path, rejected: Path
+        self,
+        feedback: Feedback,
+        warehouse: Warehouse,
+        source: _Source,
+        forgotten: Forgotten,
+        parts: Path,
+        rejected: Path,
     ) -> None:
-        self._feedback, self._source, self._parts, self.rejected = feedback, source, parts, rejected
+        self._feedback, self._source, self._forgotten = feedback, source, forgotten
+        self._parts, self._rejected = parts, rejected
         last = warehouse.schema_of(ACCEPTED) or warehouse.schema_of("feedback_strengths")
         self._ids = id_columns(feedback, last)
         self._criteria, self._columns = criteria_of(feedback), Columns.of_feedback(feedback)
@@ -192,8 +209,8 @@ class _Reading:
 
     def run(self, report: DaysReport) -> dict[str, IngestReport]:
         """What was read, by day; under the empty name what belongs to none."""
-        self.rejected.mkdir()
-        (self.rejected / FOLDER_METADATA).write_text("{}", encoding="utf-8")
+        self._rejected.mkdir()
+        (self._rejected / FOLDER_METADATA).write_text("{}", encoding="utf-8")
         with ExitStack() as written:
             for day, files in self._source.files.items():
                 self._read(day, files, report, written)
@@ -205,10 +222,12 @@ class _Reading:
 
     def _read(self, day: str, files: Sequence[UPath], report: DaysReport, written: ExitStack) -> None:
         counted = self._of(day, files)
-        part = self.rejected / f"{day or _WHOLE_FEED}.parquet"
+        forgets, n_before = bool(len(self._forgotten.ids)), self._forgotten.n_events
+        part = self._rejected / f"{day or _WHOLE_FEED}.parquet"
         with pq.ParquetWriter(part, REJECTED_SCHEMA, compression=COMPRESSION) as quarantine:
             for file in files:
-                for batch in read_rows(file, self._columns, self._feedback):
+                for read in read_rows(file, self._columns, self._feedback):
+                    batch = self._forgotten.without(read, events_in(self._feedback)) if forgets else read
                     judged = judge(batch.rows, self._criteria)
                     quarantine_rows(quarantine, str(file), batch, judged, counted)
                     for of_day, events in self._by_day(day, judged, report):
@@ -219,6 +238,8 @@ class _Reading:
                     counted.n_ignored += judged.n_ignored
                     counted.n_empty += batch.n_empty
         report.reasons.update(counted.reasons)
+        if forgets:
+            counted.forgotten = {_EVENTS: self._forgotten.n_events - n_before}
 
     def _by_day(self, day: str, judged: Judgement, report: DaysReport) -> Iterator[tuple[str, Judgement]]:
         accepted = judged.accepted
@@ -231,7 +252,7 @@ class _Reading:
                 )
             yield day, judged
             return
-        number = accepted[TIMESTAMP].cast(pa.int64()).to_numpy() // _MICROSECONDS_PER_DAY
+        number = _day_numbers(accepted)
         if day:
             report.n_other_days[day] += int(np.count_nonzero(number != _number(day)))
             yield day, judged
@@ -277,15 +298,104 @@ def _present(warehouse: Warehouse, report: DaysReport, *, required: bool) -> dic
     return days or {}
 
 
+def _hold(warehouse: Warehouse, forgotten: Forgotten) -> bool:
+    """Whether a part that is there has a row of those who are to be forgotten, or may name them."""
+
+    def any_part(asset: str, has: Callable[[Path], bool]) -> bool:
+        def look(folder: UPath, _: list[str]) -> bool:
+            return any(map(has, _parts_in(folder, asset)))
+
+        return warehouse.has(asset) and States(warehouse.root, asset).read(look)[0]
+
+    return any_part(ACCEPTED, partial(_has, forgotten)) or any_part(REJECTED, partial(_names, forgotten))
+
+
+def _has(forgotten: Forgotten, part: Path) -> bool:
+    if not len(forgotten.ids):
+        return False
+    with pq.ParquetFile(part) as file:
+        return any(forgotten.among(batch[USER]).any() for batch in file.iter_batches(columns=[USER]))
+
+
+def _names(forgotten: Forgotten, part: Path) -> bool:
+    if not len(forgotten.ids):
+        return False
+    with pq.ParquetFile(part) as file:
+        contents = file.read([REJECTED_CONTENT])[REJECTED_CONTENT].to_pylist()
+    return any(forgotten.told(content) != content for content in contents)
+
+
+def _leave_out(
+    forgotten: Forgotten, events: list[str], days: dict[str, dict[str, Any]], part: Path, to: Path
+) -> bool:
+    """Write a part of events without those who are to be forgotten; False where it has none of them.
+
+    What the part says of its day, in `days`, follows.
+    """
+    if not _has(forgotten, part):
+        return False
+    left, n_before, n_other_days = IngestReport(), forgotten.n_events, 0
+    with pq.ParquetFile(part) as file, ExitStack() as opened:
+        writer: pq.ParquetWriter | None = None
+        for batch in file.iter_batches():
+            kept = batch.filter(pa.array(~forgotten.rows_of(batch, events)))
+            if not kept.num_rows:
+                continue
+            if writer is None:
+                writer = opened.enter_context(
+                    pq.ParquetWriter(to, file.schema_arrow, compression=COMPRESSION)
+                )
+            writer.write_batch(kept)
+            left.count_events(kept)
+            if TIMESTAMP in kept.schema.names:
+                n_other_days += int(np.count_nonzero(_day_numbers(kept) != _number(part.stem)))
+    said = days[part.stem]
+    already = said.get(FORGOTTEN, {}).get(_EVENTS, 0)
+    days[part.stem] = {
+        **said,
+        "rows": left.n_accepted,
+        "events": dict(left.events),
+        "first_event": left.first_event.isoformat() if left.first_event else None,
+        "last_event": left.last_event.isoformat() if left.last_event else None,
+        "of_other_days": n_other_days,
+        FORGOTTEN: {_EVENTS: already + forgotten.n_events - n_before},
+    }
+    return True
+
+
+def _withhold(forgotten: Forgotten, part: Path, to: Path) -> bool:
+    """Write a part of rejected rows without contents that may name them; False where none does."""
+    if not _names(forgotten, part):
+        return False
+    with pq.ParquetFile(part) as file:
+        table = file.read()
+    contents = pa.array([forgotten.told(content) for content in table[REJECTED_CONTENT].to_pylist()])
+    place = table.schema.get_field_index(REJECTED_CONTENT)
+    pq.write_table(table.set_column(place, REJECTED_CONTENT, contents), to, compression=COMPRESSION)
+    return True
+
+
+def _parts_in(folder: UPath, asset: str) -> list[Path]:
+    parts = local_path(folder / f"{asset}.parquet")
+    return sorted(parts.glob("[!._]*.parquet")) if parts.is_dir() else []
+
+
 def _carry(
-    warehouse: Warehouse, asset: str, parts: Path, but_for: Collection[str], report: DaysReport
+    warehouse: Warehouse,
+    asset: str,
+    parts: Path,
+    but_for: Collection[str],
+    report: DaysReport,
+    forget: Callable[[Path, Path], bool],
 ) -> None:
-    """Take over the parts of the other days: the files themselves where they are local."""
+    """Take over the parts of the other days: the files themselves where they are local.
+
+    `forget` writes a part without those who are to be forgotten, and says whether it had any.
+    """
 
     def link(folder: UPath, _: list[str]) -> None:
-        before = local_path(folder / f"{asset}.parquet")
-        for part in sorted(before.glob("[!._]*.parquet")) if before.is_dir() else ():
-            if part.stem in but_for:
+        for part in _parts_in(folder, asset):
+            if part.stem in but_for or forget(part, parts / part.name):
                 continue
             try:
                 os.link(part, parts / part.name)
@@ -328,8 +438,14 @@ def _as_one_table(parts: Path, feedback: Feedback) -> pa.Schema:
     return schema
 
 
-def _together(days: Mapping[str, Mapping[str, Any]], of_none: IngestReport | None) -> dict[str, Any]:
+def _together(
+    days: Mapping[str, Mapping[str, Any]], of_none: IngestReport | None, forgotten: Forgotten
+) -> dict[str, Any]:
     """What all days say together, as `IngestReport.as_dict` does; `of_none` is what belongs to no day."""
+    left_out = sum(of_day.get(FORGOTTEN, {}).get(_EVENTS, 0) for of_day in days.values())
+    if of_none and of_none.forgotten:
+        # One file was read again as a whole, with what the days had of it.
+        left_out = of_none.forgotten[_EVENTS]
     events: Counter[str] = Counter()
     for of_day in days.values():
         events.update(of_day["events"])
@@ -346,6 +462,8 @@ def _together(days: Mapping[str, Mapping[str, Any]], of_none: IngestReport | Non
         "events": dict(events),
         "first_event": min(first, default=None),
         "last_event": max(last, default=None),
+        # How many users that were, nobody knows: a day does not keep who.
+        **({FORGOTTEN: {LISTED: len(forgotten.ids), _EVENTS: left_out}} if len(forgotten.ids) else {}),
     }
 
 
@@ -401,6 +519,12 @@ def _no_file(feedback: Feedback, days: Sequence[str]) -> str:
 def _range(first: str, last: str) -> list[str]:
     begin, end = date.fromisoformat(first), date.fromisoformat(last)
     return [(begin + timedelta(days=n)).isoformat() for n in range((end - begin).days + 1)]
+
+
+def _day_numbers(events: pa.RecordBatch) -> NDArray[np.int64]:
+    """(n,) days since 1970."""
+    numbers: NDArray[np.int64] = events[TIMESTAMP].cast(pa.int64()).to_numpy() // _MICROSECONDS_PER_DAY
+    return numbers
 
 
 def _number(day: str) -> int:

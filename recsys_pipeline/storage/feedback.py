@@ -132,11 +132,6 @@ class Feedback(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # n
         for field_name, events in (("target_events", self.target_events), ("seen_events", self.seen_events)):
             if unknown := set(events) - set(self.strengths):
                 raise ValueError(f"{field_name}: {', '.join(sorted(unknown))} has no strength")
-        if self.first_day and self.forget_users:
-            raise ValueError(
-                "forget_users: a feed that is ingested day by day keeps its days; to forget users, ingest it "
-                "as a whole (without RECSYS_FIRST_DAY)"
-            )
         if self.first_day and database_feed(self.path):
             raise ValueError(
                 "first_day: a database is not read day by day; leave out RECSYS_FIRST_DAY, and let the query "

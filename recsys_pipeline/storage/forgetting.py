@@ -7,6 +7,7 @@ text.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from recsys_pipeline.core.metadata import FORGOTTEN
 from recsys_pipeline.storage.feedback import Feedback, FileFormat
 from recsys_pipeline.storage.feeds.files import files_behind
 from recsys_pipeline.storage.feeds.read import read_rows
-from recsys_pipeline.storage.feeds.rows import Columns
+from recsys_pipeline.storage.feeds.rows import Batch, Columns
 from recsys_pipeline.storage.models import users_in
 from recsys_pipeline.storage.releases import FOLDER, FORMER_FOLDER, ReleaseFolder, is_version, read_pointer
 
@@ -34,7 +35,12 @@ _SEPARATORS = r"[\s\"',;|]"
 
 
 class Forgotten:
-    """Users who are to be forgotten, and what a feed has of them."""
+    """Users who are to be forgotten, and what a feed has of them.
+
+    Attributes:
+        ids: of them.
+        n_events: their rows that were met so far.
+    """
 
     def __init__(self, ids: pa.StringArray, delimiter: str = ",") -> None:
         """Of distinct ids; `delimiter` is that of the feed."""
@@ -44,7 +50,7 @@ class Forgotten:
         # Such an id would be cut where a line is.
         self._odd = [text for text in self._texts if self._split.search(text)]
         self._met: set[str] = set()
-        self._n_events = 0
+        self.n_events = 0
 
     def among(self, users: pa.Array) -> NDArray[np.bool_]:
         """(n,) whose id is one of them, white space around it aside."""
@@ -67,9 +73,19 @@ class Forgotten:
         if theirs.any():
             texts = pc.utf8_trim_whitespace(rows[USER].cast(pa.string()).filter(pa.array(theirs)))
             self._met.update(texts.unique().to_pylist())
-        self._n_events += int(np.count_nonzero(theirs | slipped))
+        self.n_events += int(np.count_nonzero(theirs | slipped))
         mask: NDArray[np.bool_] = theirs | slipped
         return mask
+
+    def without(self, batch: Batch, events: list[str]) -> Batch:
+        """The batch without their rows; `events` as in `rows_of`."""
+        kept = ~self.rows_of(batch.rows, events)
+        return replace(
+            batch,
+            rows=batch.rows if kept.all() else batch.rows.filter(pa.array(kept)),
+            lines=batch.lines[kept],
+            unparsed=[(line, reason, self.told(content)) for line, reason, content in batch.unparsed],
+        )
 
     def told(self, line: str) -> str:
         """What may be kept of a line that is no row."""
@@ -85,7 +101,7 @@ class Forgotten:
         return {
             LISTED: len(self.ids),
             "users": len(self._met),
-            "events": self._n_events,
+            "events": self.n_events,
             "not in the feed": len(self.ids) - len(self._met),
         }
 

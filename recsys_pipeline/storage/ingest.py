@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ from recsys_pipeline.core.metadata import FEED, FORGOTTEN, KEY, metadata_of_sche
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.feeds.read import sources_of
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
-from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, require_no_fewer
+from recsys_pipeline.storage.forgetting import read_forgotten, require_no_fewer
 from recsys_pipeline.storage.tables import COMPRESSION
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -72,13 +72,17 @@ class IngestReport:
 
     def count(self, judged: Judgement, batch: Batch) -> None:
         """Add what became of the rows of a batch, but for the rejected ones."""
-        self.n_accepted += judged.accepted.num_rows
+        self.count_events(judged.accepted)
         self.n_ignored += judged.n_ignored
         self.n_empty += batch.n_empty
-        counted = judged.accepted[EVENT].value_counts()
+
+    def count_events(self, events: pa.RecordBatch) -> None:
+        """Add rows that are events."""
+        self.n_accepted += events.num_rows
+        counted = events[EVENT].value_counts()
         self.events.update(dict(zip(*(part.to_pylist() for part in counted.flatten()), strict=True)))
-        if TIMESTAMP in judged.accepted.schema.names:
-            ends = pc.min_max(judged.accepted[TIMESTAMP]).as_py()
+        if TIMESTAMP in events.schema.names:
+            ends = pc.min_max(events[TIMESTAMP]).as_py()
             known = [when for when in (self.first_event, self.last_event, *ends.values()) if when]
             self.first_event, self.last_event = min(known, default=None), max(known, default=None)
 
@@ -144,7 +148,7 @@ def ingest(
     forgotten = read_forgotten(feedback)
     require_no_fewer(forgotten, feedback, metadata_of_schema(last).get(FEED, {}))
     forgets = bool(len(forgotten.ids))
-    events_of_feed = [*feedback.strengths, *feedback.ignored_events]
+    events_of_feed = events_in(feedback)
     with warehouse.replacing(accepted, forgets=forgets) as accepted_folder:
         with (
             warehouse.replacing(rejected, forgets=forgets) as rejected_folder,
@@ -159,7 +163,7 @@ def ingest(
             for source in sources:
                 report.files.append(source.name)
                 for read in source.batches:
-                    batch = _without(forgotten, read, events_of_feed) if forgets else read
+                    batch = forgotten.without(read, events_of_feed) if forgets else read
                     judged = judge(batch.rows, criteria)
                     quarantine_rows(quarantine, source.name, batch, judged, report)
                     events.write(judged, batch, source.name)
@@ -175,15 +179,9 @@ def ingest(
     return report
 
 
-def _without(forgotten: Forgotten, batch: Batch, events: list[str]) -> Batch:
-    """The batch without the rows of those who are to be forgotten."""
-    kept = ~forgotten.rows_of(batch.rows, events)
-    return replace(
-        batch,
-        rows=batch.rows if kept.all() else batch.rows.filter(pa.array(kept)),
-        lines=batch.lines[kept],
-        unparsed=[(line, reason, forgotten.told(content)) for line, reason, content in batch.unparsed],
-    )
+def events_in(feedback: Feedback) -> list[str]:
+    """The events that the feed may have."""
+    return [*feedback.strengths, *feedback.ignored_events]
 
 
 def criteria_of(feedback: Feedback) -> Criteria:

@@ -10,6 +10,7 @@ from recsys_pipeline.core.metadata import FEED, stored_metadata
 from recsys_pipeline.fingerprints import INPUT_TAG
 from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
+from recsys_pipeline.storage.forgetting import WITHHELD
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
@@ -194,3 +195,110 @@ def test_what_follows_has_no_partitions_and_says_which_state_of_all_days_it_read
     assert warehouse.read_table("feedback_strengths").num_rows == 4
     state = warehouse.write_id("raw_feedback")
     assert tags[f"{INPUT_TAG}raw_feedback"] == feed.tags["dagster/data_version"] == state
+
+
+# --- Users who are to be forgotten ----------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetting(feedback, tmp_path):
+    """The same feed, and user 1 is to be forgotten."""
+    (tmp_path / "forget.csv").write_text("UserID\n1\n99\n")
+    return feedback.model_copy(update={"forget_users": str(tmp_path / "forget.csv")})
+
+
+def users(warehouse):
+    return set(warehouse.read_table("raw_feedback")["UserID"].to_pylist())
+
+
+def feed_of(warehouse):
+    return stored_metadata(warehouse.open_table("raw_feedback"))[FEED]
+
+
+def test_who_is_to_be_forgotten_leaves_the_days_that_are_there(feedback, forgetting, folder, warehouse):
+    write(folder, DAYS[0], ["2,7,click,2026-01-01T23:59:59Z"])
+    ingest_days(feedback, warehouse)
+    before = parts(warehouse)
+    report = ingest_days(forgetting, warehouse)
+
+    assert report.ingested == []
+    assert users(warehouse) == {2}
+    after = parts(warehouse)
+    assert {day for day in DAYS if after[day] != before[day]} == {DAYS[1], DAYS[2]}
+    assert [report.days[day]["rows"] for day in DAYS] == [1, 1, 1]
+    assert report.days[DAYS[1]]["events"] == {"click": 1}
+    assert report.days[DAYS[1]]["first_event"] == report.days[DAYS[1]]["last_event"]
+    assert feed_of(warehouse)["rows"] == 3
+    assert feed_of(warehouse)["forgotten"] == {"listed": 2, "events": 2}
+
+
+def test_then_there_is_nothing_new(feedback, forgetting, warehouse):
+    ingest_days(feedback, warehouse)
+    ingest_days(forgetting, warehouse)
+    write_id = warehouse.write_id("raw_feedback")
+
+    assert ingest_days(forgetting, warehouse).ingested == []
+    assert warehouse.write_id("raw_feedback") == write_id
+
+
+def test_nor_do_they_come_in_with_a_day_that_is_read(forgetting, folder, warehouse):
+    (folder / f"{DAYS[2]}.csv").rename(folder / "later")
+    ingest_days(forgetting, warehouse)
+    (folder / "later").rename(folder / f"{DAYS[2]}.csv")
+    report = ingest_days(forgetting, warehouse)
+
+    assert report.ingested == [DAYS[2]]
+    assert users(warehouse) == {2}
+    assert feed_of(warehouse)["forgotten"] == {"listed": 2, "events": 3}
+
+
+def test_a_backfill_of_one_day_forgets_in_all_of_them(feedback, forgetting, warehouse):
+    ingest_days(feedback, warehouse)
+
+    assert ingest_days(forgetting, warehouse, DAYS[:1]).ingested == DAYS[:1]
+    assert users(warehouse) == {2}
+
+
+def test_a_day_of_which_nothing_is_left_is_a_day_without_events(feedback, forgetting, folder, warehouse):
+    write(folder, DAYS[1], [f"1,9,view,{DAYS[1]}T08:00:00Z"])
+    ingest_days(feedback, warehouse)
+    report = ingest_days(forgetting, warehouse)
+
+    assert (report.days[DAYS[1]]["rows"], report.days[DAYS[1]]["last_event"]) == (0, None)
+    assert sorted(parts(warehouse)) == [DAYS[0], DAYS[2]]
+
+
+def test_rejected_rows_that_may_name_them_are_withheld(feedback, forgetting, folder, warehouse):
+    stray = [f"1,9,refund,{DAYS[1]}T08:00:00Z", f"2,9,refund,{DAYS[1]}T08:00:00Z"]
+    write(folder, DAYS[1], [*stray, f"2,9,view,{DAYS[1]}T08:00:00Z"])
+    feedback, forgetting = (
+        each.model_copy(update={"max_rejected_share": 1.0}) for each in (feedback, forgetting)
+    )
+    ingest_days(feedback, warehouse)
+    ingest_days(forgetting, warehouse)
+
+    rejected = warehouse.read_table("rejected_feedback")
+    assert rejected["content"].to_pylist() == [WITHHELD, f"2,9,refund,{DAYS[1]}T08:00:00Z"]
+    # And they are withheld once: the next run has nothing to do.
+    write_id = warehouse.write_id("rejected_feedback")
+    ingest_days(forgetting, warehouse)
+    assert warehouse.write_id("rejected_feedback") == write_id
+
+
+def test_of_a_feed_in_one_file_too(folder, forgetting, tmp_path, warehouse):
+    lines = [line for day in DAYS for line in (folder / f"{day}.csv").read_text().splitlines()[1:]]
+    (tmp_path / "all.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    whole = Feedback(path=str(tmp_path / "all.csv"), first_day=DAYS[0])
+    ingest_days(whole, warehouse)
+    ingest_days(whole.model_copy(update={"forget_users": forgetting.forget_users}), warehouse)
+
+    assert users(warehouse) == {2}
+    assert feed_of(warehouse)["forgotten"] == {"listed": 2, "events": 3}
+
+
+def test_fewer_to_be_forgotten_are_refused(forgetting, tmp_path, warehouse):
+    ingest_days(forgetting, warehouse)
+    (tmp_path / "forget.csv").write_text("UserID\n1\n")
+
+    with pytest.raises(InputError, match="names 1 users to be forgotten, 2 in the last run"):
+        ingest_days(forgetting, warehouse)
