@@ -23,7 +23,7 @@ from pyarrow import acero
 from benchmarks.scale import feed, measured
 from recsys_pipeline.core.columns import EVENT, ITEM, USER, count_column
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
-from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.machine.memory import memory_limit
 from recsys_pipeline.storage.tables import write_batches
 
 STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}

@@ -15,11 +15,11 @@ from benchmarks.quality import DATA_SETS, hold_out, prepared
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.scale import Relative, Scale, Weighting
-from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import fits_for
+from recsys_pipeline.machine.cores import usable_cores
 
 PENALTIES = (0.003, 0.03, 0.1, 0.25, 0.7, 1.4, 2.1, 3.0)
 UNOBSERVED_WEIGHTS = (0.0003, 0.003, 0.03, 0.1, 0.3, 1.0)

@@ -25,7 +25,7 @@ from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.engines.local.engine import LocalEngine
-from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.machine.memory import memory_limit
 from recsys_pipeline.reporting.card import card, with_decision
 from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback

@@ -30,7 +30,7 @@ from recsys_pipeline.core.metadata import FORGOTTEN, with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
 from recsys_pipeline.engines.local.days import events_of_days
-from recsys_pipeline.engines.local.memory import memory_limit, told
+from recsys_pipeline.machine.memory import memory_limit, told
 from recsys_pipeline.reporting.configuration import settings_table, told_configuration
 from recsys_pipeline.reporting.feed import told_feed, told_forgotten
 from recsys_pipeline.reporting.metadata import (

@@ -20,8 +20,8 @@ from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.core.presets import RECIPES, Preset, PresetCourse, weightings
 from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
-from recsys_pipeline.engines.local.memory import memory_limit
 from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
+from recsys_pipeline.machine.memory import memory_limit
 
 MEMORY_LIMIT = (
     "GB that the asset may use with all its workers, Python itself not counted; 0: three quarters of what "

@@ -40,8 +40,8 @@ from recsys_pipeline.core.picture import SUFFIX
 from recsys_pipeline.core.sources import ALS
 from recsys_pipeline.core.sources import BLEND as BY_BLEND
 from recsys_pipeline.engines.local.implicit_als import trained_model
-from recsys_pipeline.engines.local.memory import memory_limit
-from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.machine.memory import memory_limit
+from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline.reporting.card import with_decision
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, bullets, rounded

@@ -28,9 +28,9 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
-from recsys_pipeline.engines.local.cores import usable_cores
-from recsys_pipeline.engines.local.memory import memory_limit, told
-from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.machine.cores import usable_cores
+from recsys_pipeline.machine.memory import memory_limit, told
+from recsys_pipeline.machine.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import duckdb

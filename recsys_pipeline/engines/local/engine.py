@@ -35,11 +35,10 @@ from recsys_pipeline.engines.engine import (
 )
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS
-from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.exporting import recommendations, similar_items
 from recsys_pipeline.engines.local.fitting import FitPool
-from recsys_pipeline.engines.local.memory import Budget, memory_limit
+from recsys_pipeline.engines.local.memory import Budget
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import (
@@ -52,6 +51,8 @@ from recsys_pipeline.engines.local.solvers import (
 )
 from recsys_pipeline.engines.local.training import fits_for, train_to_the_end
 from recsys_pipeline.engines.local.tuning import tune_baselines
+from recsys_pipeline.machine.cores import usable_cores
+from recsys_pipeline.machine.memory import memory_limit
 
 
 class LocalEngine:

@@ -29,8 +29,8 @@ from recsys_pipeline.core.sources import ALS, BLEND
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.compiling import ready
-from recsys_pipeline.engines.local.cores import usable_cores
-from recsys_pipeline.engines.local.memory import memory_limit
+from recsys_pipeline.machine.cores import usable_cores
+from recsys_pipeline.machine.memory import memory_limit
 
 _LISTS_PER_BLOCK = 1024
 # Blocks that are being made or wait for their turn, for each thread.

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
 
 from recsys_pipeline.core.holdout import Split
-from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.engines.local.worker import share
+from recsys_pipeline.machine.scratch import scratch_folder
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

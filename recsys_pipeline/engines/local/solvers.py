@@ -6,9 +6,9 @@ from enum import Enum
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Dimension, Hyperparameters
 from recsys_pipeline.core.pattern import MOST_INTERACTIONS_OF_IMPLICIT
-from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.ensembles import Ensemble
 from recsys_pipeline.engines.local.training import Trainer
+from recsys_pipeline.machine.cores import usable_cores
 
 # A block of CUDA threads has one for each factor.
 _MOST_FACTORS_OF_GPU = 1024

@@ -20,9 +20,10 @@ from recsys_pipeline.core.selecting import Selection
 from recsys_pipeline.core.splitting import drawn
 from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes, sharing
-from recsys_pipeline.engines.local.cores import usable_cores
-from recsys_pipeline.engines.local.memory import data_bytes, memory_limit, told
+from recsys_pipeline.engines.local.memory import data_bytes
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
+from recsys_pipeline.machine.cores import usable_cores
+from recsys_pipeline.machine.memory import memory_limit, told
 
 # Which take longest, the longest first.
 _LONG = (Family.ease, Family.item_knn, Family.graph_filter)

@@ -22,9 +22,9 @@ from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local import solvers
-from recsys_pipeline.engines.local.cores import usable_cores
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.engines.local.memory import data_bytes
+from recsys_pipeline.machine.cores import usable_cores
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline_tests.core.small_feeds import (
     given_split,

@@ -11,8 +11,8 @@ import pytest
 
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.engines.local.fitting import FitPool
-from recsys_pipeline.engines.local.scratch import scratch_folder
 from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline_tests.worlds import pattern_of
 
 
@@ -47,7 +47,7 @@ def test_it_goes_when_the_disk_is_full_before_any_worker_starts(temporary, monke
 
 HOLDER = """
 import time
-from recsys_pipeline.engines.local.scratch import scratch_folder
+from recsys_pipeline.machine.scratch import scratch_folder
 with scratch_folder() as folder:
     print(folder.name, flush=True)
     time.sleep(600)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from recsys_pipeline.engines.local.cores import usable_cores
+from recsys_pipeline.machine.cores import usable_cores
 
 ALL = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
