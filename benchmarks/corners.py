@@ -15,9 +15,9 @@ from benchmarks.quality import DATA_SETS, hold_out, prepared
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.scale import Relative, Scale, Weighting
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.machine.cores import usable_cores
 

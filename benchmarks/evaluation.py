@@ -29,11 +29,12 @@ from recsys_pipeline.core.evaluation import (
 )
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.baselines import LOOPS
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.contenders import Contest
 from recsys_pipeline.engines.local.measuring import measure
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.solvers import trainer_for
 
 K = 10
 _USERS = 20_000

@@ -33,10 +33,10 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     from benchmarks.data import publish_made
     from recsys_pipeline.core.factors import FactorTables, factor_table
     from recsys_pipeline.core.hyperparameters import Hyperparameters
+    from recsys_pipeline.core.implicit_model import trained_model
     from recsys_pipeline.core.model import Contents
     from recsys_pipeline.core.pattern import Pattern
     from recsys_pipeline.core.ranking import Factors
-    from recsys_pipeline.engines.local.implicit_als import trained_model
     from recsys_pipeline.storage.models import write_model
     from recsys_pipeline.storage.publishing import write_pickle
     from recsys_pipeline.storage.states import States

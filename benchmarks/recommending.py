@@ -35,8 +35,9 @@ from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.core.weighting import weigh_trained
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import train_to_the_end
 from recsys_pipeline.recommender import Recommender
 

@@ -25,9 +25,9 @@ from recsys_pipeline.assets.grid_config import GridConfig
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Interactions
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.machine.cores import usable_cores
 from recsys_pipeline_tests import notebook

@@ -22,9 +22,8 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.sources import BLEND, GRAPH
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import ExportPlan
-from recsys_pipeline.engines.local.aggregation import interaction_strengths
-from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.machine.memory import memory_limit
 from recsys_pipeline.reporting.card import card, with_decision
 from recsys_pipeline.storage.days import ingest_days
@@ -90,17 +89,16 @@ def rebuild(
     log("the feed is the same" if same_input else "the feed is another one than the release was made from")
 
     rules = EventRules.from_metadata(manifest["rules"])
+    engine = chosen_engine()
     # In the order in which the columns of the counts were.
     rules = rules._replace(strengths=feedback.strengths)
-    strengths = interaction_strengths(
-        warehouse.open_table("raw_feedback"), *rules, most_bytes=memory_limit(0.0)
-    )
+    strengths = engine.strengths(warehouse.open_table("raw_feedback"), rules, memory_limit(0.0))
     warehouse.write_batches("feedback_strengths", with_metadata(strengths, rules.to_metadata()))
     interactions = Interactions.from_strengths(warehouse.open_table("feedback_strengths"))
     weights = bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0)
     winner = _winner(manifest)
     log(f"training on {interactions.pattern.n_interactions:,} interactions")
-    fitted = LocalEngine().refit(interactions.to_tables(weights), winner)
+    fitted = engine.refit(interactions.to_tables(weights), winner)
     (folder / "model").mkdir()
     description = {name: manifest[name] for name in (*DESCRIBED, "blend", "rules")}
     description["graph"] = manifest.get("graph")
@@ -132,7 +130,7 @@ def _lists(
     """The tables of the release, made again by its own catalogue; by name of the file."""
     released = {name: read_table(release, manifest, name) for name in ("catalogue", *_LISTS)}
     offer = offer_in(released["catalogue"])
-    engine = LocalEngine()
+    engine = chosen_engine()
     said = {name: stored_metadata(released[name]) for name in _LISTS}
     plan = ExportPlan(said["recommendations"]["n"], said["recommendations"]["scorer"] == BLEND)
     by_graph = said["similar_items"].get("scorer") == GRAPH

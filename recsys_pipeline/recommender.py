@@ -17,13 +17,13 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import cosines
 from recsys_pipeline.core.folding import Events, FoldIn
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.implicit_model import trained_model
 from recsys_pipeline.core.item_graph import ItemGraph
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.offer import ByFactors, Lists, Offer, Popularity, make_lists
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, LongestFirst, Scorer
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH, POPULAR
-from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.storage.releases import (
     ReleaseFolder,
     current_release,

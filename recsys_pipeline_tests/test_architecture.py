@@ -52,6 +52,19 @@ def test_a_module_imports_no_more_than_the_picture_shows(module):
     assert rooms_imported(module) <= ALLOWED[room(module)]
 
 
+def test_nobody_but_the_engines_knows_which_of_them_computes():
+    chosen = PACKAGE / "engines" / "chosen.py"
+    knowing = {
+        module
+        for module in MODULES
+        for name in imported(module)
+        if name.startswith("recsys_pipeline.engines.local") and room(module) != "engines"
+    }
+
+    assert knowing == set()
+    assert any(name.startswith("recsys_pipeline.engines.local") for name in imported(chosen))
+
+
 @pytest.mark.parametrize("name", ALLOWED)
 def test_the_picture_shows_no_more_than_is_imported(name):
     of_room = [rooms_imported(module) for module in MODULES if room(module) == name]

@@ -11,7 +11,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, ONE_PLUS_ALPHA_W, Hyperparameters
 from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.offer import Offer
-from recsys_pipeline.engines.local.solvers import Solver
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.recommender import Recommender
 from recsys_pipeline_tests.core.small_feeds import interactions_of, model_of
 

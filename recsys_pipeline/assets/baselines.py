@@ -27,8 +27,8 @@ from recsys_pipeline.core.item_knn import SimilarityWeighting
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.strengths import EventRules
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import BaselinePlan
-from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import baselines_metadata, told_strongest
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import SETTINGS, rounded
@@ -178,7 +178,7 @@ def baselines(
         memory_limit=config.memory_limit,
         selection=config.selection(),
     )
-    results = LocalEngine().baselines(bm25_matrix, leave_one_out_split, plan, context.log.info)
+    results = chosen_engine().baselines(bm25_matrix, leave_one_out_split, plan, context.log.info)
     ranking = best_baselines_first(results)
     for result in ranking:
         if result.failure:

@@ -40,8 +40,8 @@ from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.presets import Preset, preset_to_try_next
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import EvaluationPlan
-from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.evaluation import blend_terms_table, evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_metadata
@@ -214,7 +214,7 @@ def evaluation(
         most_silent_seconds=3600 * config.patience_hours,
         memory_limit=config.memory_limit,
     )
-    ranks, lists, failures, seconds = LocalEngine().evaluate(bm25_matrix, held_out, plan, context.log.info)
+    ranks, lists, failures, seconds = chosen_engine().evaluate(bm25_matrix, held_out, plan, context.log.info)
     for name, failure in failures.items():
         context.log.warning(f"{name} is left out: {failure}")
     quality = qualities(ranks, config.k, config.seed)

@@ -28,8 +28,7 @@ from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import FORGOTTEN, with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
-from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
-from recsys_pipeline.engines.local.days import events_of_days
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.machine.memory import memory_limit, told
 from recsys_pipeline.reporting.configuration import settings_table, told_configuration
 from recsys_pipeline.reporting.feed import told_feed, told_forgotten
@@ -146,7 +145,7 @@ def _pictures_of_feed(
 
 
 def _days_drawn(warehouse: Warehouse) -> Sheet | None:
-    return events_by_day(events_of_days(warehouse.open_table("raw_feedback")))
+    return events_by_day(chosen_engine().events_of_days(warehouse.open_table("raw_feedback")))
 
 
 def _days_of_feedback(
@@ -247,7 +246,8 @@ def feedback_strengths(
     )
     limit = memory_limit(config.memory_limit)
     context.log.info(f"memory limit {told(limit)}")
-    table = with_metadata(interaction_strengths(raw_feedback, *rules, most_bytes=limit), rules.to_metadata())
+    strengths = chosen_engine().strengths(raw_feedback, rules, limit)
+    table = with_metadata(strengths, rules.to_metadata())
     warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
     written = warehouse.open_table("feedback_strengths")
     n_interactions = written.count_rows()
@@ -296,7 +296,7 @@ def _window_metadata(
     """What the window left out, told; nothing without one."""
     if not window_days:
         return {}
-    window = window_of(events, window_days, most_bytes=most_bytes)
+    window = chosen_engine().window(events, window_days, most_bytes)
     told = (
         f"{window.n_events:,} events after {window.first:%Y-%m-%d %H:%M} count, the {window_days:g} days up "
         f"to the latest one; {window.n_left_out:,} older ones are left out"

@@ -19,8 +19,9 @@ from recsys_pipeline.core.hyperparameters import (
 from recsys_pipeline.core.neighbourhood import Neighbourhood, first_values
 from recsys_pipeline.core.presets import RECIPES, Preset, PresetCourse, weightings
 from recsys_pipeline.core.scale import Scale, Weighting
+from recsys_pipeline.core.solver import Solver
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
-from recsys_pipeline.engines.local.solvers import Solver, nearest_solvable
 from recsys_pipeline.machine.memory import memory_limit
 
 MEMORY_LIMIT = (
@@ -210,7 +211,7 @@ class SearchConfig(TuningConfig):
                 incumbent or first_values(lists),
                 lists,
                 self.steps_beyond,
-                lambda trial: nearest_solvable(self.solver, trial) == trial,
+                lambda trial: chosen_engine().nearest_solvable(self.solver, trial) == trial,
             )
         course = preset or around
         return SearchPlan(

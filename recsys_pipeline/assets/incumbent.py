@@ -7,8 +7,8 @@ from recsys_pipeline.assets.grid_config import SearchConfig
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, without_unused
 from recsys_pipeline.core.neighbourhood import Neighbourhood
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import SearchPlan
-from recsys_pipeline.engines.local.solvers import nearest_solvable
 from recsys_pipeline.reporting.model import told_hyperparameters, told_values
 from recsys_pipeline.storage.releases import current_release, has_release, read_manifest
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -77,7 +77,7 @@ def _as_can_be_tried(
     released: Hyperparameters, config: SearchConfig, log: Callable[[str], None]
 ) -> Hyperparameters:
     """The released configuration, less what this search does not know."""
-    tried = nearest_solvable(config.solver, released)
+    tried = chosen_engine().nearest_solvable(config.solver, released)
     if tried != released:
         was = {n: v for n, v in released.as_dict().items() if v != tried.as_dict()[n]}
         log(f"solver {config.solver.value} cannot train the released {told_values(was)} and tries it without")

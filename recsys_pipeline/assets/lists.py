@@ -21,8 +21,8 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.scorer import Choice, by_evidence
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import ExportPlan
-from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, markdown_table, percent, rounded
 from recsys_pipeline.steps import asset_step
@@ -110,7 +110,7 @@ def recommendations(
     offer = offer_in(catalogue)
     plan = ExportPlan(config.n, choice.scorer == BLEND, config.memory_limit)
     tally = ListTally(config.n, ITEM)
-    rows = tally.counted(LocalEngine().recommendations(best_model, offer, plan))
+    rows = tally.counted(chosen_engine().recommendations(best_model, offer, plan))
     said = {
         "n": config.n,
         "scorer": choice.scorer,
@@ -162,7 +162,7 @@ def similar_items(
     by_graph = config.scorer is SimilarScorer.graph
     plan = ExportPlan(config.n, memory_limit=config.memory_limit, graph=by_graph)
     tally = ListTally(config.n, SIMILAR)
-    rows = tally.counted(LocalEngine().similar_items(best_model, offer, plan))
+    rows = tally.counted(chosen_engine().similar_items(best_model, offer, plan))
     ancestors = ancestors_of([best_model, catalogue])
     said = {"n": config.n, "scorer": config.scorer.value}
     warehouse.write_batches("similar_items", with_ancestors(with_metadata(rows, said), ancestors))

@@ -17,7 +17,7 @@ from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.selecting import MAP_AT_10
-from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import (
     AT_A_GLANCE,
@@ -67,7 +67,7 @@ def best_model(
     """
     winner = Winner.of(grid_search_results)
     hyperparameters = winner.hyperparameters
-    fitted = LocalEngine().refit(bm25_matrix, winner)
+    fitted = chosen_engine().refit(bm25_matrix, winner)
     interactions = Interactions.from_tables(bm25_matrix)
     factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
     contents = contents_of(interactions, winner)

@@ -32,6 +32,7 @@ from recsys_pipeline.core.decision import Evidence, decide
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import BLEND, POPULARITY, TUNED
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.implicit_model import trained_model
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
@@ -39,7 +40,6 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.picture import SUFFIX
 from recsys_pipeline.core.sources import ALS
 from recsys_pipeline.core.sources import BLEND as BY_BLEND
-from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline.machine.memory import memory_limit
 from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline.reporting.card import with_decision

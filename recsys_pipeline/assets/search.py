@@ -28,8 +28,8 @@ from recsys_pipeline.core.scale import Scale, Weighting, corners
 from recsys_pipeline.core.search import TrialResult, best_first, best_known_first
 from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.strengths import EventRules
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import Finished, PreparedSearch, SearchPlan
-from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.baselines import told_lead, told_lead_in_short, why_no_lead
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import NOTEBOOK_MAP_IN_SEARCH, SETTINGS, rounded
@@ -208,7 +208,7 @@ def _prepare(
     log: Callable[[str], None],
 ) -> _Prepared:
     """The search with the incumbent as one of its trials, or without where that is all that is wrong."""
-    engine = LocalEngine()
+    engine = chosen_engine()
     tried = incumbent.hyperparameters
     scales = engine.scales(bm25_matrix, config.mappings(), config.weightings(tried))
     plan = config.plan(tried, scales)._replace(graph=graph)

@@ -5,8 +5,9 @@ needs no more, and how it represents a matrix or resumes a fit is its own busine
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -26,9 +27,30 @@ from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
+from recsys_pipeline.core.solver import Solver
+from recsys_pipeline.core.strengths import EventRules
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # What an earlier search has finished of some trials.
 Finished = Callable[[Iterable[Hyperparameters]], Iterable[TrialResult]]
+
+
+class Window(NamedTuple):
+    """The events that count, by their times.
+
+    Attributes:
+        first: earliest time at which an event counts.
+        latest: time of the latest event.
+        n_events: that count.
+        n_left_out: that are older.
+    """
+
+    first: datetime
+    latest: datetime
+    n_events: int
+    n_left_out: int
 
 
 class SearchMethod(Enum):
@@ -231,6 +253,40 @@ class PreparedSearch(Protocol):
 
 class Engine(Protocol):
     """Who computes."""
+
+    def strengths(
+        self, raw_feedback: "ds.Dataset", rules: EventRules, most_bytes: int
+    ) -> pa.RecordBatchReader:
+        """The rows of `feedback_strengths`: one an interaction of a user and an item.
+
+        Args:
+            raw_feedback: columns UserID, ProductCode, Event and, optionally, Timestamp.
+            rules: what the events mean; a window and half-lives count back from the latest event.
+            most_bytes: memory that this process should use.
+
+        Returns:
+            UserID, ProductCode, strength (float64), where given Timestamp and target_timestamp (the latest of
+            all and of the target events), target and excluded (bool), the count of each event (int32), and of
+            each half-life what is left of each event (float64, see `core.strengths.faded_strengths`), sorted
+            by user, then item: integers by value, strings by their bytes.
+
+        Raises:
+            InputError: an event has no strength; a window or a half-life is asked for and there are no times;
+                while it is read: there is too little memory.
+        """
+        ...
+
+    def window(self, raw_feedback: "ds.Dataset", window_days: float, most_bytes: int) -> Window:
+        """What a window of so many days, above 0, takes in; events need times, `most_bytes` as above."""
+        ...
+
+    def events_of_days(self, raw_feedback: "ds.Dataset") -> dict[str, dict[date, int]]:
+        """By kind of event, the number of events of each day, UTC; nothing where events have no times."""
+        ...
+
+    def nearest_solvable(self, solver: Solver, trial: Hyperparameters) -> Hyperparameters:
+        """The trial with those values replaced that the solver cannot train."""
+        ...
 
     def scales(
         self, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]

@@ -20,10 +20,11 @@ from recsys_pipeline.core.interactions import Datasets, Interactions, Tables
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.metrics import hits_of_groups, score
 from recsys_pipeline.core.model import Contents, Model
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.core.weighting import bm25_weights, weigh_trained
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import train_to_the_end
 
 SHOP = {"view": 1.0, "buy": 3.0}

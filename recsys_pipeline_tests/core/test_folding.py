@@ -6,11 +6,11 @@ from scipy.optimize import minimize
 
 from recsys_pipeline.core.folding import Events, FoldIn, UserSolver
 from recsys_pipeline.core.hyperparameters import NO_WEIGHTING, ONE_PLUS_ALPHA_W, Hyperparameters
+from recsys_pipeline.core.implicit_model import trained_model
 from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.core.strengths import Aggregate
 from recsys_pipeline.engines.local import batched
 from recsys_pipeline.engines.local.batched import BatchedTrainer
-from recsys_pipeline.engines.local.implicit_als import trained_model
 from recsys_pipeline_tests.core.small_feeds import interactions_of, model_of, shop_events
 from recsys_pipeline_tests.worlds import pattern_of
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from recsys_pipeline.core.holdout import Split
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.fitting import FitPool
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline_tests.worlds import pattern_of
 

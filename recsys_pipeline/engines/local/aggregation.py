@@ -28,6 +28,7 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.engines.engine import Window
 from recsys_pipeline.machine.cores import usable_cores
 from recsys_pipeline.machine.memory import memory_limit, told
 from recsys_pipeline.machine.scratch import scratch_folder
@@ -142,22 +143,6 @@ def _require_strengths(events: ds.Dataset, strengths: Mapping[str, float]) -> No
             f"raw_feedback holds events with no strength: {', '.join(sorted(unknown))}. "
             "Give each a strength in the `feedback` resource and materialize raw_feedback again."
         )
-
-
-class Window(NamedTuple):
-    """The events that count, by their times.
-
-    Attributes:
-        first: earliest time at which an event counts.
-        latest: time of the latest event.
-        n_events: that count.
-        n_left_out: that are older.
-    """
-
-    first: datetime
-    latest: datetime
-    n_events: int
-    n_left_out: int
 
 
 def window_of(events: ds.Dataset, window_days: float, *, most_bytes: int | None = None) -> Window:

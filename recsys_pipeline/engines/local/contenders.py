@@ -16,9 +16,9 @@ from recsys_pipeline.core.evaluation import (
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.ranking import Factors, Lister
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.baselines import trained_baselines
 from recsys_pipeline.engines.local.compiling import ready
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Trainer, train_to_the_end
 
 # The notebook's model before its grid search.

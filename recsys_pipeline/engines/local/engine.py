@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import BaselineResult
@@ -22,6 +24,8 @@ from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult, groups_of
+from recsys_pipeline.core.solver import Solver
+from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import bm25_weights, weigh
 from recsys_pipeline.engines.engine import (
     BaselinePlan,
@@ -32,9 +36,12 @@ from recsys_pipeline.engines.engine import (
     PreparedSearch,
     SearchMethod,
     SearchPlan,
+    Window,
 )
+from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS
+from recsys_pipeline.engines.local.days import events_of_days
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.exporting import recommendations, similar_items
 from recsys_pipeline.engines.local.fitting import FitPool
@@ -42,8 +49,8 @@ from recsys_pipeline.engines.local.memory import Budget
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
 from recsys_pipeline.engines.local.solvers import (
-    Solver,
     is_addressable,
+    nearest_solvable,
     require_addressable,
     require_solvable,
     trainer_for,
@@ -57,6 +64,22 @@ from recsys_pipeline.machine.memory import memory_limit
 
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
+
+    def strengths(self, raw_feedback: ds.Dataset, rules: EventRules, most_bytes: int) -> pa.RecordBatchReader:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return interaction_strengths(raw_feedback, *rules, most_bytes=most_bytes)
+
+    def window(self, raw_feedback: ds.Dataset, window_days: float, most_bytes: int) -> Window:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return window_of(raw_feedback, window_days, most_bytes=most_bytes)
+
+    def events_of_days(self, raw_feedback: ds.Dataset) -> dict[str, dict[date, int]]:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return events_of_days(raw_feedback)
+
+    def nearest_solvable(self, solver: Solver, trial: Hyperparameters) -> Hyperparameters:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return nearest_solvable(solver, trial)
 
     def scales(
         self, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]

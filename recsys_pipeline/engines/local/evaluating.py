@@ -26,12 +26,12 @@ from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metrics import average_precision, group_by_user, hits_of_groups
 from recsys_pipeline.core.ranking import SCORES_AT_ONCE
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.engine import Evaluated, EvaluationPlan
 from recsys_pipeline.engines.local.baselines import baseline_bytes
 from recsys_pipeline.engines.local.contenders import GRAPH_STRENGTHS, TUNED_STRENGTHS, Contest
 from recsys_pipeline.engines.local.memory import data_bytes, fit_bytes
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.machine.cores import usable_cores
 from recsys_pipeline.machine.memory import memory_limit, told
 

@@ -10,10 +10,10 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.metrics import K, Scores
 from recsys_pipeline.core.ranks import unpacked_ranks
 from recsys_pipeline.core.search import TrialResult
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.memory import Budget, fit_bytes
 from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.pool import Patience, WorkerPool
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Fit
 
 _STATES = "states"

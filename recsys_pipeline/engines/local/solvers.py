@@ -1,25 +1,17 @@
 """The solvers by name."""
 
 from collections.abc import Iterable
-from enum import Enum
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DIMENSIONS, Dimension, Hyperparameters
 from recsys_pipeline.core.pattern import MOST_INTERACTIONS_OF_IMPLICIT
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.ensembles import Ensemble
 from recsys_pipeline.engines.local.training import Trainer
 from recsys_pipeline.machine.cores import usable_cores
 
 # A block of CUDA threads has one for each factor.
 _MOST_FACTORS_OF_GPU = 1024
-
-
-class Solver(Enum):
-    """Who solves ALS."""
-
-    batched = "batched"
-    implicit = "implicit"
-    gpu = "gpu"
 
 
 def trainer_for(solver: Solver, num_threads: int = 0) -> Trainer:

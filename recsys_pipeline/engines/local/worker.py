@@ -27,11 +27,12 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranks import packed_ranks
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.baselines import LOOPS, trained_baselines
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.contenders import Contender, Contest
 from recsys_pipeline.engines.local.measuring import measure
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer, score_fit
 
 _ARRAYS = ("strengths", "training_strengths")

@@ -14,10 +14,10 @@ import numpy as np
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.pattern import Pattern
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.methods import Task
-from recsys_pipeline.engines.local.solvers import Solver
 from recsys_pipeline.engines.local.training import Fit
 
 # Answers once, and then works for as long as anybody waits.

@@ -7,11 +7,12 @@ import pytest
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import ALPHA_W, ONE_PLUS_ALPHA_W, Hyperparameters
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local import batched
 from recsys_pipeline.engines.local.batched import BatchedTrainer
 from recsys_pipeline.engines.local.compiling import ready
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable
+from recsys_pipeline.engines.local.solvers import require_solvable
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline_tests.worlds import pattern_of
 

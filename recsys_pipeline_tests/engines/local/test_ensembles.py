@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.core.solver import Solver
+from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline_tests.worlds import pattern_of
 

@@ -10,9 +10,10 @@ from implicit.cpu.als import AlternatingLeastSquares
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.gpu_als import GpuTrainer
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
-from recsys_pipeline.engines.local.solvers import Solver, require_solvable, trainer_for
+from recsys_pipeline.engines.local.solvers import require_solvable, trainer_for
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline_tests.worlds import pattern_of
 

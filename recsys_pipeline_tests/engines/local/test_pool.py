@@ -11,12 +11,13 @@ import time
 import pytest
 
 from recsys_pipeline.core.hyperparameters import grid
+from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.implicit_als import ImplicitTrainer
 from recsys_pipeline.engines.local.memory import Budget, data_bytes, fit_bytes
 from recsys_pipeline.engines.local.methods import Task
 from recsys_pipeline.engines.local.pool import Patience
-from recsys_pipeline.engines.local.solvers import Solver, trainer_for
+from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import Fit, fits_for, score_fit
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.engines.local import endless
