@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import (
     AssetExecutionContext,
@@ -17,14 +15,12 @@ from dagster import (
     MetadataValue,
     asset,
 )
-from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys_pipeline import settings
 from recsys_pipeline.assets.grid_config import MEMORY_LIMIT
 from recsys_pipeline.assets.pictures import pictured
 from recsys_pipeline.configuration import Knobs
-from recsys_pipeline.core.columns import ITEM, STRENGTH, USER
 from recsys_pipeline.core.lineage import ancestors_of, with_ancestors
 from recsys_pipeline.core.metadata import FORGOTTEN, with_metadata
 from recsys_pipeline.core.strengths import Aggregate, EventRules
@@ -250,19 +246,18 @@ def feedback_strengths(
     table = with_metadata(strengths, rules.to_metadata())
     warehouse.write_batches("feedback_strengths", with_ancestors(table, ancestors_of([raw_feedback])))
     written = warehouse.open_table("feedback_strengths")
-    n_interactions = written.count_rows()
+    n_interactions, per_user, per_item, strength = chosen_engine().strengths_facts(written)
     in_window = _window_metadata(raw_feedback, config.window_days, limit, context.log.info)
-    per_user, per_item = (_rows_per_id(written, name) for name in (USER, ITEM))
-    of_users, of_items = (f"{np.median(counts):.0f} or fewer" for counts in (per_user, per_item))
+    of_user, of_item = per_user.distribution(), per_item.distribution()
     sentence = (
-        f"{n_interactions:,} interactions of {len(per_user):,} users with {len(per_item):,} items; half of "
-        f"the users have {of_users}, and half of the items {of_items}"
+        f"{n_interactions:,} interactions of {per_user.n:,} users with {per_item.n:,} items; half of the "
+        f"users have {of_user.median:.0f} or fewer, and half of the items {of_item.median:.0f} or fewer"
     )
     context.log.info(sentence)
     return MaterializeResult(
         metadata={
             AT_A_GLANCE: sentence,
-            **shape_metadata(len(per_user), len(per_item), n_interactions),
+            **shape_metadata(per_user.n, per_item.n, n_interactions),
             **in_window,
             "events": markdown_table(
                 ["event", "strength", "may be held out", "excludes the item"],
@@ -273,9 +268,9 @@ def feedback_strengths(
             ),
             "distributions": distribution_table(
                 {
-                    "interactions per user": per_user,
-                    "interactions per item": per_item,
-                    "strength of an interaction": written.to_table([STRENGTH])[STRENGTH].to_numpy(),
+                    "interactions per user": of_user,
+                    "interactions per item": of_item,
+                    "strength of an interaction": strength,
                 }
             ),
             SETTINGS: settings_table(config),
@@ -303,8 +298,3 @@ def _window_metadata(
     )
     log(told)
     return {"window": told, "events in the window": window.n_events, "events left out": window.n_left_out}
-
-
-def _rows_per_id(table: ds.Dataset, name: str) -> NDArray[np.int64]:
-    counted: NDArray[np.int64] = pc.value_counts(table.to_table([name])[name]).field("counts").to_numpy()
-    return counted

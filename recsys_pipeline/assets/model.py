@@ -6,6 +6,7 @@ from dagster import AssetExecutionContext, MarkdownMetadataValue, MaterializeRes
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.contents import contents_of
+from recsys_pipeline.core.distribution import Distribution
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.interactions import Datasets, Interactions
 from recsys_pipeline.core.lineage import ancestors_of
@@ -130,8 +131,8 @@ def best_model(
             "scores": _scores_table(winner, train, n_scored),
             "distributions": distribution_table(
                 {
-                    "length of user factors": np.linalg.norm(factors.users, axis=1),
-                    "length of item factors": np.linalg.norm(factors.items, axis=1),
+                    "length of user factors": Distribution.of(np.linalg.norm(factors.users, axis=1)),
+                    "length of item factors": Distribution.of(np.linalg.norm(factors.items, axis=1)),
                 }
             ),
             SETTINGS: settings_table(

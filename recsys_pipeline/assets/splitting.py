@@ -1,17 +1,16 @@
 """The leave-one-out split."""
 
-import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline.configuration import Knobs
-from recsys_pipeline.core.columns import USER_INDEX
+from recsys_pipeline.core.columns import ITEM, USER
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
-from recsys_pipeline.core.interactions import Datasets, Interactions, unknown_in
-from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.core.interactions import Datasets
+from recsys_pipeline.core.splitting import HoldOutMethod
+from recsys_pipeline.engines.chosen import chosen_engine
+from recsys_pipeline.engines.engine import HoldOutPlan
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import (
     AT_A_GLANCE,
@@ -76,35 +75,30 @@ def leave_one_out_split(
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
     source = watched(locations_in(config))
-    interactions = Interactions.from_tables(bm25_matrix)
     of_file = config.strategy is HoldOutMethod.file
-    held_out = _of_file(interactions, config, feedback) if of_file else _by_hash(interactions, config)
-    metadata = {
-        "keep_other_events": config.keep_other_events,
-        "strategy": config.strategy.value,
-        "min_interactions": config.min_interactions,
-        "max_users": config.max_users,
-    }
-    held_out = with_metadata(held_out, metadata)
-    splits = list(interactions.splits(held_out, {DEFAULT_STRENGTHS: None}, weigh_all=True))
-    users = held_out[USER_INDEX].to_numpy()
-    n_users = interactions.pattern.n_users
-    n_whole = n_users - len(np.unique(users[users < n_users]))
-    unknown = unknown_in(held_out, n_users)
+    plan = HoldOutPlan(
+        method=config.strategy,
+        seed=config.seed,
+        min_interactions=config.min_interactions,
+        max_users=config.max_users,
+        n_splits=config.n_splits,
+        given=_of_file(config, feedback, bm25_matrix) if of_file else None,
+        told={
+            "keep_other_events": config.keep_other_events,
+            "strategy": config.strategy.value,
+            "min_interactions": config.min_interactions,
+            "max_users": config.max_users,
+        },
+    )
+    held_out, n_splits, n_training, n_whole, n_unseen, unknown = chosen_engine().hold_out(bm25_matrix, plan)
     # No model can recommend an item that it has never seen: a ceiling for every hit rate.
-    n_unseen = unknown["items"]
-    for split in splits:
-        popularity = np.bincount(
-            split.training[DEFAULT_STRENGTHS].indices, minlength=interactions.pattern.n_items
-        )
-        n_unseen += int(np.count_nonzero(popularity[split.items[split.items >= 0]] == 0))
-    share_unseen = n_unseen / len(users)
+    share_unseen = n_unseen / held_out.num_rows
     out_of_reach = (
         f"{percent(share_unseen)} of them are of items that training does not have: no model can rank these"
         if n_unseen
         else "training has the items of all of them"
     )
-    told = f"{len(users):,} interactions are held out; {out_of_reach}"
+    told = f"{held_out.num_rows:,} interactions are held out; {out_of_reach}"
     context.log.info(f"{told}; {n_whole:,} users stay whole in training")
     if any(unknown.values()):
         context.log.warning(told_unknown(config.file, **unknown))
@@ -112,44 +106,21 @@ def leave_one_out_split(
         value=held_out,
         metadata={
             AT_A_GLANCE: told,
-            "Held-out interactions": len(users),
+            "Held-out interactions": held_out.num_rows,
             OUT_OF_REACH: rounded(share_unseen),
-            "Training interactions": splits[0].training[DEFAULT_STRENGTHS].n_interactions,
+            "Training interactions": n_training,
             "Users whole in training": n_whole,
             **unknown_metadata(unknown),
-            SETTINGS: settings_table(config, splits=len(splits)),
+            SETTINGS: settings_table(config, splits=n_splits),
         },
         tags=source.tags(),
     )
 
 
-def _by_hash(interactions: Interactions, config: SplitConfig) -> pa.Table:
-    if config.strategy is HoldOutMethod.last and config.n_splits > 1:
-        raise InputError("leave_one_out_split: there is one `last` interaction a user; set n_splits to 1.")
-    tables = []
-    for number in range(config.n_splits):
-        positions = leave_one_out(
-            interactions.pattern,
-            seed=config.seed + number,
-            min_interactions=config.min_interactions,
-            method=config.strategy,
-            timestamps=interactions.timestamps[1] if interactions.timestamps else None,
-            max_users=config.max_users or None,
-            allowed=interactions.target,
-        )
-        if not len(positions):
-            raise InputError(
-                f"no user has {config.min_interactions} interactions or more (the most is "
-                f"{interactions.pattern.interactions_per_user.max()}) and among them one with an event to "
-                f"hold out ({', '.join(interactions.rules.target_events)}), so that nothing can score the "
-                "search. Bring more feedback, or lower min_interactions of leave_one_out_split."
-            )
-        tables.append(interactions.held_out_table(positions, number))
-    return pa.concat_tables(tables)
-
-
-def _of_file(interactions: Interactions, config: SplitConfig, feedback: Feedback) -> pa.Table:
+def _of_file(config: SplitConfig, feedback: Feedback, bm25_matrix: Datasets) -> pa.Table:
     if not config.file:
         raise InputError("leave_one_out_split: the strategy `file` needs the path of a `file`.")
-    given = read_held_out(config.file, feedback, interactions.users.type, interactions.items.type)
-    return interactions.given_table(given, number=0)
+    users, items = (
+        bm25_matrix[table].schema.field(name).type for table, name in (("users", USER), ("items", ITEM))
+    )
+    return read_held_out(config.file, feedback, users, items)

@@ -1,13 +1,12 @@
 """The BM25-weighted users x items matrix."""
 
-import numpy as np
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline.configuration import Knobs
-from recsys_pipeline.core.interactions import Interactions, Tables
-from recsys_pipeline.core.weighting import bm25_weights
+from recsys_pipeline.core.interactions import Tables
+from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import (
     AT_A_GLANCE,
@@ -47,26 +46,25 @@ def bm25_matrix(
     Items are the documents and users the terms. Row i of `users` and `items` is the raw id of index i. The
     weights are those of one K1 and B, to look at; the search weighs the same strengths by its own lists.
     """
-    interactions = Interactions.from_strengths(feedback_strengths)
-    weights = bm25_weights(interactions.pattern, interactions.strengths, k1=config.K1, b=config.B)
-    n_not_positive = int(np.count_nonzero(weights <= 0))
+    tables, n_users, n_items, n_interactions, n_not_positive, strength, weight = chosen_engine().matrix(
+        feedback_strengths, config.K1, config.B
+    )
     if n_not_positive:
         context.log.warning(
             f"{n_not_positive:,} weights are at or below zero; the search will refuse them as dislikes"
         )
-    (n_users, n_items), n_interactions = interactions.pattern.shape, interactions.pattern.n_interactions
     filled = percent(n_interactions / (n_users * n_items))
     told = f"{n_users:,} users by {n_items:,} items, {filled} of the cells filled; " + (
         f"{n_not_positive:,} weights are at or below zero" if n_not_positive else "all weights are above zero"
     )
     context.log.info(told)
     return MaterializeResult(
-        value=interactions.to_tables(weights),
+        value=tables,
         metadata={
             AT_A_GLANCE: told,
             **shape_metadata(n_users, n_items, n_interactions),
             "Weights at or below zero": n_not_positive,
-            "distributions": distribution_table({"strength": interactions.strengths, "weight": weights}),
+            "distributions": distribution_table({"strength": strength, "weight": weight}),
             SETTINGS: settings_table(config),
         },
     )

@@ -7,7 +7,7 @@ needs no more, and how it represents a matrix or resumes a fit is its own busine
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from recsys_pipeline.core.baseline_tuning import Baseline, BaselineResult
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import FittedBlend
 from recsys_pipeline.core.course import Course
+from recsys_pipeline.core.distribution import Distribution, Frequencies
 from recsys_pipeline.core.evaluation import HeldOutRanks
 from recsys_pipeline.core.factors import FactorTables
 from recsys_pipeline.core.holdout import Weights
@@ -28,6 +29,7 @@ from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.selecting import MAP_AT_10, Selection
 from recsys_pipeline.core.solver import Solver
+from recsys_pipeline.core.splitting import HoldOutMethod
 from recsys_pipeline.core.strengths import EventRules
 
 if TYPE_CHECKING:
@@ -51,6 +53,86 @@ class Window(NamedTuple):
     latest: datetime
     n_events: int
     n_left_out: int
+
+
+class StrengthsFacts(NamedTuple):
+    """What the strengths are like.
+
+    Attributes:
+        n_interactions: of all users.
+        per_user: how many users have so many interactions.
+        per_item: how many items do.
+        strength: of an interaction.
+    """
+
+    n_interactions: int
+    per_user: Frequencies
+    per_item: Frequencies
+    strength: Distribution
+
+
+class Matrix(NamedTuple):
+    """The interactions as coordinates, and what they are like.
+
+    Attributes:
+        tables: of `bm25_matrix`: pairs, users, items.
+        n_users: rows.
+        n_items: columns.
+        n_interactions: cells that are filled.
+        n_not_positive: weights at or below 0.
+        strength: of an interaction.
+        weight: of an interaction.
+    """
+
+    tables: Tables
+    n_users: int
+    n_items: int
+    n_interactions: int
+    n_not_positive: int
+    strength: Distribution
+    weight: Distribution
+
+
+class HoldOutPlan(NamedTuple):
+    """What is to be held out.
+
+    Attributes:
+        method: by a hash or by time; a file is `given`.
+        seed: of the first split; that of the next is one more, and so on.
+        min_interactions: a user with fewer stays whole in training.
+        max_users: of so many users at most, drawn by a hash; 0 takes all.
+        n_splits: how often it is held out anew.
+        given: instead, these interactions, by raw ids.
+        told: what the table says of itself; `keep_other_events` among it.
+    """
+
+    method: HoldOutMethod
+    seed: int
+    min_interactions: int
+    max_users: int
+    n_splits: int
+    given: pa.Table | None
+    told: Mapping[str, Any]
+
+
+class HeldOut(NamedTuple):
+    """What is held out, and what that leaves.
+
+    Attributes:
+        table: `leave_one_out_split`.
+        n_splits: in it.
+        n_training: interactions that the first split leaves for training.
+        n_whole: users of whom nothing is held out.
+        n_unseen: held-out interactions of items that their training does not have.
+        unknown: rows of `users` and of `items` that the feedback does not have.
+    """
+
+    table: pa.Table
+    n_splits: int
+    n_training: int
+    n_whole: int
+    n_unseen: int
+    unknown: Mapping[str, int]
 
 
 class SearchMethod(Enum):
@@ -282,6 +364,27 @@ class Engine(Protocol):
 
     def events_of_days(self, raw_feedback: "ds.Dataset") -> dict[str, dict[date, int]]:
         """By kind of event, the number of events of each day, UTC; nothing where events have no times."""
+        ...
+
+    def strengths_facts(self, feedback_strengths: "ds.Dataset") -> StrengthsFacts:
+        """What `feedback_strengths` is like."""
+        ...
+
+    def matrix(self, feedback_strengths: "ds.Dataset", k1: float, b: float) -> Matrix:
+        """The tables of `bm25_matrix`, with the weight of one K1 and B.
+
+        Items are the documents and users the terms; ids are indexed in their order, see
+        `core.indexing.index_ids`.
+        """
+        ...
+
+    def hold_out(self, bm25_matrix: Tables | Datasets, plan: HoldOutPlan) -> HeldOut:
+        """Which interaction of each eligible user is held out; see `core.splitting.leave_one_out`.
+
+        Raises:
+            InputError: there is none, `last` is asked for without times or more than once, or an event that
+                stays in training would exclude the held-out item from recommendation.
+        """
         ...
 
     def nearest_solvable(self, solver: Solver, trial: Hyperparameters) -> Hyperparameters:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 from dagster import MarkdownMetadataValue, MetadataValue
-from numpy.typing import NDArray
 from upath import UPath
+
+from recsys_pipeline.core.distribution import Distribution
 
 Metadata = dict[str, Any]
 
@@ -35,7 +35,8 @@ _MOST_LETTERS = 80
 _MOST_ROWS = 50
 _MEANINGFUL = re.compile(r"([\\`*_\[\]|!~#>])")
 
-_QUANTILES = {"min": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
+# Those of `core.distribution.PROBABILITIES`.
+_QUANTILES = ("min", "10 %", "median", "90 %", "99 %", "max")
 
 
 def in_order(metadata: Mapping[str, Any]) -> Metadata:
@@ -204,10 +205,10 @@ def counts_table(label: str, counts: Mapping[str, int]) -> MarkdownMetadataValue
     return markdown_table([label, "count"], [*most_frequent[:_MOST_ROWS], *more])
 
 
-def distribution_table(samples: Mapping[str, NDArray[Any]]) -> MarkdownMetadataValue:
+def distribution_table(samples: Mapping[str, Distribution]) -> MarkdownMetadataValue:
     """Quantiles and mean of each sample, a row a sample."""
-    rows = []
-    for label, values in samples.items():
-        quantiles = np.quantile(values, list(_QUANTILES.values())).tolist()
-        rows.append([label, *(rounded(value) for value in quantiles), rounded(float(np.mean(values)))])
+    rows = [
+        [label, *(rounded(value) for value in (*sample.quantiles, sample.mean))]
+        for label, sample in samples.items()
+    ]
     return markdown_table(["", *_QUANTILES, "mean"], rows)

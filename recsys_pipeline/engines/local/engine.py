@@ -33,9 +33,13 @@ from recsys_pipeline.engines.engine import (
     EvaluationPlan,
     ExportPlan,
     Finished,
+    HeldOut,
+    HoldOutPlan,
+    Matrix,
     PreparedSearch,
     SearchMethod,
     SearchPlan,
+    StrengthsFacts,
     Window,
 )
 from recsys_pipeline.engines.local.aggregation import interaction_strengths, window_of
@@ -48,6 +52,7 @@ from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.memory import Budget
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
+from recsys_pipeline.engines.local.preparation import hold_out, matrix, strengths_facts
 from recsys_pipeline.engines.local.solvers import (
     is_addressable,
     nearest_solvable,
@@ -76,6 +81,18 @@ class LocalEngine:
     def events_of_days(self, raw_feedback: ds.Dataset) -> dict[str, dict[date, int]]:
         """See `recsys_pipeline.engines.engine.Engine`."""
         return events_of_days(raw_feedback)
+
+    def strengths_facts(self, feedback_strengths: ds.Dataset) -> StrengthsFacts:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return strengths_facts(feedback_strengths)
+
+    def matrix(self, feedback_strengths: ds.Dataset, k1: float, b: float) -> Matrix:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return matrix(feedback_strengths, k1, b)
+
+    def hold_out(self, bm25_matrix: Tables | Datasets, plan: HoldOutPlan) -> HeldOut:
+        """See `recsys_pipeline.engines.engine.Engine`."""
+        return hold_out(bm25_matrix, plan)
 
     def nearest_solvable(self, solver: Solver, trial: Hyperparameters) -> Hyperparameters:
         """See `recsys_pipeline.engines.engine.Engine`."""

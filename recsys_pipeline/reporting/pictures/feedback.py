@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.distribution import Frequencies
 from recsys_pipeline.reporting.pictures import style
 from recsys_pipeline.reporting.pictures.style import Sheet, name_of, percent, short_number
 
@@ -18,12 +19,12 @@ _MOST_TICKS = 8
 _SHARE_BEYOND = 0.001
 
 
-def popularity(per_user: NDArray[np.int64], per_item: NDArray[np.int64]) -> Sheet:
+def popularity(per_user: Frequencies, per_item: Frequencies) -> Sheet:
     """How unevenly interactions are spread: share of users, and of items, with at least so many.
 
     Args:
-        per_user: (n_users,) interactions of each user.
-        per_item: (n_items,) interactions of each item.
+        per_user: how many users have so many interactions.
+        per_item: how many items do.
     """
     (top_items, items), (top_users, users) = _share_of_top(per_item), _share_of_top(per_user)
     title = (
@@ -44,27 +45,25 @@ def popularity(per_user: NDArray[np.int64], per_item: NDArray[np.int64]) -> Shee
             style.log_axis(axes.yaxis, percent)
             axes.grid()
             half = int(values[shares >= 0.5].max())
-            most = int(counts.max())
-            axes.set_title(f"{len(counts):,} {one}s: half have {half:,} or more, one has {most:,}")
+            most = int(counts.values[-1])
+            axes.set_title(f"{counts.n:,} {one}s: half have {half:,} or more, one has {most:,}")
             axes.set_xlabel(f"interactions of the {one}")
             axes.set_ylabel(f"{one}s with at least so many")
     return drawn
 
 
-def _share_with_at_least(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    values, n = np.unique(counts, return_counts=True)
-    shares = np.cumsum(n[::-1])[::-1] / len(counts)
+def _share_with_at_least(counts: Frequencies) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    values, shares = counts.values, counts.share_with_at_least()
     if len(values) > _MOST_POINTS:
         wanted = np.geomspace(1, len(values), _MOST_POINTS).astype(np.int64) - 1
         values, shares = values[np.unique(wanted)], shares[np.unique(wanted)]
     return values, shares
 
 
-def _share_of_top(counts: NDArray[np.int64]) -> tuple[str, float]:
+def _share_of_top(counts: Frequencies) -> tuple[str, float]:
     """What the first per cent has, or the first tenth of few; which, and its share."""
-    share = 0.01 if len(counts) >= 1000 else 0.1
-    top = np.sort(counts)[::-1][: math.ceil(share * len(counts))]
-    return percent(share), float(top.sum() / counts.sum())
+    share = 0.01 if counts.n >= 1000 else 0.1
+    return percent(share), counts.share_of_greatest(math.ceil(share * counts.n))
 
 
 def events_by_kind(counts: Mapping[str, int]) -> Sheet | None:

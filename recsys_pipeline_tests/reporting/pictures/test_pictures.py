@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_pipeline.core.distribution import Frequencies
 from recsys_pipeline.core.evaluation import ABLATIONS
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.reporting.pictures import evaluation, feedback, history, search
@@ -75,7 +76,7 @@ def points(axes):
 
 
 def test_popularity_is_the_share_with_at_least_so_many_interactions():
-    drawn = feedback.popularity(np.array([1, 1, 2, 4]), np.array([1, 3, 4]))
+    drawn = feedback.popularity(Frequencies.of(np.array([1, 1, 2, 4])), Frequencies.of(np.array([1, 3, 4])))
 
     users, items = drawn.figure.axes
     assert users.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5], [4, 0.25]]
