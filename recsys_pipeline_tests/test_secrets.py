@@ -19,12 +19,12 @@ import pytest
 import yaml
 from dagster import DagsterInstance, asset, materialize
 
-from recsys_pipeline import steps
 from recsys_pipeline.assets.delivery import delivery
 from recsys_pipeline.assets.feedback import raw_feedback
 from recsys_pipeline.assets.tracking import mlflow_run
 from recsys_pipeline.configuration import InvalidConfigurationError
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.steps import failures
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -187,7 +187,7 @@ def secrets(monkeypatch):
 def test_not_from_variables_whether_a_step_succeeds_or_fails(
     parity_csv, warehouse, tmp_path, capfd, caplog, monkeypatch
 ):
-    monkeypatch.setattr(steps, "_SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(failures, "_SECONDS_BETWEEN", 0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     publish_tables(warehouse, 1)
     caplog.set_level(logging.DEBUG)

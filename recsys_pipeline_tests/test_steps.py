@@ -24,12 +24,13 @@ from dagster import (
 from dagster._core.execution.plan.objects import ErrorSource
 from fsspec.implementations.memory import MemoryFileSystem
 
-from recsys_pipeline import steps
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.lineage import Lineage, as_written, with_ancestors
 from recsys_pipeline.definitions import defs
 from recsys_pipeline.reporting.trials import told_terminated
-from recsys_pipeline.steps import Terminated, asset_step, check_step, classify_errors, told_if_terminated
+from recsys_pipeline.steps import failures
+from recsys_pipeline.steps.failures import Terminated, classify_errors, told_if_terminated
+from recsys_pipeline.steps.step import asset_step, check_step
 from recsys_pipeline_tests.storage.bucket import new_bucket
 from recsys_pipeline_tests.worlds import metadata_of, run_graph
 
@@ -192,7 +193,7 @@ def feed_in_a_bucket(monkeypatch, parity_csv):
 
     opened = MemoryFileSystem._open
     monkeypatch.setattr(MemoryFileSystem, "_open", open_or_fail)
-    monkeypatch.setattr(steps, "_SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(failures, "_SECONDS_BETWEEN", 0)
     return str(bucket / "feedback.csv"), errors
 
 

@@ -32,7 +32,7 @@ from recsys_pipeline.engines.engine import BaselinePlan
 from recsys_pipeline.reporting.baselines import baselines_metadata, told_strongest
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import SETTINGS, rounded
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 
 _Exponent = Annotated[float, Field(ge=0, le=1)]
 

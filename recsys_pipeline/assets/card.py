@@ -19,7 +19,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.card import card, card_facts, without_ids_of_users
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, WHERE_IT_IS, rounded
 from recsys_pipeline.reporting.pictures.shown import with_embedded
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.models import CARD
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -15,7 +15,7 @@ from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, counts_table
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.catalogue import read_catalogue, read_id_list
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation

@@ -9,7 +9,7 @@ from recsys_pipeline import settings
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, rounded
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.delivery import deliver_current
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalDatabase

@@ -48,7 +48,7 @@ from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_m
 from recsys_pipeline.reporting.model import told_number_of_ends
 from recsys_pipeline.reporting.pictures.evaluation import models as models_picture
 from recsys_pipeline.reporting.pictures.evaluation import segments as segments_picture
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation

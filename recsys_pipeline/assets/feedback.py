@@ -39,7 +39,7 @@ from recsys_pipeline.reporting.metadata import (
 )
 from recsys_pipeline.reporting.pictures.feedback import events_by_day, events_by_kind, popularity
 from recsys_pipeline.reporting.pictures.style import Sheet
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.days import ingest_days
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest

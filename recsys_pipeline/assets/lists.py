@@ -25,7 +25,7 @@ from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, markdown_table, percent, rounded
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.io_manager import table_metadata
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -33,7 +33,7 @@ from recsys_pipeline.reporting.metadata import (
     with_error,
 )
 from recsys_pipeline.reporting.model import told_hyperparameters
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.models import write_model
 from recsys_pipeline.storage.publishing import adopt_former

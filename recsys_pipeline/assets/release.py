@@ -47,7 +47,7 @@ from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, bullets, rounded
 from recsys_pipeline.reporting.pictures.history import history
 from recsys_pipeline.reporting.pictures.style import Sheet
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, releases_that_hold
 from recsys_pipeline.storage.models import CARD, DESCRIPTION

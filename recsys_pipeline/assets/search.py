@@ -47,7 +47,8 @@ from recsys_pipeline.reporting.trials import (
     told_grid,
     told_terminated,
 )
-from recsys_pipeline.steps import asset_step, told_if_terminated
+from recsys_pipeline.steps.failures import told_if_terminated
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -21,7 +21,7 @@ from recsys_pipeline.reporting.metadata import (
     told_unknown,
     unknown_metadata,
 )
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.held_out import read_held_out
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalLocation

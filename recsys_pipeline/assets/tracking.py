@@ -11,7 +11,7 @@ from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.history import past_materializations
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import AT_A_GLANCE, SETTINGS, WHERE_IT_IS, rounded
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, OptionalTracker
 from recsys_pipeline.storage.tracking import log_current
 from recsys_pipeline.storage.warehouse import Warehouse

@@ -15,7 +15,7 @@ from recsys_pipeline.reporting.metadata import (
     percent,
     shape_metadata,
 )
-from recsys_pipeline.steps import asset_step
+from recsys_pipeline.steps.step import asset_step
 
 
 class Bm25Config(Knobs):

@@ -18,7 +18,7 @@ from dagster import (
 
 from recsys_pipeline.automation.jobs import retrain
 from recsys_pipeline.automation.staleness import FEED, Made, Plan, stale_assets
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 from recsys_pipeline.storage.releases import current_release, read_manifest, read_pointer
 from recsys_pipeline.storage.source import seen
 from recsys_pipeline.storage.warehouse import Warehouse

@@ -24,7 +24,7 @@ from recsys_pipeline.fingerprints import (
     SOURCE_TAG,
     configuration_of,
 )
-from recsys_pipeline.steps import configured_by
+from recsys_pipeline.steps.step import configured_by
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.releases import current_release, read_manifest, read_pointer
 from recsys_pipeline.storage.source import locations_in, seen

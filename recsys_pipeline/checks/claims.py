@@ -20,7 +20,7 @@ from dagster import (
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.lineage import ancestors_of
-from recsys_pipeline.steps import classify_errors
+from recsys_pipeline.steps.failures import classify_errors
 
 _CONSEQUENCE = "What follows is not made, and readers keep what they have"
 

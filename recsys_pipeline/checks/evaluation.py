@@ -21,7 +21,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.evaluation import POPULARITY, TUNED
 from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.core.metadata import stored_metadata
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 
 
 @asset_check(asset="evaluation", additional_ins={"leave_one_out_split": AssetIn("leave_one_out_split")})

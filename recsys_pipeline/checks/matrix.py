@@ -19,7 +19,7 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 from recsys_pipeline.storage.releases import current_release, has_release, read_release
 from recsys_pipeline.storage.warehouse import Warehouse
 

@@ -11,7 +11,7 @@ from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import NOTHING, best_lists
 from recsys_pipeline.recommender import Recommender
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 
 _SAMPLED_USERS = 100
 

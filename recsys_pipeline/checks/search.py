@@ -18,7 +18,7 @@ from recsys_pipeline.core.columns import (
 )
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.selected import selection_of
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 
 
 @asset_check(blocking=True, asset="grid_search_results")

@@ -20,7 +20,7 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.interactions import Datasets
 from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod
-from recsys_pipeline.steps import check_step
+from recsys_pipeline.steps.step import check_step
 
 
 @asset_check(

@@ -22,7 +22,7 @@ from recsys_pipeline.core.columns import description_of
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.metadata import WHERE_IT_IS
-from recsys_pipeline.steps import classify_errors
+from recsys_pipeline.steps.failures import classify_errors
 from recsys_pipeline.storage.warehouse import Warehouse
 
 

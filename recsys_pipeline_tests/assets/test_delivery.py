@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 from dagster import materialize
 
-from recsys_pipeline import settings, steps
+from recsys_pipeline import settings
 from recsys_pipeline.assets.delivery import delivery
 from recsys_pipeline.command_line import main
 from recsys_pipeline.core.ranking import Factors
+from recsys_pipeline.steps import failures
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.postgres import session
 from recsys_pipeline.storage.publishing import Retention, publish, roll_back
@@ -151,7 +152,7 @@ def test_if_the_database_is_away_readers_of_files_are_led_back_all_the_same(ware
 
 @pytest.mark.usefixtures("server")
 def test_a_server_that_is_away_is_tried_again(warehouse, monkeypatch):
-    monkeypatch.setattr(steps, "_SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(failures, "_SECONDS_BETWEEN", 0)
     publish_tables(warehouse, 1)
     result = run(warehouse, database="postgresql://127.0.0.1:1/shop")
 

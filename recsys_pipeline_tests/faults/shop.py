@@ -24,8 +24,9 @@ from click import ClickException
 from dagster import AssetSelection, DagsterInstance, ExecuteInProcessResult
 from upath import UPath
 
-from recsys_pipeline import command_line, load_model, steps
+from recsys_pipeline import command_line, load_model
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.steps import failures
 from recsys_pipeline.storage.releases import PICKLE, Pointer, current_release, problems_of, read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.faults.injection import in_fork, must, temporary_files_in
@@ -117,7 +118,7 @@ class Shop:
         def work() -> dict[str, str]:
             temporary_files_in(self.temporary)
             # Retries are wanted, the half minute before them is not.
-            steps._SECONDS_BETWEEN = 0
+            failures._SECONDS_BETWEEN = 0
             wanted = assets or tuple(ASSETS)
             result = run_graph(
                 self.folder / "feed.csv",

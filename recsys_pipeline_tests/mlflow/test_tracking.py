@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, materialize
 
-from recsys_pipeline import steps
 from recsys_pipeline.assets.tracking import mlflow_run
+from recsys_pipeline.steps import failures
 from recsys_pipeline.storage import tracking
 from recsys_pipeline.storage.releases import current_release, read_manifest
 from recsys_pipeline_tests.assets.test_delivery import publish_tables
@@ -195,7 +195,7 @@ def test_an_experiment_that_was_deleted_is_named(warehouse, uri, client, experim
 
 
 def test_a_server_that_is_away_is_tried_again_and_takes_nothing_back(warehouse, monkeypatch):
-    monkeypatch.setattr(steps, "_SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(failures, "_SECONDS_BETWEEN", 0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     version = publish_tables(warehouse, 1)
     result = log(warehouse, f"http://127.0.0.1:{free_port()}")

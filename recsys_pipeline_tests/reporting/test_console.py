@@ -7,7 +7,7 @@ from dagster import Failure, OpExecutionContext, job, op
 
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.reporting.console import readable_console
-from recsys_pipeline.steps import classify_errors
+from recsys_pipeline.steps.failures import classify_errors
 
 
 @op

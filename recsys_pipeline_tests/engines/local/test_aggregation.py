@@ -36,7 +36,7 @@ from recsys_pipeline.engines.local import aggregation
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.aggregation import interaction_strengths as streamed_strengths
 from recsys_pipeline.machine.scratch import scratch_folder
-from recsys_pipeline.steps import classify_errors
+from recsys_pipeline.steps.failures import classify_errors
 from recsys_pipeline.storage.tables import write_batches
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT

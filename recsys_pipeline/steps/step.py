@@ -1,14 +1,8 @@
-"""What every step of the graph has in common.
+"""A step says how it is configured, its inputs belong together, and its metadata are in order."""
 
-It says how it is configured, its inputs belong together, its metadata are in order, and an error or a
-termination ends it with a sentence.
-"""
-
-import errno
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
@@ -17,94 +11,26 @@ from dagster import (
     AssetExecutionContext,
     Config,
     ConfigurableResource,
-    DagsterExecutionInterruptedError,
     DagsterInvariantViolationError,
     DataVersion,
-    Failure,
     MaterializeResult,
-    RetryRequested,
-    TableColumnDep,
-    TableColumnLineage,
-    TableSchema,
 )
 from dagster._check import CheckError
-from dagster._core.errors import DagsterUserCodeProcessError
-from dagster_shared.error import SerializableErrorInfo
 from pydantic import BaseModel
 
 from recsys_pipeline.configuration import told_unknown_names
-from recsys_pipeline.core.column_lineage import sources_of
-from recsys_pipeline.core.errors import InputError, code_of
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.lineage import Lineage, ancestors_of, with_ancestors
 from recsys_pipeline.fingerprints import CONFIGURATION_TAG, INPUT_TAG, configuration_of
 from recsys_pipeline.reporting.configuration import told_configuration
-from recsys_pipeline.reporting.metadata import facts_metadata, in_order
+from recsys_pipeline.reporting.metadata import in_order
+from recsys_pipeline.steps.column_lineage import column_lineage
+from recsys_pipeline.steps.failures import classify_errors, told_if_terminated
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_RETRIES = 2
-_SECONDS_BETWEEN = 30
-# What a person must mend; time does not.
-_LASTING = {
-    errno.ENOSPC: "there is no space left: free some, or choose another RECSYS_WAREHOUSE or TMPDIR",
-    errno.EDQUOT: "the disk quota is used up: free some, or choose another RECSYS_WAREHOUSE or TMPDIR",
-    errno.EROFS: "the file system is read-only: choose another RECSYS_WAREHOUSE",
-    errno.EACCES: "permission is denied: let the user of this process read and write it",
-    errno.EPERM: "the operation is not permitted: let the user of this process read and write it",
-    errno.EISDIR: "it is a folder where a file is expected: move it away",
-    errno.ENOTDIR: "it is a file where a folder is expected: move it away",
-}
 _SIGNATURES: dict[str, inspect.Signature] = {}
-
-
-class Terminated(DagsterExecutionInterruptedError, DagsterUserCodeProcessError):  # noqa: N818  # it is none
-    """A step that a person has terminated, and what it leaves.
-
-    To Dagster it is the interruption that it raises itself. Of an error of a user's process it shows what
-    that process has made of it: here the sentence, and not the place at which a signal happened to arrive.
-    """
-
-    def __init__(self, told: str) -> None:
-        """What is left, as a sentence."""
-        shown = SerializableErrorInfo(told, [], DagsterExecutionInterruptedError.__name__)
-        super().__init__(told, user_code_process_error_infos=[shown])  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def told_if_terminated(told: Callable[[], str]) -> Iterator[None]:
-    """Let a termination say what it leaves; the sentence is asked for then."""
-    try:
-        yield
-    except Terminated:
-        raise
-    except (DagsterExecutionInterruptedError, KeyboardInterrupt):
-        raise Terminated(told()) from None
-
-
-def _nothing_is_changed() -> str:
-    return "terminated; what this asset has made before stays as it was"
-
-
-@contextmanager
-def classify_errors() -> Iterator[None]:
-    """Fail for good on what no retry can mend; retry transient I/O errors.
-
-    An `InputError` is for good, and an `OSError` whose cause only a person can mend. Not by Dagster's retry
-    policies: they also retry a run that a person terminates.
-    """
-    try:
-        yield
-    except InputError as error:
-        facts = facts_metadata(error.facts)
-        raise Failure(description=str(error), metadata=facts, allow_retries=False) from None
-    except OSError as error:
-        code = code_of(error)
-        if code in _LASTING:
-            # Arrow names no file name of its own, but has the path in its text.
-            where = error.filename or error.strerror or error
-            raise Failure(description=f"{where}: {_LASTING[code]}.", allow_retries=False) from error
-        raise RetryRequested(max_retries=_RETRIES, seconds_to_wait=_SECONDS_BETWEEN) from error
 
 
 def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
@@ -161,7 +87,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
                 value = {name: with_ancestors(table, ancestors) for name, table in value.items()}
             elif isinstance(value, pa.Table):
                 value = with_ancestors(value, ancestors)
-            lineage = _column_lineage(compute.__name__, result)
+            lineage = column_lineage(compute.__name__, result)
             return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))
         return cast("R", result)
 
@@ -178,6 +104,10 @@ def configured_by(asset: str) -> dict[str, type[BaseModel]]:
     }
 
 
+def _nothing_is_changed() -> str:
+    return "terminated; what this asset has made before stays as it was"
+
+
 def _tell_configuration(arguments: Iterable[Any]) -> None:
     """Log in what a step is configured, where it can be."""
     arguments = list(arguments)
@@ -189,24 +119,6 @@ def _tell_configuration(arguments: Iterable[Any]) -> None:
 
 def _with_metadata_in_order(result: MaterializeResult[Any]) -> MaterializeResult[Any]:
     return result._replace(metadata=in_order(result.metadata)) if result.metadata else result
-
-
-def _column_lineage(asset: str, result: MaterializeResult[Any]) -> dict[str, TableColumnLineage]:
-    """From which columns of other assets those of this one are made, as the UI shows it."""
-    value, schema = result.value, (result.metadata or {}).get("dagster/column_schema")
-    if isinstance(value, dict):
-        value = value.get(asset, next(iter(value.values())))
-    if isinstance(value, pa.Table):
-        names = value.column_names
-    elif isinstance(schema, TableSchema):
-        names = [column.name for column in schema.columns]
-    else:
-        return {}
-    deps = {
-        name: [TableColumnDep(asset_key=other, column_name=column) for other, column in sources]
-        for name, sources in sources_of(asset, names).items()
-    }
-    return {"dagster/column_lineage": TableColumnLineage(deps)} if deps else {}
 
 
 def _require_known_names() -> None:

@@ -1,0 +1,1 @@
+"""What every step of the graph has in common."""
