@@ -23,9 +23,9 @@ from recsys_pipeline.core.item_graph import GraphFilter
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.engines.engine import EvaluationPlan
-from recsys_pipeline.engines.local import memory
 from recsys_pipeline.engines.local.evaluating import evaluate
 from recsys_pipeline.engines.local.pool import WorkerPool
+from recsys_pipeline.machine import memory
 from recsys_pipeline.reporting.baselines import NAMES
 from recsys_pipeline_tests.core.small_feeds import (
     BASELINES,
