@@ -56,8 +56,10 @@ commands: $(VENV)/.installed-dev
 nights: $(VENV)/.installed-dev
 	$(BIN)/pytest -m nights
 
-# What all the other targets need, so that none installs anything while another runs.
-set-up: $(addprefix $(VENV)/.installed-,s3 postgres mlflow deploy-files audit browser) .venv-mlflow/.installed
+# What all the other targets need at once, so that none installs anything while another runs.
+set-up: $(VENV)/.installed-dev .venv-mlflow/.installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server,postgres-server,mlflow,deploy-files,audit,browser]'
+	touch $(addprefix $(VENV)/.installed-,s3 postgres mlflow deploy-files audit browser)
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3

@@ -53,6 +53,7 @@ def measured(
     limit=0.0,
     told=None,
     without=None,
+    workers=1,
 ):
     if table is None:
         table = split_of(interactions, drawn(interactions, 1), keep_other_events=blend is not None)
@@ -65,7 +66,7 @@ def measured(
         baselines={NAMES[baseline.family]: baseline for baseline in BASELINES},
         mappings={"default": None},
         unknown_to_training=None,
-        workers=2,
+        workers=workers,
         most_silent_seconds=100,
         memory_limit=limit,
     )
@@ -195,7 +196,7 @@ def test_as_many_models_are_measured_side_by_side_as_the_memory_limit_allows(mon
 
     monkeypatch.setattr(WorkerPool, "_start", counted)
     told = []
-    found = measured(interactions_of(shop_events()), limit=limit, told=told)
+    found = measured(interactions_of(shop_events()), limit=limit, told=told, workers=2)
 
     assert len(started) == workers
     assert list(found.ranks.ranks) == [*ALWAYS, LEAKING]

@@ -23,6 +23,8 @@ from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.engines.local import endless
 from recsys_pipeline_tests.engines.local.endless import ENDLESS, splits
 
+pytestmark = pytest.mark.runs
+
 TRIALS = grid(
     {
         "factors": [4, 8],

@@ -40,7 +40,7 @@ def tuned(interactions, table, baselines=BASELINES, told=None, **plan):
         "most_items_of_ease": 1000,
         "most_interactions": 1000,
         "max_users": 0,
-        "workers": 2,
+        "workers": 1,
         "most_silent_seconds": 100,
         **plan,
     }
@@ -51,7 +51,7 @@ def tuned(interactions, table, baselines=BASELINES, told=None, **plan):
 def test_every_baseline_ranks_what_is_held_out():
     table = split_of(SHOP, drawn(SHOP, 1), keep_other_events=True)
     told = []
-    results = tuned(SHOP, table, told=told)
+    results = tuned(SHOP, table, told=told, workers=2)
 
     assert [result.baseline for result in results] == list(BASELINES)
     for result in results:
@@ -126,10 +126,10 @@ def test_what_shares_its_work_gives_the_same_as_alone():
     several = [
         KNN._replace(neighbours=n, shrinkage=h, weighting=weighting)
         for weighting in ("tf_idf", "presence")
-        for n in (1, 5, 20)
+        for n in (1, 20)
         for h in (0.0, 10.0)
     ]
-    assert [len(group) for group in sharing([*several, GRAPH, EASE])] == [6, 6, 1, 1]
+    assert [len(group) for group in sharing([*several, GRAPH, EASE])] == [4, 4, 1, 1]
 
     together = tuned(SHOP, table, several)
     for baseline, result in zip(several, together, strict=True):
