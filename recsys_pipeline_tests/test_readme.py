@@ -84,8 +84,8 @@ SETTING = r"(export )?RECSYS_\w+=\S+"
 def commands_of_ci():
     """What .ci/run asks of make, target by target, and what make runs for it."""
     lines = (PROJECT / ".ci" / "run").read_text().splitlines()
-    # Up to where the output goes.
-    words = [word for line in lines if line.startswith("make ") for word in line.split(" >")[0].split()[1:]]
+    asked = [line.rstrip(" &").split() for line in lines if line.startswith(("make ", "beside "))]
+    words = [word for line in asked for word in line[1:]]
     variables = [word for word in words if "=" in word]
     targets = [word for word in words if "=" not in word]
     dry_run = ["make", "--dry-run", *words]
