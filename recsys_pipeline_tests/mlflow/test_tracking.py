@@ -89,7 +89,7 @@ def test_a_release_is_one_run_with_its_figures_parameters_tags_and_files(
 
     (run,) = runs_in(client, experiment)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == manifest["version"] == told["version"]
+    assert run.info.run_name == manifest["version"] == told["release"]
     (tuned,) = [row for row in manifest["evaluation"]["models"] if row["model"] == "tuned ALS"]
     figures = run.data.metrics
     assert figures["unseen/MAP at 10"] == tuned["map"]
