@@ -94,7 +94,7 @@ class Walk:
             self._page.get_by_text(text, exact=True).first.wait_for()
         # The table of metadata is below what Dagster itself says of an asset.
         first = self._page.get_by_text(said[0], exact=True).first
-        first.evaluate("e => e.closest('table').scrollIntoView({block: 'start'})")
+        first.evaluate("e => (e.closest('table') || e).scrollIntoView({block: 'start'})")
         self._take(name.replace("_", "-"))
 
     def picture(self, asset: str, entry: str) -> None:
