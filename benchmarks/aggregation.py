@@ -24,7 +24,7 @@ from benchmarks.scale import feed, measured
 from recsys_pipeline.core.columns import EVENT, ITEM, USER, count_column
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.machine.memory import memory_limit
-from recsys_pipeline.storage.tables import write_batches
+from recsys_pipeline.storage.tables import write_table
 
 STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
 COUNTS = [count_column(event) for event in STRENGTHS]
@@ -32,7 +32,7 @@ COUNTS = [count_column(event) for event in STRENGTHS]
 
 def by_duckdb(events: ds.Dataset, memory: float, result: Path) -> None:
     """As the pipeline does it."""
-    write_batches(interaction_strengths(events, STRENGTHS, most_bytes=memory_limit(memory)), result)
+    write_table(interaction_strengths(events, STRENGTHS, most_bytes=memory_limit(memory)), result)
 
 
 def by_acero(events: ds.Dataset, memory: float, result: Path) -> None:  # noqa: ARG001

@@ -35,7 +35,7 @@ from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
 from recsys_pipeline.storage.promises import broken_promises
-from recsys_pipeline.storage.tables import read_table, write_batches, write_table
+from recsys_pipeline.storage.tables import read_table, write_table
 
 TABLES = ("recommendations", "similar_items", "popular_items", "broken_promises", "blend")
 PER_USER = 20
@@ -117,7 +117,7 @@ def make(table: str, folder: Path, width: int, n: int) -> None:
         write_table(with_metadata(popular, said), folder / "popular_items.parquet")
         return
     export = LocalEngine().similar_items if table == "similar_items" else LocalEngine().recommendations
-    write_batches(with_metadata(export(model, offer, plan), said), folder / f"{table}.parquet")
+    write_table(with_metadata(export(model, offer, plan), said), folder / f"{table}.parquet")
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def publish(folder: Path, n_users: int, n_items: int, n_factors: int, *, with_pi
     model = trained_model(hyperparameters, 1, factors) if with_pickle else None
     begin = time.perf_counter()
     with States(UPath(folder), "best_model").replacing() as made:
-        write_model(made, tables, contents, manifest)
+        write_model(made, tables, contents.to_table(), manifest)
     release = publish_made(UPath(folder))
     write_pickle(UPath(folder), release.name, model)
     return time.perf_counter() - begin

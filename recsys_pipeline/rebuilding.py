@@ -9,19 +9,16 @@ from upath import UPath
 
 from recsys_pipeline.core.blending import Blend
 from recsys_pipeline.core.catalogue import offer_in
-from recsys_pipeline.core.contents import contents_of
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.exports import popular_items_of
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.ids import IdType
-from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Popularity
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.sources import BLEND, GRAPH
 from recsys_pipeline.core.strengths import EventRules
-from recsys_pipeline.core.weighting import bm25_weights
 from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.machine.memory import memory_limit
@@ -93,16 +90,16 @@ def rebuild(
     # In the order in which the columns of the counts were.
     rules = rules._replace(strengths=feedback.strengths)
     strengths = engine.strengths(warehouse.open_table("raw_feedback"), rules, memory_limit(0.0))
-    warehouse.write_batches("feedback_strengths", with_metadata(strengths, rules.to_metadata()))
-    interactions = Interactions.from_strengths(warehouse.open_table("feedback_strengths"))
-    weights = bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0)
-    winner = _winner(manifest)
-    log(f"training on {interactions.pattern.n_interactions:,} interactions")
-    fitted = engine.refit(interactions.to_tables(weights), winner)
+    described = with_metadata(strengths, rules.to_metadata())
+    warehouse.write_tables("feedback_strengths", {"feedback_strengths": described})
+    matrix = engine.matrix(warehouse.open_table("feedback_strengths"), k1=1.0, b=0.0)
+    warehouse.write_tables("bm25_matrix", matrix.tables)
+    log(f"training on {matrix.n_interactions:,} interactions")
+    fitted = engine.refit(warehouse.open_tables("bm25_matrix"), _winner(manifest))
     (folder / "model").mkdir()
     description = {name: manifest[name] for name in (*DESCRIBED, "blend", "rules")}
     description["graph"] = manifest.get("graph")
-    write_model(folder / "model", fitted, contents_of(interactions, winner), description)
+    write_model(folder / "model", fitted.factors, fitted.interactions, description)
     made = {name: UPath(folder / "model" / name) for name in table_files()}
     if has_table(manifest, "catalogue"):
         log("making the lists, by the catalogue of the release")
@@ -140,7 +137,7 @@ def _lists(
         "similar_items": engine.similar_items(model, offer, similar),
     }
     for name, rows in streams.items():
-        warehouse.write_batches(name, with_metadata(rows, said[name]))
+        warehouse.write_tables(name, {name: with_metadata(rows, said[name])})
     popularity = Popularity.in_model(model, offer)
     table = popular_items_of(popularity, offer, model.items, said["popular_items"]["n"])
     warehouse.write_tables("popular_items", {"popular_items": with_metadata(table, said["popular_items"])})

@@ -172,7 +172,7 @@ def publish_written(
     """Write a model as `best_model` does, and publish that."""
     seen = see_pointer(warehouse)
     with States(warehouse, "best_model").replacing() as folder:
-        write_model(folder, tables, contents, manifest)
+        write_model(folder, tables, contents.to_table(), manifest)
     files = States(warehouse, "best_model").files(States(warehouse, "best_model").current())
     del files["model.json"]
     manifest = {"versions": {}, **manifest}

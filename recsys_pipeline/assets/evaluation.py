@@ -16,6 +16,7 @@ from recsys_pipeline.assets.run_tags import tag_run
 from recsys_pipeline.configuration import Knobs
 from recsys_pipeline.core.baseline_tables import ChosenBaselines
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
+from recsys_pipeline.core.columns import ITEM, TIMESTAMP, USER
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import (
     ABLATIONS,
@@ -35,13 +36,13 @@ from recsys_pipeline.core.evaluation import (
     worth_of_terms,
 )
 from recsys_pipeline.core.evaluation_tables import models_table, segments_table
-from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
+from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
 from recsys_pipeline.core.presets import Preset, preset_to_try_next
 from recsys_pipeline.core.results import Winner
-from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.core.splitting import HoldOutMethod
 from recsys_pipeline.engines.chosen import chosen_engine
-from recsys_pipeline.engines.engine import EvaluationPlan
+from recsys_pipeline.engines.engine import EvaluationPlan, HeldOut, HoldOutPlan, NothingToHoldOutError
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.evaluation import blend_terms_table, evaluation_metadata, verdict
 from recsys_pipeline.reporting.metadata import SETTINGS, told_unknown, unknown_metadata
@@ -190,17 +191,15 @@ def evaluation(
     what it changes to take the weights from all interactions, as the search and the notebook do.
     """
     source = watched(locations_in(config))
-    interactions = Interactions.from_tables(bm25_matrix)
     winner = Winner.of(grid_search_results)
     protocol = _protocol(config, leave_one_out_split)
-    held_out = _held_out(interactions, config, protocol, feedback, leave_one_out_split)
-    unknown = unknown_in(held_out, interactions.pattern.n_users)
+    found = _held_out(bm25_matrix, config, protocol, feedback, leave_one_out_split)
+    held_out, unknown, n_interactions = found.table, found.unknown, found.n_interactions
     if any(unknown.values()):
         context.log.warning(told_unknown(config.file, **unknown))
     # What the search held out as the last interaction is later than what is held out here: training must not
     # know it.
     later = leave_one_out_split if protocol is EvaluationProtocol.last else None
-    n_interactions = interactions.pattern.n_interactions
     chosen = ChosenBaselines.of(baselines)
     plan = EvaluationPlan(
         winner=winner,
@@ -214,23 +213,25 @@ def evaluation(
         most_silent_seconds=3600 * config.patience_hours,
         memory_limit=config.memory_limit,
     )
-    ranks, lists, failures, seconds = chosen_engine().evaluate(bm25_matrix, held_out, plan, context.log.info)
+    ranks, lists, failures, seconds, head = chosen_engine().evaluate(
+        bm25_matrix, held_out, plan, context.log.info
+    )
     for name, failure in failures.items():
         context.log.warning(f"{name} is left out: {failure}")
     quality = qualities(ranks, config.k, config.seed)
     to_blend = _qualities_to_blend(ranks, config)
     worths = [worth._asdict() for worth in worth_of_terms(to_blend)]
     models = models_table(quality, lists, seconds, to_blend)
-    by_segment = segments_table(ranks, np.bincount(interactions.pattern.indices), config.k)
+    by_segment = segments_table(ranks, head, config.k)
     preset = Preset(stored_metadata(grid_search_results).get("preset", Preset.notebook.value))
     told = verdict(quality, preset_to_try_next(preset))
     context.log.info(f"MAP@{config.k}: {told}")
     tag_run(context, f"MAP@{config.k}", f"{quality[TUNED].map:.4f}")
     protocol_told = _TOLD[protocol]
-    if protocol is EvaluationProtocol.random and interactions.timestamps is None:
+    if protocol is EvaluationProtocol.random and TIMESTAMP not in bm25_matrix["pairs"].schema.names:
         protocol_told += "; the feedback has no timestamps"
     out_of_reach = share_out_of_reach(ranks)
-    left_out = _left_out(config, ranks, interactions, chosen, failures)
+    left_out = _left_out(config, ranks, found, chosen, failures)
     stored = {
         "strategy": protocol.value,
         "protocol": protocol_told,
@@ -286,55 +287,44 @@ def _protocol(config: EvaluationConfig, split: pa.Table) -> EvaluationProtocol:
 
 
 def _held_out(
-    interactions: Interactions,
+    bm25_matrix: Datasets,
     config: EvaluationConfig,
     protocol: EvaluationProtocol,
     feedback: Feedback,
     split: pa.Table,
-) -> pa.Table:
+) -> HeldOut:
     """The held-out interactions of all seeds, as rows of a `leave_one_out_split`; none is of the search."""
-    if protocol is EvaluationProtocol.file:
-        tables = _of_file(interactions, config, feedback)
-    else:
-        tables = _drawn(interactions, config, HoldOutMethod(protocol.value), split)
-    metadata = {
-        "keep_other_events": stored_metadata(split)["keep_other_events"],
-        "strategy": protocol.value,
-    }
-    return with_metadata(pa.concat_tables(tables), metadata)
+    of_file = protocol is EvaluationProtocol.file
+    plan = HoldOutPlan(
+        method=HoldOutMethod(protocol.value),
+        seed=config.seed,
+        min_interactions=config.min_interactions,
+        max_users=config.max_users,
+        n_splits=config.seeds,
+        given=_of_file(bm25_matrix, config, feedback) if of_file else None,
+        told={
+            "keep_other_events": stored_metadata(split)["keep_other_events"],
+            "strategy": protocol.value,
+        },
+        never=split,
+    )
+    try:
+        return chosen_engine().hold_out(bm25_matrix, plan)
+    except NothingToHoldOutError:
+        raise InputError(
+            f"evaluation: beside what the search has held out no user has {config.min_interactions} "
+            "interactions and among them one to hold out. Bring more feedback, or lower min_interactions "
+            "of evaluation."
+        ) from None
 
 
-def _of_file(interactions: Interactions, config: EvaluationConfig, feedback: Feedback) -> list[pa.Table]:
+def _of_file(bm25_matrix: Datasets, config: EvaluationConfig, feedback: Feedback) -> pa.Table:
     if not config.file:
         raise InputError("evaluation: the strategy `file` needs the path of a `file`.")
-    given = read_held_out(config.file, feedback, interactions.users.type, interactions.items.type)
-    return [interactions.given_table(given, number) for number in range(config.seeds)]
-
-
-def _drawn(
-    interactions: Interactions, config: EvaluationConfig, method: HoldOutMethod, split: pa.Table
-) -> list[pa.Table]:
-    allowed = interactions.target.copy()
-    allowed[interactions.positions_in(split)] = False
-    tables = []
-    for number in range(config.seeds):
-        positions = leave_one_out(
-            interactions.pattern,
-            seed=config.seed + number,
-            min_interactions=config.min_interactions,
-            method=method,
-            timestamps=interactions.timestamps[1] if interactions.timestamps else None,
-            max_users=config.max_users or None,
-            allowed=allowed,
-        )
-        if not len(positions):
-            raise InputError(
-                f"evaluation: beside what the search has held out no user has {config.min_interactions} "
-                "interactions and among them one to hold out. Bring more feedback, or lower min_interactions "
-                "of evaluation."
-            )
-        tables.append(interactions.held_out_table(positions, number))
-    return tables
+    users, items = (
+        bm25_matrix[table].schema.field(name).type for table, name in (("users", USER), ("items", ITEM))
+    )
+    return read_held_out(config.file, feedback, users, items)
 
 
 def _configurations(chosen: ChosenBaselines) -> dict[str, Baseline]:
@@ -378,12 +368,12 @@ def _qualities_to_blend(ranks: HeldOutRanks, config: EvaluationConfig) -> Mappin
 def _left_out(
     config: EvaluationConfig,
     ranks: HeldOutRanks,
-    interactions: Interactions,
+    held_out: HeldOut,
     baselines: ChosenBaselines,
     failures: Mapping[str, str],
 ) -> str:
     """What was not measured, and why."""
-    n_users, n_interactions = interactions.pattern.n_users, interactions.pattern.n_interactions
+    n_users, n_interactions = held_out.n_users, held_out.n_interactions
     n_evaluated = np.count_nonzero(np.unique(ranks.users) < n_users)
     told = []
     if n_evaluated < n_users:

@@ -119,7 +119,7 @@ def recommendations(
         "target_events": best_model.manifest["target_events"],
     }
     described = with_ancestors(with_metadata(rows, said), ancestors_of([best_model, catalogue, evaluation]))
-    warehouse.write_batches("recommendations", described)
+    warehouse.write_tables("recommendations", {"recommendations": described})
     n_users, n_offered = len(best_model.users), int(np.count_nonzero(offer.allowed))
     told = _told_lists(tally, config.n, n_users, "users", n_offered)
     filled_up = f"{tally.n_filled_up:,} lists are filled up with popular items"
@@ -165,7 +165,8 @@ def similar_items(
     rows = tally.counted(chosen_engine().similar_items(best_model, offer, plan))
     ancestors = ancestors_of([best_model, catalogue])
     said = {"n": config.n, "scorer": config.scorer.value}
-    warehouse.write_batches("similar_items", with_ancestors(with_metadata(rows, said), ancestors))
+    described = with_ancestors(with_metadata(rows, said), ancestors)
+    warehouse.write_tables("similar_items", {"similar_items": described})
     n_items, n_offered = len(best_model.items), int(np.count_nonzero(offer.allowed))
     told = _told_lists(tally, config.n, n_items, "items", n_offered)
     context.log.info(told)

@@ -1,23 +1,17 @@
 """The final model."""
 
-import numpy as np
 import pyarrow as pa
 from dagster import AssetExecutionContext, MarkdownMetadataValue, MaterializeResult, MetadataValue, asset
 
 from recsys_pipeline.core import columns
-from recsys_pipeline.core.contents import contents_of
-from recsys_pipeline.core.distribution import Distribution
-from recsys_pipeline.core.factors import factors_in
-from recsys_pipeline.core.interactions import Datasets, Interactions
+from recsys_pipeline.core.interactions import Datasets
 from recsys_pipeline.core.lineage import ancestors_of
 from recsys_pipeline.core.metadata import stored_metadata
-from recsys_pipeline.core.metrics import K, Scores, hits_of_recommended, score
-from recsys_pipeline.core.model import Contents
-from recsys_pipeline.core.pattern import Pattern
-from recsys_pipeline.core.ranking import NOTHING, Factors, best_by_factors
+from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.selected import SELECTED_BY
 from recsys_pipeline.core.selecting import MAP_AT_10
+from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import (
@@ -69,10 +63,8 @@ def best_model(
     winner = Winner.of(grid_search_results)
     hyperparameters = winner.hyperparameters
     fitted = chosen_engine().refit(bm25_matrix, winner)
-    interactions = Interactions.from_tables(bm25_matrix)
-    factors = Factors(factors_in(fitted.users), factors_in(fitted.items))
-    contents = contents_of(interactions, winner)
-    train, n_scored = _train_scores(factors, contents)
+    rules = EventRules.from_metadata(stored_metadata(bm25_matrix["pairs"]))
+    train = fitted.train
     selection = winner.selection
     names = dict.fromkeys([*_SEARCH_METRICS, selection.column, selection.error_column])
     quality = {
@@ -80,16 +72,15 @@ def best_model(
         TRAIN_MAP_AT_10: train.map,
         TRAIN_NOTEBOOK_MAP_AT_10: train.notebook_map,
     }
-    n_users, n_items = interactions.pattern.shape
-    n_interactions = interactions.pattern.n_interactions
+    n_users, n_items, n_interactions = fitted.n_users, fitted.n_items, fitted.n_interactions
     manifest = {
         "hyperparameters": hyperparameters.as_dict(),
         "seed": winner.seed,
         "solver": winner.solver,
-        "strengths": dict(winner.strengths or interactions.rules.strengths),
-        "rules": interactions.rules.to_metadata(),
-        "target_events": list(interactions.rules.target_events),
-        "seen_events": list(interactions.rules.seen_events),
+        "strengths": dict(winner.strengths or rules.strengths),
+        "rules": rules.to_metadata(),
+        "target_events": list(rules.target_events),
+        "seen_events": list(rules.seen_events),
         "blend": winner.blend.as_dict() if winner.blend else None,
         "graph": stored_metadata(grid_search_results).get("graph"),
         "metrics": quality,
@@ -98,19 +89,19 @@ def best_model(
             "users": n_users,
             "items": n_items,
             "interactions": n_interactions,
-            "events": sum(int(counts.sum()) for counts in interactions.counts.values()),
+            "events": fitted.n_events,
         },
         "inputs": ancestors_of([bm25_matrix, grid_search_results]),
     }
     if is_local(warehouse.root):
         adopt_former(warehouse.root)
     with warehouse.replacing("best_model") as folder:
-        write_model(folder, fitted, contents, manifest)
+        write_model(folder, fitted.factors, fitted.interactions, manifest)
     told_figure = f"{selection.name} {winner.row[selection.column]:.4f}"
     context.log.info(
-        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.fit_seconds:.1f} s; {told_figure} in "
-        f"the search; {n_interactions:,} interactions of {n_users:,} users and {n_items:,} items; "
-        f"{n_users + n_items:,} vectors of {factors.items.shape[1]:,} factors are in "
+        f"{told_hyperparameters(hyperparameters)}, refitted in {fitted.factors.fit_seconds:.1f} s; "
+        f"{told_figure} in the search; {n_interactions:,} interactions of {n_users:,} users and {n_items:,} "
+        f"items; {n_users + n_items:,} vectors of {hyperparameters.width:,} factors are in "
         f"{warehouse.path_of('best_model')}"
     )
     return MaterializeResult(
@@ -126,13 +117,13 @@ def best_model(
                 else {f"{selection.name} (search)": rounded(winner.row[selection.column])}
             ),
             **shape_metadata(n_users, n_items, n_interactions),
-            "Fit seconds": rounded(fitted.fit_seconds),
+            "Fit seconds": rounded(fitted.factors.fit_seconds),
             "hyperparameters": markdown_table(["", ""], list(hyperparameters.told().items())),
-            "scores": _scores_table(winner, train, n_scored),
+            "scores": _scores_table(winner, train, fitted.n_scored),
             "distributions": distribution_table(
                 {
-                    "length of user factors": Distribution.of(np.linalg.norm(factors.users, axis=1)),
-                    "length of item factors": Distribution.of(np.linalg.norm(factors.items, axis=1)),
+                    "length of user factors": fitted.user_lengths,
+                    "length of item factors": fitted.item_lengths,
                 }
             ),
             SETTINGS: settings_table(
@@ -161,15 +152,3 @@ def _scores_table(winner: Winner, train: Scores, n_scored: int) -> MarkdownMetad
         "the same on its own training data": fixed(train.notebook_map),
     }
     return markdown_table(["score", "value"], list(found.items()))
-
-
-def _train_scores(factors: Factors, contents: Contents) -> tuple[Scores, int]:
-    """The scores on the model's own training data, and of how many users."""
-    pattern = contents.pattern.select(contents.weights > 0)
-    # Spread evenly over the ids; to score everybody takes time in proportion to users times items.
-    anyone = np.flatnonzero(pattern.interactions_per_user)
-    scored = anyone[np.unique(np.linspace(0, len(anyone) - 1, _TRAIN_USERS).astype(np.int64))]
-    nothing_excluded = Pattern.empty(*pattern.shape)
-    recommended = best_by_factors(factors, scored.astype(np.int32), nothing_excluded, K)
-    hits = hits_of_recommended(recommended, pattern, scored) & (recommended != NOTHING)
-    return score(hits, pattern.interactions_per_user[scored]), len(scored)

@@ -75,13 +75,15 @@ def leave_one_out_split(
 ) -> MaterializeResult[pa.Table]:
     """Which interaction of each eligible user is held out; everything else is training."""
     source = watched(locations_in(config))
+    if config.strategy is HoldOutMethod.last and config.n_splits > 1:
+        raise InputError("leave_one_out_split: there is one `last` interaction a user; set n_splits to 1.")
     of_file = config.strategy is HoldOutMethod.file
     plan = HoldOutPlan(
         method=config.strategy,
         seed=config.seed,
         min_interactions=config.min_interactions,
         max_users=config.max_users,
-        n_splits=config.n_splits,
+        n_splits=1 if of_file else config.n_splits,
         given=_of_file(config, feedback, bm25_matrix) if of_file else None,
         told={
             "keep_other_events": config.keep_other_events,
@@ -90,7 +92,9 @@ def leave_one_out_split(
             "max_users": config.max_users,
         },
     )
-    held_out, n_splits, n_training, n_whole, n_unseen, unknown = chosen_engine().hold_out(bm25_matrix, plan)
+    held_out, _, _, n_splits, n_training, n_whole, n_unseen, unknown = chosen_engine().hold_out(
+        bm25_matrix, plan
+    )
     # No model can recommend an item that it has never seen: a ceiling for every hit rate.
     share_unseen = n_unseen / held_out.num_rows
     out_of_reach = (

@@ -1,11 +1,12 @@
 """The BM25-weighted users x items matrix."""
 
+from typing import Any
+
 import pyarrow.dataset as ds
 from dagster import AssetExecutionContext, MaterializeResult, asset
 from pydantic import Field
 
 from recsys_pipeline.configuration import Knobs
-from recsys_pipeline.core.interactions import Tables
 from recsys_pipeline.engines.chosen import chosen_engine
 from recsys_pipeline.reporting.configuration import settings_table
 from recsys_pipeline.reporting.metadata import (
@@ -40,7 +41,7 @@ class Bm25Config(Knobs):
 @asset_step
 def bm25_matrix(
     context: AssetExecutionContext, config: Bm25Config, feedback_strengths: ds.Dataset
-) -> MaterializeResult[Tables]:
+) -> MaterializeResult[dict[str, Any]]:
     """The interactions as integer coordinates with strength and BM25 weight, and the two id indexes.
 
     Items are the documents and users the terms. Row i of `users` and `items` is the raw id of index i. The

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import GROUPS
 from recsys_pipeline.core.comparison import Interval, bootstrap_means, intervals
+from recsys_pipeline.core.distribution import Frequencies
 from recsys_pipeline.core.metrics import (
     Metric,
     average_precision,
@@ -242,19 +243,22 @@ class Segment(NamedTuple):
     chosen: NDArray[np.bool_]
 
 
-def segments(held_out: HeldOutRanks, popularity: NDArray[np.int64]) -> list[Segment]:
-    """By how many training interactions the user has, in thirds, and by head and tail of the items.
+def head_of(per_item: Frequencies) -> int:
+    """So many interactions or more have the most popular items that together have half of all."""
+    values = per_item.values[::-1]
+    together = np.cumsum(values * per_item.counts[::-1])
+    return int(values[np.searchsorted(together, together[-1] / 2)])
 
-    The head are the most popular items that together have half of all interactions.
+
+def segments(held_out: HeldOutRanks, head: int) -> list[Segment]:
+    """By how many training interactions the user has, in thirds, and by head and tail of the items.
 
     Args:
         held_out: what was ranked.
-        popularity: (n_items,) interactions of each item, held-out ones included.
+        head: so many interactions an item has at least that is of the head, see `head_of`.
     """
     of_user = held_out.interactions_of_user
     few, many = np.quantile(of_user, [1 / 3, 2 / 3]).astype(np.int64).tolist()
-    descending = np.sort(popularity)[::-1]
-    head = int(descending[np.searchsorted(np.cumsum(descending), descending.sum() / 2)])
     found = [
         Segment("user", f"few interactions (up to {few})", of_user <= few),
         Segment("user", f"some interactions ({few + 1} to {many})", (of_user > few) & (of_user <= many)),

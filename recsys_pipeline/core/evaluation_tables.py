@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys_pipeline.core import columns
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
@@ -55,8 +53,8 @@ def models_table(
     return table
 
 
-def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -> pa.Table:
-    """A row a segment and model; `popularity` is (n_items,), interactions of each item."""
+def segments_table(ranks: HeldOutRanks, head: int, k: int) -> pa.Table:
+    """A row a segment and model; `head` as in `core.evaluation.segments`."""
     return pa.Table.from_pylist(
         [
             {
@@ -68,7 +66,7 @@ def segments_table(ranks: HeldOutRanks, popularity: NDArray[np.int64], k: int) -
                 columns.MAP_STANDARD_ERROR: error,
                 columns.HIT_RATE: hit_rate,
             }
-            for segment in segments(ranks, popularity)
+            for segment in segments(ranks, head)
             for name, (mean, error, hit_rate) in segment_quality(ranks, segment, k).items()
             if name not in NO_RIVALS
         ]

@@ -1,12 +1,15 @@
 """Factor tables: a row a user or item, the raw id beside its factors."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 FACTORS = "factors"
+
+# A table, or a stream of its rows, which can be read once.
+Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
 
 class FactorTables(NamedTuple):
@@ -18,8 +21,8 @@ class FactorTables(NamedTuple):
         fit_seconds: wall time of the training.
     """
 
-    users: pa.Table
-    items: pa.Table
+    users: Rows
+    items: Rows
     fit_seconds: float
 
 

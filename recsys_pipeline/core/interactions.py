@@ -1,6 +1,6 @@
 """All interactions as the arrays that the arithmetic works on, made from the tables of the graph."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -288,14 +288,8 @@ class Interactions:
         Raises:
             InputError: the table was made without that half-life.
         """
-        known = self.rules.half_lives
-        if half_life_days not in known:
-            told = ", ".join(f"{days:g}" for days in known) or "none"
-            raise InputError(
-                f"half_life_days {half_life_days:g} is not among the half_lives of feedback_strengths, which "
-                f"are {told}: add it there and materialize feedback_strengths and what follows, or leave it "
-                "out."
-            )
+        if half_life_days not in self.rules.half_lives:
+            raise unknown_half_life(half_life_days, self.rules.half_lives)
         return Fades(self.table, half_life_days)
 
     def strengths_by(
@@ -319,10 +313,7 @@ class Interactions:
         else:
             combined = combined_strengths(self.counts, strengths, aggregate)
         if not (combined > 0).any():
-            raise InputError(
-                f"the strengths {dict(strengths)} leave no interaction: the feedback has none of these "
-                f"events. It has {', '.join(self.counts)}."
-            )
+            raise nothing_left(strengths, self.counts)
         return combined
 
     def splits(
@@ -412,13 +403,7 @@ class Interactions:
         for event, counts in left_counts.items():
             if event in self.rules.seen_events:
                 excluding |= counts > 0
-        if n_excluded := np.count_nonzero(excluding):
-            raise InputError(
-                f"keep_other_events leaves events of {n_excluded:,} held-out interactions in training that "
-                "are seen events, so that no model could recommend the held-out item. Name the events that "
-                "exclude an item in `seen_events` of the `feedback` resource (the purchase alone, say), or "
-                "set keep_other_events to false."
-            )
+        require_nothing_excluded(int(np.count_nonzero(excluding)))
 
     def require_positive(self, weights: NDArray[np.floating]) -> None:
         """Stop before ALS reads a weight at or below zero as "does not like".
@@ -428,13 +413,66 @@ class Interactions:
         """
         at_fault = np.unique(self.pattern.users_at(np.flatnonzero(weights <= 0)))
         if len(at_fault):
-            raise InputError(
-                f"{np.count_nonzero(weights <= 0):,} BM25 weights are at or below zero, which ALS takes for "
-                f"dislikes: {len(at_fault):,} users touched all {self.pattern.n_items:,} items, or all but "
-                f"one, so that the idf ln(items) - ln(1 + items touched) leaves nothing: "
-                f"{shown_ids(self.users, at_fault)}. "
-                "Leave such users out of the feedback (a crawler?), or bring more items."
+            raise not_positive(
+                int(np.count_nonzero(weights <= 0)),
+                len(at_fault),
+                self.pattern.n_items,
+                shown_ids(self.users, at_fault),
             )
+
+
+def not_positive(n_weights: int, n_users: int, n_items: int, shown: str) -> InputError:
+    """What is wrong with so many weights at or below zero; `shown` are the ids of some of the users."""
+    return InputError(
+        f"{n_weights:,} BM25 weights are at or below zero, which ALS takes for dislikes: {n_users:,} users "
+        f"touched all {n_items:,} items, or all but one, so that the idf ln(items) - ln(1 + items touched) "
+        f"leaves nothing: {shown}. Leave such users out of the feedback (a crawler?), or bring more items."
+    )
+
+
+def unknown_half_life(half_life_days: float, known: Iterable[float]) -> InputError:
+    """What is wrong with a half-life that the table was made without."""
+    told = ", ".join(f"{days:g}" for days in known) or "none"
+    return InputError(
+        f"half_life_days {half_life_days:g} is not among the half_lives of feedback_strengths, which are "
+        f"{told}: add it there and materialize feedback_strengths and what follows, or leave it out."
+    )
+
+
+def nothing_left(strengths: Mapping[str, float], events: Iterable[str]) -> InputError:
+    """What is wrong with strengths of events that the feedback has none of."""
+    return InputError(
+        f"the strengths {dict(strengths)} leave no interaction: the feedback has none of these events. "
+        f"It has {', '.join(events)}."
+    )
+
+
+def require_known_events(mappings: Mappings, known: Collection[str]) -> None:
+    """Refuse mappings of events that the feedback does not have.
+
+    Raises:
+        InputError: it names them.
+    """
+    events = {event for mapping in mappings.values() for event in mapping or ()}
+    if unknown := events - set(known):
+        raise InputError(
+            f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. It has {', '.join(known)}."
+        )
+
+
+def require_nothing_excluded(n_excluded: int) -> None:
+    """Refuse a split of which so many held-out interactions are excluded by an event that stays.
+
+    Raises:
+        InputError: there are some.
+    """
+    if n_excluded:
+        raise InputError(
+            f"keep_other_events leaves events of {n_excluded:,} held-out interactions in training that "
+            "are seen events, so that no model could recommend the held-out item. Name the events that "
+            "exclude an item in `seen_events` of the `feedback` resource (the purchase alone, say), or "
+            "set keep_other_events to false."
+        )
 
 
 def _chunks(table: pa.Table | ds.Dataset, name: str) -> pa.ChunkedArray:

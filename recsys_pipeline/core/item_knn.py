@@ -42,7 +42,7 @@ def similarity_weights(
         return strengths.astype(np.float32)
     weights: NDArray[np.floating]
     if weighting is SimilarityWeighting.tf_idf:
-        idf = inverse_document_frequency(pattern)
+        idf = inverse_document_frequency(pattern.interactions_per_user, pattern.n_items)
         weights = np.sqrt(strengths) * idf[pattern.user_of_interaction]
     else:
         weights = bm25_weights(pattern, strengths, k1=_BM25_K1, b=_BM25_B)

@@ -1,6 +1,6 @@
 """A trained model with all that recommending takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.blending import Blend, History
+from recsys_pipeline.core.columns import EXCLUDED, ITEM_INDEX, USER_INDEX, WEIGHT, count_column, fade_column
 from recsys_pipeline.core.item_graph import GraphFilter, ItemGraph
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.pattern import Pattern
@@ -51,6 +52,19 @@ class Contents(NamedTuple):
             {event: fades[positions] for event, fades in self.fades.items()},
         )
 
+    def to_table(self) -> pa.Table:
+        """A row an interaction."""
+        return pa.table(
+            {
+                USER_INDEX: self.pattern.user_of_interaction,
+                ITEM_INDEX: self.pattern.indices,
+                WEIGHT: self.weights,
+                EXCLUDED: self.excluded,
+                **{count_column(event): counts for event, counts in self.counts.items()},
+                **{fade_column(event): fades for event, fades in self.fades.items()},
+            }
+        )
+
     def history(self, target_events: Sequence[str]) -> History:
         """What a blend knows beside the factors."""
         events = {event: counts > 0 for event, counts in self.counts.items()}
@@ -75,6 +89,7 @@ class Model:
         contents: the interactions.
         manifest: how it was made and how good it is.
         lineage: where it comes from; None for a release, whose manifest says so.
+        reopen: opens the same files in another process; None for a model that lies in none.
     """
 
     users: pa.Array
@@ -83,6 +98,7 @@ class Model:
     contents: Contents
     manifest: Mapping[str, Any]
     lineage: Lineage | None = None
+    reopen: "Callable[[], Model] | None" = None
 
     @cached_property
     def exclusions(self) -> Pattern:

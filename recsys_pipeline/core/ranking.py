@@ -38,7 +38,7 @@ class CategoryLimit(NamedTuple):
 
 NO_ITEMS = np.empty(0, dtype=np.int32)
 NO_LIMIT = CategoryLimit(NO_ITEMS, 0)
-_USERS_PER_BLOCK = 1024
+USERS_PER_BLOCK = 1024
 _ITEMS_PER_BLOCK = 512
 # By how much a float32 score may exceed the product of the norms; generous.
 _ROUNDING = 1e-4
@@ -121,9 +121,9 @@ def held_out_ranks(
         return ranks
     longest_first = LongestFirst.of(factors.items)
     ranks = np.empty(len(users), dtype=np.int64)
-    for start in range(0, len(users), _USERS_PER_BLOCK):
-        block = slice(start, start + _USERS_PER_BLOCK)
-        ahead = _count_ahead(
+    for start in range(0, len(users), USERS_PER_BLOCK):
+        block = slice(start, start + USERS_PER_BLOCK)
+        ahead = count_ahead(
             factors.users[users[block]],
             factors.items[items[block]],
             items[block],
@@ -193,7 +193,7 @@ def _scores_of_block(
     return scores
 
 
-def _count_ahead(
+def count_ahead(
     vectors: NDArray[np.float32],
     own_factors: NDArray[np.float32],
     own_items: NDArray[np.int32],
@@ -307,8 +307,8 @@ def scored_by_factors(
 
     lists = np.full((len(users), k), NOTHING, dtype=np.int32)
     scores_of_lists = np.full((len(users), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(users), _USERS_PER_BLOCK):
-        block = slice(start, start + _USERS_PER_BLOCK)
+    for start in range(0, len(users), USERS_PER_BLOCK):
+        block = slice(start, start + USERS_PER_BLOCK)
         vectors = user_factors[users[block]]
         best = scores_of_lists[block]
         excluded = _not_rivals(exclusions, users[block], NO_ITEMS, longest_first.place)
@@ -330,7 +330,7 @@ def _growing_blocks(n_items: int, n_users: int) -> Iterator[slice]:
     while first < n_items:
         yield slice(first, first + size)
         first += size
-        if 2 * size * n_users <= _USERS_PER_BLOCK * _ITEMS_PER_BLOCK:
+        if 2 * size * n_users <= USERS_PER_BLOCK * _ITEMS_PER_BLOCK:
             size *= 2
 
 

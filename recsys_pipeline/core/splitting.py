@@ -99,10 +99,7 @@ def leave_one_out(
         candidates &= allowed
     if method is HoldOutMethod.last:
         if timestamps is None:
-            raise InputError(
-                "leave_one_out_split: strategy `last` needs timestamps, and the feedback has none. "
-                "Name the column in `timestamp_column` of the `feedback` resource, or use `random`."
-            )
+            raise no_timestamps()
         times = np.where(candidates, timestamps, np.iinfo(np.int64).min)
         candidates &= _equal_to_their_users(pattern, times, np.maximum.reduceat(times, starts))
         del times
@@ -117,6 +114,14 @@ def leave_one_out(
         # Not by the hashes of interactions: the smallest of many is small, which would favour active users.
         winners = winners[drawn(users, max_users, seed)]
     return winners
+
+
+def no_timestamps() -> InputError:
+    """What is wrong with the strategy `last` without times."""
+    return InputError(
+        "leave_one_out_split: strategy `last` needs timestamps, and the feedback has none. Name the column "
+        "in `timestamp_column` of the `feedback` resource, or use `random`."
+    )
 
 
 def drawn(users: NDArray[np.integer], most: int, seed: int) -> NDArray[np.bool_]:

@@ -1,11 +1,14 @@
 """What events mean, and what those of an interaction add up to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys_pipeline.core.columns import TIMESTAMP
+from recsys_pipeline.core.errors import InputError
 
 
 class Aggregate(Enum):
@@ -52,6 +55,28 @@ class EventRules(NamedTuple):
             metadata.get("window_days", 0.0),
             metadata.get("half_lives", []),
         )
+
+
+def require_strengths(unknown: Iterable[str]) -> None:
+    """Refuse events that have no strength.
+
+    Raises:
+        InputError: there are some; it names them.
+    """
+    if names := sorted(unknown):
+        raise InputError(
+            f"raw_feedback holds events with no strength: {', '.join(names)}. "
+            "Give each a strength in the `feedback` resource and materialize raw_feedback again."
+        )
+
+
+def no_times(setting: str) -> InputError:
+    """What is wrong with a setting of feedback_strengths that needs times, of a feed that has none."""
+    return InputError(
+        f"{setting} of feedback_strengths needs times, and the feed has no column {TIMESTAMP}: name the one "
+        "that it has (timestamp_column of the `feedback` resource, RECSYS_TIMESTAMP_COLUMN), or leave the "
+        "setting out."
+    )
 
 
 def combined_strengths(

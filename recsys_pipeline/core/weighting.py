@@ -45,12 +45,22 @@ def item_lengths(
     return np.bincount(items, weights=strengths, minlength=n_items).astype(np.float64)
 
 
-def inverse_document_frequency(pattern: Pattern) -> NDArray[np.float64]:
-    """(n_users,) ln(n_items) - ln(1 + items of the user): 0 for who has all items but one."""
-    idf: NDArray[np.float64] = np.log(float(pattern.n_items)) - np.log1p(pattern.interactions_per_user)
+def inverse_document_frequency(per_user: NDArray[np.integer], n_items: int) -> NDArray[np.float64]:
+    """(n,) ln(n_items) - ln(1 + items of the user): 0 for who has all items but one."""
+    idf: NDArray[np.float64] = np.log(float(n_items)) - np.log1p(per_user)
     # Where the two logarithms differ in the last bit, as they do on some processors, they would not cancel.
-    idf[pattern.interactions_per_user == pattern.n_items - 1] = 0.0
+    idf[per_user == n_items - 1] = 0.0
     return idf
+
+
+def length_norms(lengths: NDArray[np.float64], mean_length: float, b: float) -> NDArray[np.float64]:
+    """(n,) by which K1 is multiplied for items of these lengths."""
+    return (1.0 - b) + b * lengths / mean_length
+
+
+def saturated(strengths: NDArray[np.float64], norms: NDArray[np.float64], k1: float) -> NDArray[np.float64]:
+    """(n,) what strengths count, with the `length_norms` of their items."""
+    return strengths * (k1 + 1.0) / (k1 * norms + strengths)
 
 
 def bm25_weights(
@@ -88,13 +98,11 @@ def bm25_weights(
     """
     if lengths is None:
         lengths = item_lengths(pattern.indices, strengths, pattern.n_items)
-    length_norm = (1.0 - b) + b * lengths / lengths.mean()
-    idf = inverse_document_frequency(pattern)
+    norms = length_norms(lengths, float(lengths.mean()), b)
+    idf = inverse_document_frequency(pattern.interactions_per_user, pattern.n_items)
     if weighed is None:
         weighed = strengths
     weights: NDArray[np.floating] = np.empty(pattern.n_interactions, dtype=dtype)
     for block, users in pattern.blocks():
-        s = weighed[block]
-        saturated = s * (k1 + 1.0) / (k1 * length_norm[pattern.indices[block]] + s)
-        weights[block] = saturated * idf[users]
+        weights[block] = saturated(weighed[block], norms[pattern.indices[block]], k1) * idf[users]
     return weights

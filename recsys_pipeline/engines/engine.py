@@ -16,12 +16,14 @@ from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy
 from recsys_pipeline.core.blending import FittedBlend
 from recsys_pipeline.core.course import Course
 from recsys_pipeline.core.distribution import Distribution, Frequencies
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import HeldOutRanks
-from recsys_pipeline.core.factors import FactorTables
+from recsys_pipeline.core.factors import FactorTables, Rows
 from recsys_pipeline.core.holdout import Weights
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Fading, Mappings, Tables
 from recsys_pipeline.core.item_graph import GraphFilter
+from recsys_pipeline.core.metrics import Scores
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
@@ -75,7 +77,7 @@ class Matrix(NamedTuple):
     """The interactions as coordinates, and what they are like.
 
     Attributes:
-        tables: of `bm25_matrix`: pairs, users, items.
+        tables: of `bm25_matrix`: pairs, users, items; those that are streams are read in this order.
         n_users: rows.
         n_items: columns.
         n_interactions: cells that are filled.
@@ -84,7 +86,7 @@ class Matrix(NamedTuple):
         weight: of an interaction.
     """
 
-    tables: Tables
+    tables: dict[str, Rows]
     n_users: int
     n_items: int
     n_interactions: int
@@ -103,6 +105,7 @@ class HoldOutPlan(NamedTuple):
         max_users: of so many users at most, drawn by a hash; 0 takes all.
         n_splits: how often it is held out anew.
         given: instead, these interactions, by raw ids.
+        never: rows of a `leave_one_out_split` that are not held out here; None for none.
         told: what the table says of itself; `keep_other_events` among it.
     """
 
@@ -113,6 +116,19 @@ class HoldOutPlan(NamedTuple):
     n_splits: int
     given: pa.Table | None
     told: Mapping[str, Any]
+    never: pa.Table | None = None
+
+
+class NothingToHoldOutError(InputError):
+    """No user has enough interactions and among them one that may be held out."""
+
+    def __init__(self, min_interactions: int, most: int, target_events: Sequence[str]) -> None:
+        """`most` interactions has the user with the most."""
+        super().__init__(
+            f"no user has {min_interactions} interactions or more (the most is {most}) and among them one "
+            f"with an event to hold out ({', '.join(target_events)}), so that nothing can score the search. "
+            "Bring more feedback, or lower min_interactions of leave_one_out_split."
+        )
 
 
 class HeldOut(NamedTuple):
@@ -120,7 +136,9 @@ class HeldOut(NamedTuple):
 
     Attributes:
         table: `leave_one_out_split`.
-        n_splits: in it.
+        n_users: rows of the matrix.
+        n_interactions: in it.
+        n_splits: in the table.
         n_training: interactions that the first split leaves for training.
         n_whole: users of whom nothing is held out.
         n_unseen: held-out interactions of items that their training does not have.
@@ -128,11 +146,41 @@ class HeldOut(NamedTuple):
     """
 
     table: pa.Table
+    n_users: int
+    n_interactions: int
     n_splits: int
     n_training: int
     n_whole: int
     n_unseen: int
     unknown: Mapping[str, int]
+
+
+class Refitted(NamedTuple):
+    """The model, and what it is like.
+
+    Attributes:
+        factors: of the model.
+        interactions: what it carries along, as `core.model.Contents.to_table`.
+        n_users: rows of the matrix.
+        n_items: columns.
+        n_interactions: in it.
+        n_events: that these are made of.
+        train: the scores on its own training data, nothing filtered.
+        n_scored: of so many users.
+        user_lengths: of the vectors of the users.
+        item_lengths: of those of the items.
+    """
+
+    factors: FactorTables
+    interactions: Rows
+    n_users: int
+    n_items: int
+    n_interactions: int
+    n_events: int
+    train: Scores
+    n_scored: int
+    user_lengths: Distribution
+    item_lengths: Distribution
 
 
 class SearchMethod(Enum):
@@ -240,12 +288,14 @@ class Evaluated(NamedTuple):
         lists: by model, what its lists are like, where it has any.
         failures: by model, why it could not be measured.
         seconds: by model, wall seconds of training and lists, the mean over the splits.
+        head: interactions of an item from which on it is of the head, see `core.evaluation.segments`.
     """
 
     ranks: HeldOutRanks
     lists: Mapping[str, BeyondAccuracy]
     failures: Mapping[str, str]
     seconds: Mapping[str, float]
+    head: int
 
 
 class BaselinePlan(NamedTuple):
@@ -382,8 +432,9 @@ class Engine(Protocol):
         """Which interaction of each eligible user is held out; see `core.splitting.leave_one_out`.
 
         Raises:
-            InputError: there is none, `last` is asked for without times or more than once, or an event that
-                stays in training would exclude the held-out item from recommendation.
+            NothingToHoldOutError: there is none.
+            InputError: `last` is asked for without times, or an event that stays in training would exclude
+                the held-out item from recommendation.
         """
         ...
 
@@ -435,7 +486,7 @@ class Engine(Protocol):
         """
         ...
 
-    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> Refitted:
         """Train the winning configuration on all interactions.
 
         Raises:

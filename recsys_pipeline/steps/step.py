@@ -56,7 +56,11 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
         tags = {**inputs, **(result.tags or {}), CONFIGURATION_TAG: configuration_of(arguments)}
         version = result.data_version
         # What goes through the IO manager gets its version there; what lies elsewhere has none here.
-        warehouse = None if isinstance(result.value, dict | pa.Table) else arguments.get("warehouse")
+        warehouse = (
+            None
+            if isinstance(result.value, dict | pa.Table | pa.RecordBatchReader)
+            else arguments.get("warehouse")
+        )
         if version is None and warehouse and warehouse.has(compute.__name__):
             version = DataVersion(warehouse.write_id(compute.__name__))
         return result._replace(tags=tags, data_version=version)
@@ -85,7 +89,7 @@ def asset_step(compute: Callable[P, R]) -> Callable[P, R]:
             value: Any = result.value
             if isinstance(value, dict):
                 value = {name: with_ancestors(table, ancestors) for name, table in value.items()}
-            elif isinstance(value, pa.Table):
+            elif isinstance(value, pa.Table | pa.RecordBatchReader):
                 value = with_ancestors(value, ancestors)
             lineage = column_lineage(compute.__name__, result)
             return cast("R", result._replace(value=value, metadata={**(result.metadata or {}), **lineage}))

@@ -19,6 +19,7 @@ from dagster import (
 
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.columns import description_of
+from recsys_pipeline.core.factors import Rows
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.reporting.metadata import WHERE_IT_IS
@@ -48,14 +49,14 @@ class WarehouseIOManager(ConfigurableIOManager):
     warehouse: ResourceDependency[Warehouse]
 
     @classify_errors()
-    def handle_output(self, context: OutputContext, obj: pa.Table | Tables) -> None:
+    def handle_output(self, context: OutputContext, obj: Rows | dict[str, Rows]) -> None:
         """Replace the tables and add path, rows and columns to the materialization."""
         asset = context.asset_key.path[-1]
-        tables = {asset: obj} if isinstance(obj, pa.Table) else obj
-        self.warehouse.write_tables(asset, tables)
-        shown = tables.get(asset, next(iter(tables.values())))
+        tables = obj if isinstance(obj, dict) else {asset: obj}
+        n_rows = self.warehouse.write_tables(asset, tables)
+        shown = asset if asset in tables else next(iter(tables))
         path = self.warehouse.path_of(asset)
-        context.add_output_metadata(table_metadata(shown.schema, shown.num_rows, path))
+        context.add_output_metadata(table_metadata(tables[shown].schema, n_rows[shown], path))
         try:
             step = context.step_context
         except DagsterInvariantViolationError:  # no step, only tables to keep

@@ -8,13 +8,18 @@ the file, and no copy is made before. It stays valid when the file is removed.
 import hashlib
 import io
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import Rows
+from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline.storage.tables import parse_parquet
 
 
@@ -39,6 +44,74 @@ class HashedFile(io.RawIOBase):
         self._file.write(content)
         self._sha256.update(content)
         return memoryview(content).nbytes
+
+
+@contextmanager
+def in_one_piece(rows: Rows) -> Iterator[pa.Table]:
+    """A table as it is; the rows of a stream as a table of one piece, which the memory need not hold.
+
+    The columns lie in temporary files (TMPDIR), mapped into memory, until the block ends.
+    """
+    if isinstance(rows, pa.Table):
+        yield rows
+        return
+    with scratch_folder() as folder, ExitStack() as opened:
+        n_rows = 0
+        spools = [
+            _Spool(field.type, opened.enter_context((folder / f"{place}.column").open("w+b")))
+            for place, field in enumerate(rows.schema)
+        ]
+        for batch in rows:
+            n_rows += batch.num_rows
+            for spool, column in zip(spools, batch.columns, strict=True):
+                spool.add(column)
+        yield pa.table([spool.array(n_rows) for spool in spools], schema=rows.schema)
+
+
+class _Spool:
+    """A column that is written as it comes, batch after batch, and mapped as one array."""
+
+    def __init__(self, kind: pa.DataType, file: BinaryIO) -> None:
+        self._kind, self._file = kind, file
+        self._offsets = [np.zeros(1, np.int32)]
+
+    def add(self, column: pa.Array) -> None:
+        """The next rows.
+
+        Raises:
+            ValueError: there are nulls.
+        """
+        if column.null_count:
+            raise ValueError("a column of a model has nulls")
+        if pa.types.is_string(self._kind):
+            lengths = pc.binary_length(column).to_numpy()
+            ends = np.cumsum(lengths) + int(self._offsets[-1][-1])
+            if len(ends) and ends[-1] > np.iinfo(np.int32).max:
+                raise InputError("best_model: raw ids of more than 2 GiB are more than a model can hold.")
+            self._offsets.append(ends.astype(np.int32))
+            for id_ in column:
+                self._file.write(id_.as_buffer())
+        elif pa.types.is_fixed_size_list(self._kind):
+            self._file.write(np.ascontiguousarray(column.flatten().to_numpy()).data)
+        else:
+            self._file.write(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).data)
+
+    def array(self, n_rows: int) -> pa.Array:
+        """All rows."""
+        self._file.flush()
+        size = self._file.tell()
+        content = pa.py_buffer(mmap.mmap(self._file.fileno(), size) if size else b"")
+        if pa.types.is_string(self._kind):
+            offsets = pa.py_buffer(np.concatenate(self._offsets))
+            return pa.Array.from_buffers(self._kind, n_rows, [None, offsets, content])
+        if pa.types.is_boolean(self._kind):
+            return pa.array(np.frombuffer(content, bool))
+        if pa.types.is_fixed_size_list(self._kind):
+            values = pa.Array.from_buffers(
+                self._kind.value_type, n_rows * self._kind.list_size, [None, content]
+            )
+            return pa.FixedSizeListArray.from_arrays(values, type=self._kind)
+        return pa.Array.from_buffers(self._kind, n_rows, [None, content])
 
 
 def write_mappable(table: pa.Table, file: BinaryIO | HashedFile) -> None:

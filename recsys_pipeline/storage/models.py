@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
@@ -23,13 +25,13 @@ from recsys_pipeline.core.columns import (
     fade_column,
     faded_events,
 )
-from recsys_pipeline.core.factors import FACTORS, FactorTables
+from recsys_pipeline.core.factors import FACTORS, FactorTables, Rows
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
-from recsys_pipeline.storage.mapped import ColumnArrays, write_mappable
+from recsys_pipeline.storage.mapped import ColumnArrays, in_one_piece, write_mappable
 from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
 
@@ -64,27 +66,19 @@ def table_files(suffix: str = ".arrow") -> list[str]:
 
 
 def write_model(
-    folder: Path, factors: FactorTables, contents: Contents, description: Mapping[str, Any]
+    folder: Path, factors: FactorTables, interactions: Rows, description: Mapping[str, Any]
 ) -> None:
     """Write a model into a folder.
 
     Args:
         folder: an empty one.
         factors: of the model, beside the raw ids.
-        contents: the interactions.
+        interactions: what it carries along, as `Contents.to_table`.
         description: how the model was made; the versions of the libraries are added.
     """
-    interactions = {
-        USER_INDEX: contents.pattern.user_of_interaction,
-        ITEM_INDEX: contents.pattern.indices,
-        WEIGHT: contents.weights,
-        EXCLUDED: contents.excluded,
-        **{count_column(event): counts for event, counts in contents.counts.items()},
-        **{fade_column(event): fades for event, fades in contents.fades.items()},
-    }
-    tables = (factors.users, factors.items, pa.table(interactions))
-    for name, table in zip(table_files(), tables, strict=True):
-        with (folder / name).open("wb") as file:
+    tables = (factors.users, factors.items, interactions)
+    for name, rows in zip(table_files(), tables, strict=True):
+        with (folder / name).open("wb") as file, in_one_piece(rows) as table:
             write_mappable(table, file)
     versions = {library: version(library) for library in _LIBRARIES}
     text = json.dumps({**description, "versions": versions}, indent=2) + "\n"
@@ -104,7 +98,12 @@ def read_model(folder: UPath) -> Model:
     require_description(path, description)
     with ExitStack() as opened:
         files = [opened.enter_context(on_this_machine(folder / name)) for name in table_files()]
-        return model_in([folder / name for name in table_files()], files, description)
+        model = model_in([folder / name for name in table_files()], files, description)
+    return replace(model, reopen=partial(_read_again, str(folder.absolute())))
+
+
+def _read_again(folder: str) -> Model:
+    return read_model(UPath(folder))
 
 
 def users_in(folder: UPath) -> pa.Array:

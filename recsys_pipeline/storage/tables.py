@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from recsys_pipeline.core.errors import naming
+from recsys_pipeline.core.factors import Rows
 from recsys_pipeline.core.metadata import KEY
 from recsys_pipeline.storage.atomic import fetched, is_local, local_path
 
@@ -23,16 +24,21 @@ COMPRESSION = "zstd"
 FOLDER_METADATA = "_recsys_pipeline.json"
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as one file."""
-    pq.write_table(table, path, compression=COMPRESSION)
+def write_table(rows: Rows, path: Path) -> int:
+    """Write a table as one file; of a stream, which is never held whole, a row group a batch.
 
-
-def write_batches(batches: pa.RecordBatchReader, path: Path) -> None:
-    """Write a stream as one file, a row group a batch; it is never held whole."""
-    with pq.ParquetWriter(path, batches.schema, compression=COMPRESSION) as writer:
-        for batch in batches:
+    Returns:
+        How many rows were written.
+    """
+    if isinstance(rows, pa.Table):
+        pq.write_table(rows, path, compression=COMPRESSION)
+        return int(rows.num_rows)
+    n_rows = 0
+    with pq.ParquetWriter(path, rows.schema, compression=COMPRESSION) as writer:
+        for batch in rows:
             writer.write_batch(batch)
+            n_rows += batch.num_rows
+    return n_rows
 
 
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:

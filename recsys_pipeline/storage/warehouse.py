@@ -17,6 +17,7 @@ from recsys_pipeline import settings
 from recsys_pipeline.configuration import ToldBounds
 from recsys_pipeline.core.card import Card
 from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.factors import Rows
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.lineage import Lineage, as_written
 from recsys_pipeline.core.metadata import FEED, FORGOTTEN, metadata_of_schema
@@ -75,16 +76,16 @@ class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # 
         with States(self.root, asset).replacing(keep_before=not forgets) as folder:
             yield folder
 
-    def write_tables(self, asset: str, content: Tables) -> None:
-        """Replace all tables of an asset at once."""
-        with self.replacing(asset) as folder:
-            for name, table in content.items():
-                tables.write_table(table, folder / f"{name}.parquet")
+    def write_tables(self, asset: str, content: Mapping[str, Rows]) -> dict[str, int]:
+        """Replace all tables of an asset at once; a stream is never held whole.
 
-    def write_batches(self, asset: str, batches: pa.RecordBatchReader) -> None:
-        """Replace the table of an asset by a stream, which is never held whole."""
+        Returns:
+            By name, how many rows were written.
+        """
         with self.replacing(asset) as folder:
-            tables.write_batches(batches, folder / f"{asset}.parquet")
+            return {
+                name: tables.write_table(rows, folder / f"{name}.parquet") for name, rows in content.items()
+            }
 
     def read_tables(self, asset: str) -> Tables:
         """All tables of an asset by name, of one state, verified.

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from recsys_pipeline.core.distribution import Frequencies
 from recsys_pipeline.core.evaluation import (
     NOT_MEASURED,
     HeldOutRanks,
     Segment,
+    head_of,
     qualities,
     segment_quality,
     segments,
@@ -94,7 +96,7 @@ def test_a_segment_leaves_out_the_seeds_that_a_model_was_not_measured_on():
 
 def test_segments_part_what_is_held_out():
     given = held_out({"model": [1, 1, 1, 1, 1, 1]})
-    parts = segments(given, popularity=np.arange(6)[::-1])
+    parts = segments(given, head_of(Frequencies.of(np.arange(6))))
 
     for kind in ("user", "item"):
         counted = np.sum([part.chosen for part in parts if part.kind == kind], axis=0)

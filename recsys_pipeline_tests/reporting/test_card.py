@@ -86,7 +86,7 @@ def evaluation(**changes):
     lists = {TUNED: BeyondAccuracy(0.75, 2.0, 0.25, 1.0), POPULARITY: BeyondAccuracy(0.01, 2.0, 0.5, 1.0)}
     tables = {
         "models": models_table(QUALITY, lists, dict.fromkeys(QUALITY, 1.5)),
-        "segments": segments_table(ranks, np.array([3, 2, 1]), 10),
+        "segments": segments_table(ranks, 3, 10),
     }
     return {name: with_metadata(table, {**EVALUATED, **changes}) for name, table in tables.items()}
 

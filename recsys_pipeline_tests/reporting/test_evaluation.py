@@ -43,7 +43,7 @@ def shown(models):
     lists = {name: BeyondAccuracy(0.5, 2.0, 0.25, 1.0) for name in models if name != LEAKING}
     tables = (
         models_table(models, lists, dict.fromkeys(models, 1.5)),
-        segments_table(ranks, np.array([3, 2, 1]), 10),
+        segments_table(ranks, 3, 10),
     )
     return evaluation_metadata(models, lists, *tables, ranks, 10, "2 dimensions are at the ends")
 

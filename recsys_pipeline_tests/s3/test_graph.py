@@ -104,7 +104,7 @@ def test_a_process_that_ends_in_the_middle_of_reading_ends_well(bucket):
     table = pa.table({"UserID": ids, "ProductCode": ids, "Event": pa.array(["view"] * N_ROWS)})
     batches = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=N_ROWS // 10))
     warehouse = Warehouse(path=str(bucket / "warehouse"))
-    warehouse.write_batches("raw_feedback", batches)
+    warehouse.write_tables("raw_feedback", {"raw_feedback": batches})
 
     # A reader that leaves Arrow's threads a file object of Python's may abort.
     command = [sys.executable, "-c", READ, warehouse.path]

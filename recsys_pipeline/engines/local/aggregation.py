@@ -27,7 +27,12 @@ from recsys_pipeline.core.columns import (
     faded_column,
 )
 from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.strengths import Aggregate, combined_strengths
+from recsys_pipeline.core.strengths import (
+    Aggregate,
+    combined_strengths,
+    no_times,
+    require_strengths,
+)
 from recsys_pipeline.engines.engine import Window
 from recsys_pipeline.machine.cores import usable_cores
 from recsys_pipeline.machine.memory import memory_limit, told
@@ -128,21 +133,14 @@ def interaction_strengths(
 
     _require_strengths(events, strengths)
     if (window_days or half_lives) and not has_timestamps:
-        raise InputError(
-            f"{'window_days' if window_days else 'half_lives'} of feedback_strengths needs times, and the "
-            f"feed has no column {TIMESTAMP}: name the one that it has (timestamp_column of the `feedback` "
-            "resource, RECSYS_TIMESTAMP_COLUMN), or leave the setting out."
-        )
+        raise no_times("window_days" if window_days else "half_lives")
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _require_strengths(events: ds.Dataset, strengths: Mapping[str, float]) -> None:
     stray = ~ds.field(EVENT).isin(pa.array(list(strengths), pa.string()))
-    if unknown := events.scanner(columns=[EVENT], filter=stray).to_table()[EVENT].unique().to_pylist():
-        raise InputError(
-            f"raw_feedback holds events with no strength: {', '.join(sorted(unknown))}. "
-            "Give each a strength in the `feedback` resource and materialize raw_feedback again."
-        )
+    unknown = events.scanner(columns=[EVENT], filter=stray).to_table()[EVENT].unique().to_pylist()
+    require_strengths(unknown)
 
 
 def window_of(events: ds.Dataset, window_days: float, *, most_bytes: int | None = None) -> Window:

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.baseline_tuning import BaselineResult
 from recsys_pipeline.core.blending import MOST_CHOICES, Choices, FittedBlend, fit_blend, terms_of
-from recsys_pipeline.core.columns import ITEM, USER
-from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.core.factors import FactorTables, factor_table
 from recsys_pipeline.core.holdout import Split, Weights
 from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
-from recsys_pipeline.core.interactions import Datasets, Interactions, Mappings, Tables
+from recsys_pipeline.core.interactions import (
+    Datasets,
+    Interactions,
+    Mappings,
+    Tables,
+    require_known_events,
+)
 from recsys_pipeline.core.model import Model
 from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
@@ -26,7 +29,7 @@ from recsys_pipeline.core.scale import Scale, Weighting
 from recsys_pipeline.core.search import TrialResult, groups_of
 from recsys_pipeline.core.solver import Solver
 from recsys_pipeline.core.strengths import EventRules
-from recsys_pipeline.core.weighting import bm25_weights, weigh
+from recsys_pipeline.core.weighting import weigh
 from recsys_pipeline.engines.engine import (
     BaselinePlan,
     Evaluated,
@@ -37,6 +40,7 @@ from recsys_pipeline.engines.engine import (
     HoldOutPlan,
     Matrix,
     PreparedSearch,
+    Refitted,
     SearchMethod,
     SearchPlan,
     StrengthsFacts,
@@ -52,7 +56,13 @@ from recsys_pipeline.engines.local.fitting import FitPool
 from recsys_pipeline.engines.local.memory import Budget
 from recsys_pipeline.engines.local.methods import Task, exhaustive, halving, in_rounds
 from recsys_pipeline.engines.local.pool import Patience
-from recsys_pipeline.engines.local.preparation import hold_out, matrix, strengths_facts
+from recsys_pipeline.engines.local.preparation import (
+    hold_out,
+    matrix,
+    require_positive_weights,
+    strengths_facts,
+)
+from recsys_pipeline.engines.local.refitting import refit
 from recsys_pipeline.engines.local.solvers import (
     is_addressable,
     nearest_solvable,
@@ -103,7 +113,7 @@ class LocalEngine:
     ) -> Mapping[Weighting, Scale]:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
-        require_known_events(interactions, mappings)
+        require_known_events(mappings, list(interactions.counts))
         pattern = interactions.pattern
         scales = {}
         for weighting in dict.fromkeys(weightings):
@@ -119,7 +129,7 @@ class LocalEngine:
     ) -> PreparedSearch:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
-        require_known_events(interactions, plan.mappings)
+        require_known_events(plan.mappings, list(interactions.counts))
         if any(trial.weighting == BM25 for trial in plan.trials):
             require_positive_weights(interactions)
         solver = Solver(plan.solver)
@@ -142,32 +152,12 @@ class LocalEngine:
     ) -> list[BaselineResult]:
         """See `recsys_pipeline.engines.engine.Engine`."""
         interactions = Interactions.from_tables(bm25_matrix)
-        require_known_events(interactions, plan.mappings)
+        require_known_events(plan.mappings, list(interactions.counts))
         return tune_baselines(interactions, leave_one_out_split, plan, report)
 
-    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> FactorTables:
+    def refit(self, bm25_matrix: Tables | Datasets, winner: Winner) -> Refitted:
         """See `recsys_pipeline.engines.engine.Engine`."""
-        interactions = Interactions.from_tables(bm25_matrix)
-        require_addressable(Solver(winner.solver), interactions.pattern.n_interactions)
-        hyperparameters = winner.hyperparameters
-        strengths = interactions.strengths_by(winner.strengths, hyperparameters.half_life_days)
-        if hyperparameters.weighting == BM25:
-            require_positive_weights(interactions)
-        # What the chosen strengths leave out is not trained on.
-        trained = strengths > 0
-        pattern = interactions.pattern.select(trained)
-        weights = weigh(pattern, strengths if trained.all() else strengths[trained], hyperparameters)
-        user_items = pattern.user_items(weights)
-        users, items = interactions.users, interactions.items
-        # The fit takes the most memory: what it does not need goes first.
-        del interactions, strengths, trained, weights
-        trainer = trainer_for(Solver(winner.solver))
-        state = train_to_the_end(trainer, user_items, hyperparameters, winner.seed)
-        return FactorTables(
-            factor_table(USER, users, state.user_factors),
-            factor_table(ITEM, items, state.item_factors),
-            state.seconds,
-        )
+        return refit(bm25_matrix, winner)
 
     def evaluate(
         self,
@@ -186,26 +176,6 @@ class LocalEngine:
     def similar_items(self, model: Model, offer: Offer, plan: ExportPlan) -> pa.RecordBatchReader:
         """See `recsys_pipeline.engines.engine.Engine`."""
         return similar_items(model, offer, plan)
-
-
-def require_known_events(interactions: Interactions, mappings: Mappings) -> None:
-    """Refuse mappings of events that the feedback does not have.
-
-    Raises:
-        InputError: it names them.
-    """
-    events = {event for mapping in mappings.values() for event in mapping or ()}
-    if unknown := events - set(interactions.counts):
-        raise InputError(
-            f"strength_mappings: the feedback has no {', '.join(sorted(unknown))}. "
-            f"It has {', '.join(interactions.counts)}."
-        )
-
-
-def require_positive_weights(interactions: Interactions) -> None:
-    """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
-    # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
-    interactions.require_positive(bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0))
 
 
 class LocalSearch:

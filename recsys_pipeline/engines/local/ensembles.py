@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.engines.local.training import Checkpoint, Fit, Trainer
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 # Between the seeds of the models, so that they are not those of a search with the next seed.
 _STRIDE = 1_000_003
 _SEEDS = 2**32
+
+
+def seeds_of(trial: Hyperparameters, seed: int) -> list[int]:
+    """The seeds of the models of a trial."""
+    if trial.ensemble_size == 1:
+        return [seed]
+    return [(seed + _STRIDE * number) % _SEEDS for number in range(trial.ensemble_size)]
 
 
 class Ensemble:
@@ -35,8 +43,8 @@ class Ensemble:
             return
         begins = _parts(start, n) if start else [None] * n
         runs = [
-            self._trainer.train(user_items, fit, (seed + _STRIDE * number) % _SEEDS, begin)
-            for number, begin in enumerate(begins)
+            self._trainer.train(user_items, fit, own, begin)
+            for own, begin in zip(seeds_of(fit.longest, seed), begins, strict=True)
         ]
         for states in zip(*runs, strict=True):
             yield Checkpoint(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_pipeline.core.beyond_accuracy import BeyondAccuracy, mean_beyond_accuracy
 from recsys_pipeline.core.columns import ITEM_INDEX, SPLIT, USER_INDEX
+from recsys_pipeline.core.distribution import Frequencies
 from recsys_pipeline.core.evaluation import (
     ABLATIONS,
     IN_ORDER,
@@ -20,6 +21,7 @@ from recsys_pipeline.core.evaluation import (
     REPEAT_CONSUMPTION,
     TUNED,
     HeldOutRanks,
+    head_of,
 )
 from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, NO_WEIGHTING, faded_name
@@ -194,7 +196,8 @@ def evaluate(
                 f"model {names.index(each.model) + 1} of {len(names)}, seed {each.split + 1} of "
                 f"{len(about)}: {each.model}: {outcome} ({n} of {n_all} done)"
             )
-    return _put_together(held_out, about, measured, plan)
+    head = head_of(Frequencies.of(np.bincount(interactions.pattern.indices)))
+    return _put_together(held_out, about, measured, plan, head)
 
 
 def _outcome(measured: _Measured, about: _About, k: int) -> str:
@@ -243,7 +246,11 @@ def _applies(model: str, split: Split, contest: Contest) -> bool:
 
 
 def _put_together(
-    held_out: pa.Table, about: Sequence[_About], measured: Sequence[_Measured], plan: EvaluationPlan
+    held_out: pa.Table,
+    about: Sequence[_About],
+    measured: Sequence[_Measured],
+    plan: EvaluationPlan,
+    head: int,
 ) -> Evaluated:
     """The ranks of all splits, in the order of the table of what they hold out.
 
@@ -284,6 +291,7 @@ def _put_together(
         lists,
         failures,
         seconds,
+        head,
     )
 
 

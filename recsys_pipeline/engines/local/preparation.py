@@ -7,13 +7,12 @@ import pyarrow.dataset as ds
 
 from recsys_pipeline.core.columns import ITEM, STRENGTH, USER, USER_INDEX
 from recsys_pipeline.core.distribution import Distribution, Frequencies
-from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS
 from recsys_pipeline.core.interactions import Datasets, Interactions, Tables, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
-from recsys_pipeline.core.splitting import HoldOutMethod, leave_one_out
+from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline.engines.engine import HeldOut, HoldOutPlan, Matrix, StrengthsFacts
+from recsys_pipeline.engines.engine import HeldOut, HoldOutPlan, Matrix, NothingToHoldOutError, StrengthsFacts
 
 
 def strengths_facts(feedback_strengths: ds.Dataset) -> StrengthsFacts:
@@ -47,35 +46,47 @@ def matrix(feedback_strengths: ds.Dataset, k1: float, b: float) -> Matrix:
     )
 
 
+def require_positive_weights(interactions: Interactions) -> None:
+    """Refuse interactions whose BM25 weight is at or below zero; see `Interactions.require_positive`."""
+    # The sign of a weight does not depend on K1 and B, so one look answers for all trials.
+    interactions.require_positive(bm25_weights(interactions.pattern, interactions.strengths, k1=1.0, b=0.0))
+
+
 def hold_out(bm25_matrix: Tables | Datasets, plan: HoldOutPlan) -> HeldOut:
     """See `recsys_pipeline.engines.engine.Engine`."""
     interactions = Interactions.from_tables(bm25_matrix)
-    if plan.given is None:
-        table = _by_hash(interactions, plan)
-    else:
-        table = interactions.given_table(plan.given, number=0)
-    table = with_metadata(table, plan.told)
-    splits = list(interactions.splits(table, {DEFAULT_STRENGTHS: None}, weigh_all=True))
-    users = table[USER_INDEX].to_numpy()
+    make = _by_hash if plan.given is None else _given
+    table = with_metadata(pa.concat_tables(make(interactions, plan)), plan.told)
     n_users, n_items = interactions.pattern.shape
     unknown = unknown_in(table, n_users)
-    n_unseen = unknown["items"]
-    for split in splits:
-        popularity = np.bincount(split.training[DEFAULT_STRENGTHS].indices, minlength=n_items)
+    n_unseen, n_training = unknown["items"], 0
+    for number, split in enumerate(interactions.splits(table, {DEFAULT_STRENGTHS: None}, weigh_all=True)):
+        training = split.training[DEFAULT_STRENGTHS]
+        popularity = np.bincount(training.indices, minlength=n_items)
         n_unseen += int(np.count_nonzero(popularity[split.items[split.items >= 0]] == 0))
+        n_training = n_training if number else training.n_interactions
+    users = table[USER_INDEX].to_numpy()
     return HeldOut(
         table,
-        len(splits),
-        splits[0].training[DEFAULT_STRENGTHS].n_interactions,
+        n_users,
+        interactions.pattern.n_interactions,
+        plan.n_splits,
+        n_training,
         n_users - len(np.unique(users[users < n_users])),
         n_unseen,
         unknown,
     )
 
 
-def _by_hash(interactions: Interactions, plan: HoldOutPlan) -> pa.Table:
-    if plan.method is HoldOutMethod.last and plan.n_splits > 1:
-        raise InputError("leave_one_out_split: there is one `last` interaction a user; set n_splits to 1.")
+def _given(interactions: Interactions, plan: HoldOutPlan) -> list[pa.Table]:
+    return [interactions.given_table(plan.given, number) for number in range(plan.n_splits)]
+
+
+def _by_hash(interactions: Interactions, plan: HoldOutPlan) -> list[pa.Table]:
+    allowed = interactions.target
+    if plan.never is not None:
+        allowed = allowed.copy()
+        allowed[interactions.positions_in(plan.never)] = False
     tables = []
     for number in range(plan.n_splits):
         positions = leave_one_out(
@@ -85,14 +96,13 @@ def _by_hash(interactions: Interactions, plan: HoldOutPlan) -> pa.Table:
             method=plan.method,
             timestamps=interactions.timestamps[1] if interactions.timestamps else None,
             max_users=plan.max_users or None,
-            allowed=interactions.target,
+            allowed=allowed,
         )
         if not len(positions):
-            raise InputError(
-                f"no user has {plan.min_interactions} interactions or more (the most is "
-                f"{interactions.pattern.interactions_per_user.max()}) and among them one with an event to "
-                f"hold out ({', '.join(interactions.rules.target_events)}), so that nothing can score the "
-                "search. Bring more feedback, or lower min_interactions of leave_one_out_split."
+            raise NothingToHoldOutError(
+                plan.min_interactions,
+                int(interactions.pattern.interactions_per_user.max()),
+                interactions.rules.target_events,
             )
         tables.append(interactions.held_out_table(positions, number))
-    return pa.concat_tables(tables)
+    return tables

@@ -37,7 +37,7 @@ from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.local.aggregation import interaction_strengths as streamed_strengths
 from recsys_pipeline.machine.scratch import scratch_folder
 from recsys_pipeline.steps.failures import classify_errors
-from recsys_pipeline.storage.tables import write_batches
+from recsys_pipeline.storage.tables import write_table
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
 from recsys_pipeline_tests.storage.bucket import new_bucket
@@ -248,7 +248,7 @@ def test_the_file_is_the_same_whatever_the_number_of_threads(tmp_path, monkeypat
         monkeypatch.setattr(aggregation, "usable_cores", lambda threads=threads: threads)
         files.append(tmp_path / f"{threads}.parquet")
         events = ds.dataset(tmp_path / "events.parquet") if stored else ds.InMemoryDataset(MANY)
-        write_batches(streamed_strengths(events, VIEWS), files[-1])
+        write_table(streamed_strengths(events, VIEWS), files[-1])
 
     assert len({file.read_bytes() for file in files}) == 1
     with pq.ParquetFile(files[0]) as file:

@@ -297,7 +297,7 @@ def winner(trial=TRIAL, strengths=None):
 
 
 def test_the_winner_is_trained_on_all_interactions():
-    fitted = LocalEngine().refit(matrix_of(SHOP), winner())
+    fitted = LocalEngine().refit(matrix_of(SHOP), winner()).factors
 
     assert fitted.users["UserID"].to_pylist() == SHOP.users.to_pylist()
     assert fitted.items["ProductCode"].to_pylist() == SHOP.items.to_pylist()
@@ -310,7 +310,9 @@ def test_the_winner_is_trained_on_all_interactions():
 def test_a_mapping_that_leaves_events_out_is_trained_on_the_rest():
     more_views = [*shop_events(), *(("u0", item, "view") for item in range(0, 50, 2))]
     fitted = [
-        LocalEngine().refit(matrix_of(interactions_of(events, **PURCHASES)), winner(strengths={"buy": 1.0}))
+        LocalEngine()
+        .refit(matrix_of(interactions_of(events, **PURCHASES)), winner(strengths={"buy": 1.0}))
+        .factors
         for events in (shop_events(), more_views)
     ]
 
@@ -369,7 +371,7 @@ def test_batched_searches_refits_and_blends_as_ever(request):
         trials = grid({**LISTS, "regularization": [0.01, 0.1], "iterations": [2, 4]})
         search = prepared(trials, split, solver="batched")
         results, _ = run(search)
-        fitted = LocalEngine().refit(matrix_of(SHOP), winner()._replace(solver="batched"))
+        fitted = LocalEngine().refit(matrix_of(SHOP), winner()._replace(solver="batched")).factors
         return search, results, search.fit_blend(TRIAL), fitted
 
     usual = all_of_it()
