@@ -9,7 +9,8 @@
 # make postgres      the tests that need a PostgreSQL server, which it installs
 # make s3            the tests that need a server of S3, which it installs
 # make mlflow        the tests that need an MLflow server, which it installs beside the rest
-# make proxy         the tests of the login in front of the UI, which need nginx (apt install nginx)
+# make spark          the tests that need a cluster of Apache Spark, which it installs, Java included
+# make proxy          the tests of the login in front of the UI, which need nginx (apt install nginx)
 # make faults        disturb runs at every file operation (EVERY=10: at every tenth)
 # make walk          click through the web UI by headless Chromium and take its pictures (OUT=folder)
 # make deploy-files  parse the files of deploy/ by their own tools, which it installs
@@ -29,7 +30,7 @@ QUIET := PYTHONWARNINGS='ignore:Function,ignore:Parameter'
 # processes that initialise one Dagster home.
 ALONE = $(PYTHON) scripts/alone.py
 
-.PHONY: materialize test runs set-up commands nights check postgres s3 mlflow proxy faults walk deploy-files audit forgetting dev sample clean
+.PHONY: materialize test runs set-up commands nights check postgres s3 mlflow spark proxy faults walk deploy-files audit forgetting dev sample clean
 
 # Where the feed is ingested by days, `asset materialize` wants to be told which; the job ingests what is missing or has changed.
 FIRST_DAY := $(or $(RECSYS_FIRST_DAY),$(shell sed -n 's/^RECSYS_FIRST_DAY=//p' .env 2> /dev/null))
@@ -43,7 +44,7 @@ materialize: $(VENV)/.installed $(DAGSTER_HOME)/.initialised
 	@$(BIN)/python -m recsys_pipeline
 
 # What needs something beside the project, or more than a minute, has a target of its own.
-DEFAULT := not runs and not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not deploy_files
+DEFAULT := not runs and not commands and not nights and not forgetting and not s3 and not postgres and not mlflow and not proxy and not spark and not deploy_files
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(DEFAULT)"
 
@@ -58,14 +59,17 @@ nights: $(VENV)/.installed-dev
 
 # What all the other targets need at once, so that none installs anything while another runs.
 set-up: $(VENV)/.installed-dev .venv-mlflow/.installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server,postgres-server,mlflow,deploy-files,audit,browser]'
-	touch $(addprefix $(VENV)/.installed-,s3 postgres mlflow deploy-files audit browser)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[s3-server,postgres-server,spark-server,mlflow,deploy-files,audit,browser]'
+	touch $(addprefix $(VENV)/.installed-,s3 postgres spark mlflow deploy-files audit browser)
 
 s3: $(VENV)/.installed-s3
 	$(BIN)/pytest -m s3 recsys_pipeline_tests/s3
 
 mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
 	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
+
+spark: $(VENV)/.installed-spark
+	$(BIN)/pytest -m spark recsys_pipeline_tests/spark
 
 proxy: $(VENV)/.installed-dev
 	$(BIN)/pytest -m proxy recsys_pipeline_tests/proxy
@@ -122,6 +126,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-s3: $(VENV)/.installed-dev
 	$(INSTALL) '.[s3-server]'
+
+$(VENV)/.installed-spark: $(VENV)/.installed-dev
+	$(INSTALL) '.[spark-server]'
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(INSTALL) '.[browser]'

@@ -204,6 +204,15 @@ MLFLOW = _tracker("RECSYS_MLFLOW")
 # Whether assets draw what they found; tables and figures say the same.
 PICTURES = _choice("RECSYS_PICTURES", ("on", "off")) == "on"
 
+# Who computes: this machine, or a cluster of Apache Spark, by the URL of its master or Connect server.
+ENGINE = _choice("RECSYS_ENGINE", ("local", "spark"))
+SPARK = _setting("RECSYS_SPARK", "")
+SPARK_CONF = _setting("RECSYS_SPARK_CONF", "")
+# A folder that the run and all workers reach by the same path.
+SPARK_SCRATCH = _setting("RECSYS_SPARK_SCRATCH", "")
+# Search on this machine, on the interactions of so many users; 0 searches on the cluster.
+SPARK_SEARCH_USERS = int(_number("RECSYS_SPARK_SEARCH_USERS", 0, 0, 1e9, whole=True))
+
 # GB; 0: three quarters of what the machine or its control group has.
 MEMORY_LIMIT = _number("RECSYS_MEMORY_LIMIT", 0.0, 0, 1e6)
 

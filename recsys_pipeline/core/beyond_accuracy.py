@@ -30,13 +30,20 @@ class BeyondAccuracy(NamedTuple):
 
 def beyond_accuracy(lists: NDArray[np.int32], training: Pattern) -> BeyondAccuracy:
     """What these lists, a row a user, are like; popularity is that among the training interactions."""
-    recommended = lists[lists != NOTHING]
     owners = np.bincount(training.indices, minlength=training.n_items)
-    share = np.maximum(owners, 1)[recommended] / training.n_users
+    return beyond_accuracy_by_owners(lists, owners[lists[lists != NOTHING]], *training.shape)
+
+
+def beyond_accuracy_by_owners(
+    lists: NDArray[np.int32], owners: NDArray[np.int64], n_users: int, n_items: int
+) -> BeyondAccuracy:
+    """The same, where (n_recommended,) `owners` says of each entry how many users have its item."""
+    recommended = lists[lists != NOTHING]
+    share = np.maximum(owners, 1) / n_users
     return BeyondAccuracy(
-        coverage=len(np.unique(recommended)) / training.n_items,
+        coverage=len(np.unique(recommended)) / n_items,
         novelty=float(-np.log2(share).mean()) if len(recommended) else float("nan"),
-        popularity=float(owners[recommended].mean() / training.n_users) if len(recommended) else float("nan"),
+        popularity=float(owners.mean() / n_users) if len(recommended) else float("nan"),
         users_reached=float((lists != NOTHING).all(axis=1).mean()),
     )
 

@@ -1,0 +1,118 @@
+"""The same stages by the local engine and by a Spark cluster on this machine: wall and CPU seconds.
+
+    python -m benchmarks.spark [--pairs 1 5 20] [--workers 2] [--memory 3g] [--folder FOLDER]
+
+A master and workers of a core each are started from the packages (`make spark` installs them). Each engine goes
+from the events to strengths, matrix and split, trains and ranks one trial (32 factors, 5 iterations) and
+refits it. The CPU seconds are those of this process and its children, of Spark those of master, workers and
+executors too. The feeds are those of `benchmarks.scale`.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.scale import feed
+from recsys_pipeline.core.hyperparameters import Hyperparameters
+from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.results import Winner
+from recsys_pipeline.core.splitting import HoldOutMethod
+from recsys_pipeline.core.strengths import Aggregate, EventRules
+from recsys_pipeline.engines.engine import Engine, HoldOutPlan, SearchMethod, SearchPlan
+from recsys_pipeline.engines.local.engine import LocalEngine
+from recsys_pipeline.machine.memory import memory_limit
+from recsys_pipeline.storage.tables import open_table, write_table
+from recsys_pipeline_tests.spark.cluster import Cluster, tree_of
+
+STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
+RULES = EventRules(STRENGTHS, Aggregate.sum, list(STRENGTHS), list(STRENGTHS))
+TRIAL = Hyperparameters(factors=32, regularization=0.05, alpha=10.0, iterations=5, bm25_K1=100.0, bm25_B=0.8)
+HELD_OUT_USERS = 10_000
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Of these processes, their descendants, and those that have ended."""
+    ticks = 0
+    for pid in {each for one in pids for each in tree_of(one)}:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def told(name: str, stage: str, millions: float, pids: Callable[[], list[int]]) -> Iterator[None]:
+    """Print a row when the block has ended."""
+    wall, cpu = time.perf_counter(), cpu_seconds(pids())
+    yield
+    wall, cpu = time.perf_counter() - wall, cpu_seconds(pids()) - cpu
+    print(f"| {millions:g} | {stage} | {name} | {wall:.1f} | {cpu:.1f} |", flush=True)
+
+
+def go(
+    engine: Engine, name: str, millions: float, events: Path, folder: Path, pids: Callable[[], list[int]]
+) -> None:
+    """All stages, a row each."""
+    folder.mkdir(exist_ok=True)
+    with told(name, "strengths", millions, pids):
+        rows = engine.strengths(open_table(events), RULES, memory_limit(0.0))
+        write_table(with_metadata(rows, RULES.to_metadata()), folder / "strengths.parquet")
+    with told(name, "matrix", millions, pids):
+        made = engine.matrix(open_table(folder / "strengths.parquet"), 100.0, 0.8)
+        for table, rows in made.tables.items():
+            write_table(rows, folder / f"{table}.parquet")
+    matrix = {table: open_table(folder / f"{table}.parquet") for table in made.tables}
+    with told(name, "split", millions, pids):
+        said = {"keep_other_events": False, "strategy": "random"}
+        plan = HoldOutPlan(HoldOutMethod.random, 42, 3, HELD_OUT_USERS, 1, None, said)
+        split = engine.hold_out(matrix, plan).table
+    with told(name, "train and rank", millions, pids):
+        search = SearchPlan(
+            [TRIAL], {"default": None}, "batched", 7, SearchMethod.grid, None, 0, 1, 0, 7200.0
+        )
+        (result,) = engine.search(matrix, split, search).run(lambda _: (), lambda _: None)
+        if result.scores is None:
+            raise RuntimeError(result.failure)
+    with told(name, "refit", millions, pids):
+        refitted = engine.refit(matrix, Winner(TRIAL, 7, "batched", None, {}, None))
+        n_rows = sum(
+            batch.num_rows
+            for rows in (refitted.factors.users, refitted.factors.items, refitted.interactions)
+            for batch in (rows.to_batches() if hasattr(rows, "to_batches") else rows)
+        )
+    print(f"<!-- {name}: MAP@10 {result.scores.map:.4f}, {n_rows:,} rows of the model -->", flush=True)
+
+
+def main() -> None:
+    """Measure, and print a row per stage, engine and size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=float, nargs="+", default=[1, 5, 20], help="million interactions")
+    parser.add_argument("--workers", type=int, default=2, help="of the cluster, a core each")
+    parser.add_argument("--memory", default="3g", help="of a worker")
+    parser.add_argument("--folder", default=None, help="where the feeds stay")
+    arguments = parser.parse_args()
+    from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
+
+    print("| million interactions | stage | engine | wall s | CPU s |\n|---|---|---|---|---|", flush=True)
+    with ExitStack() as stack:
+        root = Path(arguments.folder or stack.enter_context(tempfile.TemporaryDirectory()))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cluster = stack.enter_context(Cluster(logs, n_workers=arguments.workers, memory=arguments.memory))
+        os.environ.update(cluster.environment)
+        conf = f"spark.executor.memory={arguments.memory};spark.driver.host=127.0.0.1"
+        spark = SparkEngine(SparkSettings(cluster.master, conf, logs / "scratch", 0))
+        for millions in arguments.pairs:
+            folder = root / f"{millions:g}m"
+            events = feed(millions, folder)
+            go(LocalEngine(), "local", millions, events, folder / "local", lambda: [os.getpid()])
+            go(spark, "spark", millions, events, folder / "spark", lambda: [os.getpid(), *cluster.pids])
+
+
+if __name__ == "__main__":
+    main()

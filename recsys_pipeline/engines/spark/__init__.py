@@ -1,0 +1,1 @@
+"""The engine of an Apache Spark cluster: interactions, users and items stay there."""

@@ -1,0 +1,166 @@
+"""Tables of the warehouse as data frames, and data frames as streams of rows.
+
+What is between two steps lies in a folder that the run and all workers reach, as Parquet: nothing is computed
+twice, a lost worker costs no more than its part of one step, and no plan grows with the iterations.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.engines.local.aggregation import in_equal_parts
+from recsys_pipeline.engines.spark.session import told
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_ROWS_AT_ONCE = 1 << 20
+_PREFIX = "recsys-spark-"
+# What a run that was killed has left is removed after so long.
+_SECONDS_KEPT = 2 * 86_400
+
+
+class Scratch:
+    """A folder for what is between the steps."""
+
+    def __init__(self, spark: "SparkSession", folder: Path) -> None:
+        """An existing folder that the run and all workers reach by the same path."""
+        self._spark, self._folder = spark, folder
+        self._n = 0
+
+    @property
+    def spark(self) -> "SparkSession":
+        """The session."""
+        return self._spark
+
+    def path(self, name: str) -> Path:
+        """A place of that name that nobody else has."""
+        self._n += 1
+        return self._folder / f"{self._n:05d}-{name}"
+
+    def kept(self, frame: "DataFrame", name: str) -> "Kept":
+        """The rows of the frame, computed and written."""
+        path = self.path(name)
+        with told():
+            frame.write.option("compression", "zstd").parquet(_url(path))
+        return Kept(self._spark, path, frame.schema)
+
+    def kept_by_kind(self, frame: "DataFrame", name: str, kinds: int) -> list["Kept"]:
+        """The rows of a frame with a column `kind`, 0 and so on, those of each kind by themselves."""
+        path = self.path(name)
+        with told():
+            frame.write.option("compression", "zstd").partitionBy("kind").parquet(_url(path))
+        schema = frame.drop("kind").schema
+        return [Kept(self._spark, path / f"kind={kind}", schema) for kind in range(kinds)]
+
+
+class Kept:
+    """Rows that were written.
+
+    Attributes:
+        path: of the folder of part files.
+    """
+
+    def __init__(self, spark: "SparkSession", path: Path, schema: Any) -> None:
+        self._spark, self.path, self._schema = spark, path, schema
+
+    @property
+    def frame(self) -> "DataFrame":
+        """To be read by the cluster."""
+        if not self.path.exists():  # no row was of this kind
+            return self._spark.createDataFrame([], self._schema)
+        # With the schema at hand nobody looks it up.
+        return self._spark.read.schema(self._schema).parquet(_url(self.path))
+
+    @property
+    def files(self) -> list[str]:
+        """The part files, in the order of their rows."""
+        return sorted(str(path) for path in self.path.glob("part-*"))
+
+    @property
+    def n_rows(self) -> int:
+        """As the footers of the files say."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
+
+    def remove(self) -> None:
+        """Nobody reads it any more."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """All rows in order, a part of a file at a time, as columns of that schema."""
+        names = schema.names
+        for name in self.files:
+            with pq.ParquetFile(name) as file:
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
+                    columns = [batch[field.name].cast(field.type) for field in schema]
+                    yield pa.record_batch(columns, schema=schema)
+
+
+@contextmanager
+def scratch(spark: "SparkSession", folder: Path) -> Iterator[Scratch]:
+    """Scratch that goes when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    own = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    # The workers may be another user's.
+    own.chmod(0o777)
+    try:
+        yield Scratch(spark, own.resolve())
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs have left."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _SECONDS_KEPT:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def frame_of(spark: "SparkSession", table: pa.Table | ds.Dataset) -> "DataFrame":
+    """A table of the warehouse, to be read by the workers; one in memory is sent to them.
+
+    Raises:
+        InputError: the workers cannot read it.
+    """
+    if isinstance(table, pa.Table):
+        return spark.createDataFrame(table.replace_schema_metadata(None))
+    files = getattr(table, "files", None)
+    if not files:
+        raise InputError(
+            "RECSYS_ENGINE=spark reads a warehouse in a folder that all workers reach by the same path, and "
+            "this one is an object store: set RECSYS_WAREHOUSE to a shared folder."
+        )
+    return spark.read.parquet(*(_url(Path(file).resolve()) for file in files))
+
+
+def _url(path: Path) -> str:
+    """As Spark takes a path: it decodes nothing."""
+    return f"file://{path}"
+
+
+def collected(frame: "DataFrame") -> pa.Table:
+    """Few rows, for this process."""
+    with told():
+        return frame.toArrow()
+
+
+def first_row(frame: "DataFrame") -> Mapping[str, Any]:
+    """The only row of a frame."""
+    row: Mapping[str, Any] = collected(frame).to_pylist()[0]
+    return row
+
+
+def in_parts(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatchReader:
+    """The same rows as a stream whose parts do not depend on how many files they came from."""
+    return pa.RecordBatchReader.from_batches(schema, in_equal_parts(batches, _ROWS_AT_ONCE))

