@@ -18,7 +18,14 @@ from recsys_pipeline.storage.forgetting import Forgotten as ToForget
 from recsys_pipeline.storage.forgetting import releases_that_hold
 from recsys_pipeline.storage.releases import read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, metadata_of, publish_model, run_graph
+from recsys_pipeline_tests.worlds import (
+    SMALL_GRID,
+    TUNED_ALONE,
+    failure_of,
+    metadata_of,
+    publish_model,
+    run_graph,
+)
 
 # Unlike anything else, and long enough for the statistics of Parquet to be cut.
 GONE = "user-who-asked-to-be-forgotten-8f3c1e"
@@ -26,11 +33,10 @@ GONE = "user-who-asked-to-be-forgotten-8f3c1e"
 STAYS = "user-who-stays-with-the-shop-17d2aa"
 UP_TO_THE_SPLIT = ["raw_feedback", "feedback_strengths", "bm25_matrix", "leave_one_out_split"]
 OPS = {
+    **TUNED_ALONE,
     "grid_search_results": {
         "config": {**SMALL_GRID, "regularization": [0.01], "iterations": [3], "compare_with_implicit": False}
     },
-    "baselines": {"config": {"families": ["popularity"], "workers": 1}},
-    "evaluation": {"config": {"compare_with": [], "seeds": 1, "workers": 1}},
     "release": {"config": {"must_beat_popularity": False}},
 }
 

@@ -19,6 +19,7 @@ from recsys_pipeline_tests.worlds import (
     N_ITEMS,
     N_USERS,
     SMALL_GRID,
+    TUNED_ALONE,
     alone,
     failed_checks_of,
     failure_of,
@@ -244,7 +245,7 @@ def test_two_runs_give_identical_tables_and_factors(parity_csv, warehouse, share
 def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity_csv, own_warehouse):
     first = load_model(own_warehouse.root).manifest["version"]
     before = own_warehouse.read_table("grid_search_results")
-    assert run_graph(parity_csv, own_warehouse, evaluate=True).success
+    assert run_graph(parity_csv, own_warehouse, ops=TUNED_ALONE, evaluate=True).success
 
     assert load_model(own_warehouse.root).manifest["version"] != first
     assert load_model(own_warehouse.root / "releases" / first)
@@ -256,10 +257,10 @@ def test_a_second_run_keeps_the_first_release_and_computes_no_trial_again(parity
 @pytest.mark.runs
 def test_an_object_store_without_folders_is_as_good_as_a_disk(parity_csv, monkeypatch, shared_warehouse):
     warehouse = Warehouse(path=str(new_bucket(monkeypatch)))
-    result = run_graph(parity_csv, warehouse, evaluate=True)
+    result = run_graph(parity_csv, warehouse, ops=TUNED_ALONE, evaluate=True)
     assert result.success
     assert failed_checks_of(result) == {}
-    assert run_graph(parity_csv, warehouse, evaluate=True).success
+    assert run_graph(parity_csv, warehouse, ops=TUNED_ALONE, evaluate=True).success
 
     for name in ("raw_feedback", "bm25_matrix", "leave_one_out_split"):
         assert warehouse.write_id(name) == shared_warehouse.write_id(name)
@@ -399,7 +400,8 @@ def test_a_search_around_the_published_model_says_where_it_started_and_becomes_a
     parity_csv, own_warehouse
 ):
     published = load_model(own_warehouse.root).manifest
-    ops = searching(strategy="around", regularization=[0.01, 0.1], alpha=[10.0, 40.0])
+    search = searching(strategy="around", regularization=[0.01, 0.1], alpha=[10.0, 40.0])
+    ops = {**TUNED_ALONE, **search}
     result = run_graph(parity_csv, own_warehouse, ops=ops, evaluate=True)
 
     assert result.success

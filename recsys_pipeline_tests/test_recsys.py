@@ -13,7 +13,7 @@ from recsys_pipeline.command_line import main
 from recsys_pipeline.reporting.tables import text_table
 from recsys_pipeline.storage.releases import current_release, read_pointer
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import SMALL_GRID, alone, run_graph, write_parity_feedback
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE, alone, run_graph, write_parity_feedback
 
 
 def recsys(warehouse, *arguments):
@@ -191,7 +191,7 @@ def test_a_rollback_is_seen_by_readers_at_once_and_holds_new_releases(two_releas
 def test_the_notebooks_file_follows(own_warehouse, tmp_path):
     """The second release has another model."""
     feed = write_parity_feedback(tmp_path / "more.csv", n_users=80)
-    assert run_graph(feed, own_warehouse, evaluate=True).success
+    assert run_graph(feed, own_warehouse, ops=TUNED_ALONE, evaluate=True).success
     pickled = own_warehouse.root / "releases" / "implicit_recommender_model.pkl"
     second = pickled.read_bytes()
     recsys(own_warehouse, "releases", "rollback")

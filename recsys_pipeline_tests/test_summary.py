@@ -13,7 +13,7 @@ from recsys_pipeline import __main__ as command
 from recsys_pipeline import load_model, settings
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.storage.warehouse import Warehouse
-from recsys_pipeline_tests.worlds import SMALL_GRID, publish_model, run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE, publish_model, run_graph
 
 
 @pytest.fixture
@@ -106,6 +106,7 @@ def test_of_a_model_without_scores_it_says_what_to_do(summarized, tmp_path):
 def test_of_a_model_without_bm25_it_shows_no_k1(summarized, parity_csv, warehouse):
     search = {**SMALL_GRID, "weighting": ["none"], "iterations": [3], "regularization": [0.1]}
     ops = {
+        **TUNED_ALONE,
         "grid_search_results": {"config": search},
         "release": {"config": {"must_beat_popularity": False}},
     }

@@ -26,7 +26,7 @@ from recsys_pipeline.storage.journal import Journal
 from recsys_pipeline.storage.releases import current_release, read_manifest
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.core.small_feeds import shop_events, split_of
-from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, metadata_of, run_graph
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE, failure_of, metadata_of, run_graph
 
 LATEST = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SHOP = {"view": 1.0, "buy": 3.0}
@@ -162,9 +162,7 @@ def faded(tmp_path_factory):
     (folder / "shop.csv").write_text("\n".join(["UserID,ProductCode,Event,Timestamp", *lines]) + "\n")
     warehouse = Warehouse(path=str(folder / "warehouse"))
     ops = {
-        # What others than the model are worth is not the question here.
-        "baselines": {"config": {"families": ["popularity"], "workers": 1}},
-        "evaluation": {"config": {"compare_with": [], "seeds": 1}},
+        **TUNED_ALONE,
         "feedback_strengths": {"config": {"window_days": 20, "half_lives": [7]}},
         "grid_search_results": {"config": {**SMALL_GRID, "half_life_days": [7]}},
     }

@@ -42,6 +42,11 @@ SMALL_GRID = {
     "bm25_K1": [100.0],
     "bm25_B": [0.8],
 }
+# For a whole run in which what others than the tuned model are worth is not the question.
+TUNED_ALONE = {
+    "baselines": {"config": {"families": ["popularity"], "workers": 1}},
+    "evaluation": {"config": {"compare_with": [], "seeds": 1, "workers": 1}},
+}
 
 
 def item_code(item: int) -> str:

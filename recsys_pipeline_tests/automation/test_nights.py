@@ -14,7 +14,7 @@ from recsys_pipeline.automation.sensors import look
 from recsys_pipeline.storage.releases import read_pointer
 from recsys_pipeline.storage.states import States
 from recsys_pipeline_tests.automation.conftest import REPOSITORY
-from recsys_pipeline_tests.worlds import SMALL_GRID, failure_of, write_parity_feedback
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE, failure_of, write_parity_feedback
 
 pytestmark = pytest.mark.nights
 
@@ -36,9 +36,8 @@ class Shop:
                 "warehouse": {"config": {"path": warehouse.path}},
             },
             "ops": {
+                **TUNED_ALONE,
                 "grid_search_results": {"config": {**SMALL_GRID, "workers": 1}},
-                "baselines": {"config": {"families": ["popularity"], "workers": 1}},
-                "evaluation": {"config": {"seeds": 1, "compare_with": [], "workers": 1}},
                 "recommendations": {"config": {"n": 20}},
             },
         }

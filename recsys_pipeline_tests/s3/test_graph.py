@@ -14,7 +14,13 @@ from recsys_pipeline.storage.publishing import resume, roll_back
 from recsys_pipeline.storage.releases import current_release, problems_of, read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import failed_checks_of, failure_of, run_graph, write_parity_feedback
+from recsys_pipeline_tests.worlds import (
+    TUNED_ALONE,
+    failed_checks_of,
+    failure_of,
+    run_graph,
+    write_parity_feedback,
+)
 
 pytestmark = pytest.mark.s3
 
@@ -30,12 +36,12 @@ def test_the_graph_runs_releases_rolls_back_and_removes_what_is_old(bucket, tmp_
     csv = write_parity_feedback(tmp_path / "feedback.csv")
     (bucket / "feed" / "day.csv").write_bytes(csv.read_bytes())
     feed, warehouse = str(bucket / "feed"), Warehouse(path=str(bucket / "warehouse"))
-    first = run_graph(feed, warehouse, evaluate=True)
+    first = run_graph(feed, warehouse, ops=TUNED_ALONE, evaluate=True)
     assert first.success
     assert failed_checks_of(first) == {}
     before = {name: warehouse.write_id(name) for name in ("raw_feedback", "bm25_matrix")}
     version = read_pointer(warehouse.root).version
-    assert run_graph(feed, warehouse, evaluate=True).success
+    assert run_graph(feed, warehouse, ops=TUNED_ALONE, evaluate=True).success
 
     # The same data gives the same tables, and a new release.
     assert before == {name: warehouse.write_id(name) for name in before}
