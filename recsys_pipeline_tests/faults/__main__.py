@@ -51,6 +51,7 @@ class Scene(NamedTuple):
         old: what readers see before.
         new: what they see afterwards.
         clean: what lies about at most after doing it once and twice, undisturbed.
+        counted: how many operations of these kinds it takes.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Scene(NamedTuple):
     old: dict[str, str]
     new: dict[str, str]
     clean: dict[str, int]
+    counted: dict[Operations, int]
 
 
 class Fault(NamedTuple):
@@ -81,7 +83,7 @@ class Fault(NamedTuple):
 def main() -> int:
     """Disturb, and print two tables."""
     arguments = argparse.ArgumentParser(prog="python -m recsys_pipeline_tests.faults")
-    arguments.add_argument("--every", type=int, default=1, help="inject every n-th fault of each kind")
+    arguments.add_argument("--every", type=int, default=1, help="inject every n-th fault")
     arguments.add_argument("--assets", nargs="*", default=_NAMES, choices=_NAMES, help="what to disturb")
     chosen = arguments.parse_args()
     signal.signal(signal.SIGALRM, _too_late)
@@ -113,8 +115,9 @@ def _faults(folder: Path, names: list[str], every: int) -> Iterator[Fault]:
     must(in_fork(yesterday.run(*made), yesterday.folder))
     today = yesterday.copied_to(folder / "today").open(_TODAY)
     done: list[str] = []
+    nth = Nth(every)
     # In the order of the graph, so that what is upstream is made once.
-    for number, name in enumerate(name for name in _NAMES if name in names):
+    for name in (name for name in _NAMES if name in names):
         wanted = [] if name == _WHOLE_GRAPH else upstream(name) if name in ASSETS else list(ASSETS)
         if missing := [asset for asset in wanted if asset not in done]:
             must(in_fork(today.run(*missing), today.folder))
@@ -124,8 +127,7 @@ def _faults(folder: Path, names: list[str], every: int) -> Iterator[Fault]:
             for case in cases(before, every):
                 yield Fault(name, case.group, case.name, _of_case(case.check, before))
         else:
-            scene = _scene(name, before, folder)
-            yield from _of_scene(scene, number, folder, every)
+            yield from _of_scene(_scene(name, before, folder), nth)
 
 
 def _scene(name: str, before: Shop, folder: Path) -> Scene:
@@ -146,23 +148,37 @@ def _scene(name: str, before: Shop, folder: Path) -> Scene:
     undisturbed = before.copied_to(folder / "undisturbed")
     old = must(in_fork(undisturbed.seen, undisturbed.folder))
     clean: dict[str, int] = {}
-    for _ in range(2):
-        must(in_fork(work(undisturbed), undisturbed.folder))
+    counted: dict[Operations, int] = {}
+    first, *others = dict.fromkeys(kind.operations for kind in kinds)
+    for operations in (first, Operations.none):
+        undisturbed_run = in_fork(work(undisturbed), undisturbed.folder, Kind("counted", 0, operations))
+        must(undisturbed_run)
+        counted[operations] = undisturbed_run.operations
         for path, count in undisturbed.litter().items():
             clean[path] = max(count, clean.get(path, 0))
     new = must(in_fork(undisturbed.seen, undisturbed.folder))
-    return Scene(name, kinds, work, before, old, new, clean)
+    for operations in others:
+        shop = before.copied_to(folder / "counted")
+        counted[operations] = in_fork(work(shop), shop.folder, Kind("counted", 0, operations)).operations
+    return Scene(name, kinds, work, before, old, new, clean, counted)
 
 
-def _of_scene(scene: Scene, number: int, folder: Path, every: int) -> Iterator[Fault]:
-    counted: dict[Operations, int] = {}
-    for place, kind in enumerate(scene.kinds):
-        if kind.operations not in counted:
-            shop = scene.before.copied_to(folder / "counted")
-            counting = Kind("counted", 0, kind.operations)
-            counted[kind.operations] = in_fork(scene.work(shop), shop.folder, counting).operations
-        # Another offset for each kind and run, so that a sample is spread over the operations.
-        for at in range(1 + (number + place) % every, counted[kind.operations] + 1, every):
+class Nth:
+    """Every n-th of all operations, through whatever they belong to."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._next = every, 1
+
+    def of(self, n_operations: int) -> range:
+        """Those of the next so many operations, from 1 on."""
+        chosen = range(self._next, n_operations + 1, self._every)
+        self._next = (self._next - n_operations - 1) % self._every + 1
+        return chosen
+
+
+def _of_scene(scene: Scene, nth: Nth) -> Iterator[Fault]:
+    for kind in scene.kinds:
+        for at in nth.of(scene.counted[kind.operations]):
             yield Fault(scene.name, kind.name, f"operation {at}", _of_operation(scene, kind, at))
 
 

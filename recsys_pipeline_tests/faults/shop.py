@@ -63,6 +63,8 @@ _CONFIGURATION = {
             "bm25_K1": [100.0],
             "bm25_B": [0.8],
             "workers": 1,
+            # It is compared without a file more, and by one process more in each of some hundred runs.
+            "compare_with_implicit": False,
         }
     },
     "baselines": {"config": {"neighbours": [20], "shrinkage": [10.0], "workers": 1}},
