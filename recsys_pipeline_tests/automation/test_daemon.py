@@ -19,7 +19,7 @@ from dagster._core.definitions.freshness import FreshnessState
 from recsys_pipeline.storage.releases import read_pointer
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import SMALL_GRID, write_parity_feedback
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE, write_parity_feedback
 
 pytestmark = pytest.mark.nights
 
@@ -29,9 +29,8 @@ MOST_SECONDS = 1800
 SECRET = "hunter2-marked"
 RUN_CONFIG = {
     "ops": {
+        **TUNED_ALONE,
         "grid_search_results": {"config": {**SMALL_GRID, "workers": 1}},
-        "baselines": {"config": {"families": ["popularity"], "workers": 1}},
-        "evaluation": {"config": {"seeds": 1, "compare_with": [], "workers": 1}},
     }
 }
 
@@ -60,6 +59,8 @@ class Server:
             "RECSYS_SCHEDULE": "0 0 29 2 *",
             "RECSYS_MAX_RELEASE_HOURS": "0.02",
             "RECSYS_UI_URL": "https://ui.example.com",
+            # They cost more than a tiny model.
+            "RECSYS_PICTURES": "off",
             **settings,
         }
 
@@ -147,12 +148,12 @@ def finished(server, n):
 def test_retrains_queue_changes_are_trained_on_failures_are_reported_and_a_late_release_shows(home):
     server = home
     server.dagster("instance", "migrate")
-    for _ in range(3):
+    for _ in range(2):
         server.dagster("job", "launch", *MODULE, "-j", "retrain")
-    assert len(server.runs(statuses=[DagsterRunStatus.QUEUED])) == 3
+    assert len(server.runs(statuses=[DagsterRunStatus.QUEUED])) == 2
     with server.daemon():
-        # All three end, one after the other.
-        done = server.wait_for(lambda: finished(server, 3))
+        # Both end, one after the other.
+        done = server.wait_for(lambda: finished(server, 2))
         spans = sorted((record.start_time, record.end_time) for record in done)
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
@@ -160,7 +161,7 @@ def test_retrains_queue_changes_are_trained_on_failures_are_reported_and_a_late_
         before = read_pointer(server.warehouse.root).version
         with server.feed.open("a") as file:
             file.write("1,00001,click\n")
-        server.wait_for(lambda: finished(server, 4))
+        server.wait_for(lambda: finished(server, 3))
         assert read_pointer(server.warehouse.root).version > before
 
         # Bad data: the run fails, the webhook hears of it, readers keep their release.
@@ -177,7 +178,7 @@ def test_retrains_queue_changes_are_trained_on_failures_are_reported_and_a_late_
     assert "raw_feedback of retrain failed" in report
     assert "rows are bad" in report
     assert f"https://ui.example.com/runs/{failed.dagster_run.run_id}" in report
-    assert len(server.runs()) == 5
+    assert len(server.runs()) == 4
     assert SECRET not in server.log()
     for path in server.home.rglob("*"):
         assert not (path.is_file() and SECRET.encode() in path.read_bytes()), path
