@@ -30,7 +30,7 @@ from recsys_pipeline.storage.io_manager import WarehouseIOManager
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.assets.test_delivery import publish_tables
 from recsys_pipeline_tests.conftest import PROJECT
-from recsys_pipeline_tests.worlds import SMALL_GRID
+from recsys_pipeline_tests.worlds import SMALL_GRID, TUNED_ALONE
 
 SECRET = "hunter2-marked"
 LOCATION = f"simplecache::s3://user:{SECRET}@bucket/x"
@@ -247,6 +247,7 @@ def test_nor_when_the_whole_graph_runs_as_a_user_runs_it_and_then_fails(parity_c
     home.mkdir()
     shutil.copy(PROJECT / "dagster.yaml", home)
     small = {
+        **TUNED_ALONE,
         "grid_search_results": {"config": SMALL_GRID},
         "release": {"config": {"must_beat_popularity": False}},
     }
