@@ -2,8 +2,8 @@
 
     python -m benchmarks.spark [--pairs 1 5 20] [--workers 2] [--memory 3g] [--folder FOLDER]
 
-A master and workers of a core each are started from the packages (`make spark` installs them). Each engine goes
-from the events to strengths, matrix and split, trains and ranks one trial (32 factors, 5 iterations) and
+A master and workers of a core each are started from the packages (`make spark` installs them). Each engine
+goes from the events to strengths, matrix and split, trains and ranks one trial (32 factors, 5 iterations) and
 refits it. The CPU seconds are those of this process and its children, of Spark those of master, workers and
 executors too. The feeds are those of `benchmarks.scale`.
 """

@@ -16,7 +16,7 @@ OPS = {
         "config": {"factors": [8], "regularization": [0.05], "alpha": [2.0], "iterations": [2],
                    "bm25_K1": [10.0], "bm25_B": [0.5]}
     },
-    "evaluation": {"config": {"seeds": 1, "compare_with": ["notebook_als"]}},
+    "evaluation": {"config": {"seeds": 1, "compare_with": []}},
     "baselines": {"config": {"families": ["popularity"]}},
     "release": {"config": {"must_beat_popularity": False}},
 }  # fmt: skip

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
-from recsys_pipeline.core.evaluation import LEAKING, NOTEBOOK, POPULARITY, TUNED
+from recsys_pipeline.core.evaluation import LEAKING, POPULARITY, TUNED
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.hyperparameters import Hyperparameters, grid
 from recsys_pipeline.core.metadata import with_metadata
@@ -30,7 +30,7 @@ from recsys_pipeline.storage.warehouse import Warehouse
 N_USERS, N_ITEMS = 80, 50
 RULES = EventRules({"view": 1.0, "buy": 4.0}, Aggregate.sum, ["buy"], ["view", "buy"], half_lives=[3.0])
 TOLD = {"keep_other_events": False, "strategy": "random"}
-TRIAL = Hyperparameters(factors=8, regularization=0.05, alpha=2.0, iterations=2, bm25_K1=20.0, bm25_B=0.5)
+TRIAL = Hyperparameters(factors=8, regularization=0.05, alpha=0.3, iterations=2, bm25_K1=20.0, bm25_B=0.5)
 
 
 def events(rng):
@@ -153,7 +153,7 @@ def test_nothing_to_hold_out_is_told_alike(engine, matrix):
 def test_a_search_ranks_as_on_one_machine(engine, matrix, split):
     """Two settings of weights, ensembles, a half-life and nu side by side; and both reach the same loss."""
     trials = [
-        *grid({"factors": [8, 16], "regularization": [0.05], "alpha": [2.0], "iterations": [1, 2],
+        *grid({"factors": [8, 16], "regularization": [0.05], "alpha": [0.3], "iterations": [1, 2],
                "bm25_K1": [20.0], "bm25_B": [0.5]}),
         TRIAL.replace(nu=1.0, unobserved_weight=0.1, confidence="1 + alpha * w", weighting="none"),
         TRIAL.replace(ensemble_size=2, half_life_days=3.0),
@@ -172,7 +172,7 @@ def test_a_search_ranks_as_on_one_machine(engine, matrix, split):
     assert set(of_spark) == set(of_local) == set(trials)
     for trial, result in of_local.items():
         assert not of_spark[trial].failure
-        assert np.mean(np.abs(of_spark[trial].ranks.astype(int) - result.ranks) > 1) < 0.02
+        assert np.mean(np.abs(of_spark[trial].ranks.astype(int) - result.ranks) > 1) < 0.03
         assert of_spark[trial].scores.map == pytest.approx(result.scores.map, rel=0.02)
 
 
@@ -209,7 +209,7 @@ def test_the_final_model_is_the_same_up_to_rounding(refitted):
     for made in refitted:
         assert made.factors.users["UserID"].equals(of_local.factors.users["UserID"])
         scores.append(factors_in(made.factors.users) @ factors_in(made.factors.items).T)
-    assert np.abs(scores[0] - scores[1]).max() < 0.01
+    assert np.abs(scores[0] - scores[1]).max() < 0.02
     assert of_spark.train.map == pytest.approx(of_local.train.map, rel=0.02)
     assert of_spark[2:6] == of_local[2:6]
     assert of_spark.n_scored == of_local.n_scored
@@ -259,7 +259,7 @@ def test_the_evaluation_ranks_as_on_one_machine(engine, matrix, split):
     held = LocalEngine().hold_out(matrix, hold_out_plan(seed=99, never=split)).table
     plan = EvaluationPlan(
         winner=Winner(TRIAL, 7, "batched", None, {}, None),
-        models=[[TUNED, POPULARITY, NOTEBOOK, LEAKING], [TUNED, POPULARITY]],
+        models=[[TUNED, POPULARITY, LEAKING], [TUNED, POPULARITY]],
         k=10, seed=5, baselines={POPULARITY: Baseline(Family.popularity)}, mappings={"default": None},
         unknown_to_training=split, workers=1, most_silent_seconds=600.0,
     )  # fmt: skip
@@ -273,6 +273,6 @@ def test_the_evaluation_ranks_as_on_one_machine(engine, matrix, split):
         assert getattr(of_spark.ranks, name).tolist() == getattr(of_local.ranks, name).tolist()
     assert of_spark.ranks.ranks[POPULARITY].tolist() == of_local.ranks.ranks[POPULARITY].tolist()
     for name, ranks in of_spark.ranks.ranks.items():
-        assert np.mean(np.abs(ranks - of_local.ranks.ranks[name]) > 1) < 0.02
+        assert np.mean(np.abs(ranks - of_local.ranks.ranks[name]) > 1) < 0.03
     for name in (TUNED, POPULARITY):
         assert of_spark.lists[name] == pytest.approx(of_local.lists[name], rel=0.02)

@@ -84,9 +84,7 @@ def test_no_address_is_set(monkeypatch):
 
 
 def test_no_jvm_starts_and_nothing_of_spark_is_loaded_with_the_definitions(tmp_path):
-    code = (
-        "import sys, recsys_pipeline.definitions; print([n for n in ('pyspark', 'py4j') if n in sys.modules])"
-    )
+    code = "import sys, recsys_pipeline.definitions; print({'pyspark', 'py4j'} & {*sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"RECSYS_ENGINE": "spark", "RECSYS_SPARK": "spark://nowhere:1", "PATH": "/usr/bin:/bin"},

@@ -26,7 +26,7 @@ from recsys_pipeline.engines.spark.training import Together, random_rows, train
 
 RULES = EventRules({"view": 1.0}, Aggregate.sum, ["view"], ["view"])
 TRIAL = Hyperparameters(
-    factors=6, regularization=0.1, alpha=3.0, iterations=4, bm25_K1=10.0, bm25_B=0.5, nu=0.5
+    factors=6, regularization=0.1, alpha=0.5, iterations=2, bm25_K1=10.0, bm25_B=0.5, nu=0.5
 )
 
 
@@ -128,7 +128,7 @@ def test_rows_that_are_too_long_are_cut_and_solved_the_same(engine, matrix):
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_fit_costs_no_more_than_time(engine, cluster, matrix):
     interactions, tables = matrix
-    trial = TRIAL.replace(iterations=6)
+    trial = TRIAL.replace(iterations=3)
     killed = []
 
     def kill() -> None:
