@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from upath import UPath
+
 from benchmarks.scale import feed
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import with_metadata
@@ -61,13 +63,13 @@ def go(
     """All stages, a row each."""
     folder.mkdir(exist_ok=True)
     with told(name, "strengths", millions, pids):
-        rows = engine.strengths(open_table(events), RULES, memory_limit(0.0))
+        rows = engine.strengths(open_table(UPath(events)), RULES, memory_limit(0.0))
         write_table(with_metadata(rows, RULES.to_metadata()), folder / "strengths.parquet")
     with told(name, "matrix", millions, pids):
-        made = engine.matrix(open_table(folder / "strengths.parquet"), 100.0, 0.8)
+        made = engine.matrix(open_table(UPath(folder / "strengths.parquet")), 100.0, 0.8)
         for table, rows in made.tables.items():
             write_table(rows, folder / f"{table}.parquet")
-    matrix = {table: open_table(folder / f"{table}.parquet") for table in made.tables}
+    matrix = {table: open_table(UPath(folder / f"{table}.parquet")) for table in made.tables}
     with told(name, "split", millions, pids):
         said = {"keep_other_events": False, "strategy": "random"}
         plan = HoldOutPlan(HoldOutMethod.random, 42, 3, HELD_OUT_USERS, 1, None, said)
