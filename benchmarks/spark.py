@@ -108,6 +108,7 @@ def main() -> None:
         cluster = stack.enter_context(Cluster(logs, n_workers=arguments.workers, memory=arguments.memory))
         os.environ.update(cluster.environment)
         conf = f"spark.executor.memory={arguments.memory};spark.driver.host=127.0.0.1"
+        conf += ";spark.sql.shuffle.partitions=64"
         spark = SparkEngine(SparkSettings(cluster.master, conf, logs / "scratch", 0))
         for millions in arguments.pairs:
             folder = root / f"{millions:g}m"

@@ -27,6 +27,8 @@ from recsys_pipeline.engines.engine import ExportPlan
 from recsys_pipeline.engines.spark.frames import Kept, Scratch
 
 _LISTS_PER_BLOCK = 1024
+# A worker opens the model once, whatever it makes; of many tasks the last is not far behind the others.
+_BLOCKS_PER_TASK, _MOST_TASKS = 8, 4096
 
 
 class _Ready(NamedTuple):
@@ -35,8 +37,7 @@ class _Ready(NamedTuple):
     model: Model
     offer: Offer
     popularity: Popularity
-    by_factors: ByFactors
-    by_cosine: ByFactors
+    source: ByFactors
 
 
 def recommendations(scratch: Scratch, model: Model, offer: Offer, plan: ExportPlan) -> Kept:
@@ -44,7 +45,7 @@ def recommendations(scratch: Scratch, model: Model, offer: Offer, plan: ExportPl
     if plan.blend:
         raise InputError("recommendations: the Spark engine scores by `als` alone; set `scorer` to `als`.")
     schema = recommendations_schema(model.users.type, model.items.type)
-    return _made(scratch, model, offer, schema, len(model.users), _recommended, plan.n)
+    return _made(scratch, model, offer, schema, len(model.users), _by_factors, _recommended, plan.n)
 
 
 def similar_items(scratch: Scratch, model: Model, offer: Offer, plan: ExportPlan) -> Kept:
@@ -52,7 +53,7 @@ def similar_items(scratch: Scratch, model: Model, offer: Offer, plan: ExportPlan
     if plan.graph:
         raise InputError("similar_items: the Spark engine compares by `als` alone; set `scorer` to `als`.")
     schema = similar_items_schema(model.items.type)
-    return _made(scratch, model, offer, schema, len(model.items), _similar, plan.n)
+    return _made(scratch, model, offer, schema, len(model.items), _by_cosine, _similar, plan.n)
 
 
 def _made(
@@ -61,6 +62,7 @@ def _made(
     offer: Offer,
     schema: pa.Schema,
     n_lists: int,
+    source: Callable[[Model, Offer], ByFactors],
     make: Callable[[_Ready, NDArray[np.int32], int], pa.RecordBatch],
     n: int,
 ) -> Kept:
@@ -85,7 +87,7 @@ def _made(
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from threadpoolctl import threadpool_limits
 
-        ready = _ready(reopen, arrays_of_offer)
+        ready = _ready(reopen, arrays_of_offer, source)
         with threadpool_limits(1, "blas"):
             for batch in batches:
                 for block in batch["id"].to_pylist():
@@ -93,8 +95,7 @@ def _made(
                     ids = np.arange(first, min(first + _LISTS_PER_BLOCK, n_lists), dtype=np.int32)
                     yield make(ready, ids, n)
 
-    # Some blocks a task: the last to finish is not far behind the others.
-    n_tasks = max(1, min(n_blocks, 4096))
+    n_tasks = max(1, min(-(-n_blocks // _BLOCKS_PER_TASK), _MOST_TASKS))
     frame = scratch.spark.range(0, n_blocks, 1, n_tasks).mapInArrow(work, _as_spark(schema))
     return scratch.kept(frame, "lists")
 
@@ -108,7 +109,7 @@ def _as_spark(schema: pa.Schema) -> str:
 _MADE: dict[str, _Ready] = {}
 
 
-def _ready(reopen: Callable[[], Model], folder: str) -> _Ready:
+def _ready(reopen: Callable[[], Model], folder: str, source: Callable[[Model, Offer], ByFactors]) -> _Ready:
     """Opened once by a worker."""
     if folder not in _MADE:
         from recsys_pipeline.engines.local.compiling import ready
@@ -118,18 +119,24 @@ def _ready(reopen: Callable[[], Model], folder: str) -> _Ready:
         read = {path.stem: np.load(path, allow_pickle=False) for path in Path(folder).glob("*.npy")}
         offer = Offer(read["allowed"], read["category"], int(read["max_per_category"]))
         popularity = Popularity(read["order"], read["share"])
-        by_factors = ByFactors.of(model.factors, offer)
-        by_cosine = ByFactors.of_cosines(model.factors.items, offer)
         _MADE.clear()
-        _MADE[folder] = _Ready(model, offer, popularity, by_factors, by_cosine)
+        _MADE[folder] = _Ready(model, offer, popularity, source(model, offer))
     return _MADE[folder]
+
+
+def _by_factors(model: Model, offer: Offer) -> ByFactors:
+    return ByFactors.of(model.factors, offer)
+
+
+def _by_cosine(model: Model, offer: Offer) -> ByFactors:
+    return ByFactors.of_cosines(model.factors.items, offer)
 
 
 def _recommended(ready: _Ready, users: NDArray[np.int32], n: int) -> pa.RecordBatch:
     model = ready.model
     own = model.contents.of(users)
     exclusions = own.pattern.select(own.excluded)
-    source = ready.by_factors._replace(users=np.ascontiguousarray(model.factors.users[users]))
+    source = ready.source._replace(users=np.ascontiguousarray(model.factors.users[users]))
     rows = np.arange(len(users), dtype=np.int32)
     lists = make_lists(source, rows, exclusions, n, ready.offer, ready.popularity)
     ids = model.users.slice(int(users[0]), len(users))
@@ -140,19 +147,11 @@ def _similar(ready: _Ready, items: NDArray[np.int32], n: int) -> pa.RecordBatch:
     model = ready.model
     # No item is similar to itself.
     itself = Pattern(np.arange(len(items) + 1), items, len(model.items))
-    source = ready.by_cosine._replace(users=ready.by_cosine.users[items])
+    source = ready.source._replace(users=ready.source.users[items])
     rows = np.arange(len(items), dtype=np.int32)
     lists = make_lists(source, rows, itself, n, ready.offer)
     ids = model.items.slice(int(items[0]), len(items))
     return similar_items_of(lists, ids, model.items, by_cosine=True)
-
-
-def rows_of(kept: Kept, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows as a stream; nothing is left behind when it ends."""
-    try:
-        yield from kept.batches(schema)
-    finally:
-        kept.remove()
 
 
 def schema_of(model: Model, *, of_similar_items: bool) -> pa.Schema:

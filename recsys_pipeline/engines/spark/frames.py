@@ -4,7 +4,9 @@ What is between two steps lies in a folder that the run and all workers reach, a
 twice, a lost worker costs no more than its part of one step, and no plan grows with the iterations.
 """
 
+import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 1 << 20
 _PREFIX = "recsys-spark-"
-# What a run that was killed has left is removed after so long.
+# What a run on another machine has left that was killed is removed after so long; on this one, at once.
 _SECONDS_KEPT = 2 * 86_400
 
 
@@ -110,7 +112,8 @@ def scratch(spark: "SparkSession", folder: Path) -> Iterator[Scratch]:
     """Scratch that goes when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    own = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+    mine = f"{_PREFIX}{os.getpid()}_{socket.gethostname()}_"
+    own = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
     # The workers may be another user's.
     own.chmod(0o777)
     try:
@@ -123,8 +126,21 @@ def _sweep(folder: Path) -> None:
     """Remove what killed runs have left."""
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _SECONDS_KEPT:
+            is_old = time.time() - path.stat().st_mtime > _SECONDS_KEPT
+            pid, _, whose = path.name.removeprefix(_PREFIX).partition("_")
+            is_of_here = whose.startswith(f"{socket.gethostname()}_") and pid.isdigit()
+            if is_old or (is_of_here and not _is_alive(int(pid))):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def frame_of(spark: "SparkSession", table: pa.Table | ds.Dataset) -> "DataFrame":

@@ -37,9 +37,6 @@ _DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    "spark.sql.shuffle.partitions": "64",
-    # What a worker of Python holds is counted by nobody but the machine.
-    "spark.python.worker.reuse": "true",
 }
 _OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|Java heap space|GC overhead limit|MemoryError|\bexit(?:ed with)? code:? ?(?:52|137)\b"
