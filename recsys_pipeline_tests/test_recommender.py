@@ -1,5 +1,6 @@
 """The published model: verified, by raw ids, and with nothing that does not belong in a list."""
 
+import errno
 import shutil
 import sys
 import uuid
@@ -40,6 +41,15 @@ def store(tmp_path):
 @pytest.fixture
 def model(store):
     return load_model(store)
+
+
+def test_a_model_that_does_not_fit_says_so(store, monkeypatch):
+    def no_room(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("recsys_pipeline.storage.models.ColumnArrays.mapped", no_room)
+    with pytest.raises(InputError, match="does not fit into the memory that this process may use"):
+        load_model(store)
 
 
 def test_recommends_what_the_user_has_not_touched_best_first(model):

@@ -46,6 +46,10 @@ class HashedFile(io.RawIOBase):
         return memoryview(content).nbytes
 
 
+# Bytes of a column of text: its offsets have 32 bits.
+_MOST_TEXT = 2**31 - 1
+
+
 @contextmanager
 def in_one_piece(rows: Rows) -> Iterator[pa.Table]:
     """A table as it is; the rows of a stream as a table of one piece, which the memory need not hold.
@@ -86,7 +90,7 @@ class _Spool:
         if pa.types.is_string(self._kind):
             lengths = pc.binary_length(column).to_numpy()
             ends = np.cumsum(lengths) + int(self._offsets[-1][-1])
-            if len(ends) and ends[-1] > np.iinfo(np.int32).max:
+            if len(ends) and ends[-1] > _MOST_TEXT:
                 raise InputError("best_model: raw ids of more than 2 GiB are more than a model can hold.")
             self._offsets.append(ends.astype(np.int32))
             for id_ in column:

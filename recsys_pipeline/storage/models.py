@@ -1,5 +1,6 @@
 """The files of a model: its factors beside the raw ids, its interactions, and how it was made."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from recsys_pipeline.core.columns import (
     fade_column,
     faded_events,
 )
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import FACTORS, FactorTables, Rows
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.model import Contents, Model
@@ -178,6 +180,12 @@ def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
     try:
         yield ColumnArrays.mapped(file) if path.suffix != ".parquet" else ColumnArrays.parsed(file.read())
     except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise InputError(
+                f"{path} does not fit into the memory that this process may use: it has "
+                f"{path.stat().st_size / 1e9:.1f} GB. Raise the limit (ulimit -v, the container's memory), "
+                "open the model on a larger machine, or read the tables of the release: its lists need no model."
+            ) from None
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise damaged(path, f"is no table of a model: {shown(str(error))}") from None

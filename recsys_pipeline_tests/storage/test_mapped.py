@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.factors import factor_table
-from recsys_pipeline.storage.mapped import ColumnArrays, HashedFile, write_mappable
+from recsys_pipeline.storage.mapped import ColumnArrays, HashedFile, in_one_piece, write_mappable
 
 FACTORS = np.arange(6, dtype=np.float32).reshape(3, 2)
 IDS = ["00a", "b\N{LATIN SMALL LETTER E WITH ACUTE}", ""]
@@ -55,6 +56,43 @@ def test_a_table_without_rows(mapped):
 
     assert len(columns.ids("UserID")) == 0
     assert columns.vectors("factors", 2).shape == (0, 2)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 5])
+def test_a_stream_is_written_as_the_table_of_its_rows(rows_at_once):
+    ids = pa.array(["a", "", "b\N{LATIN SMALL LETTER E WITH ACUTE}", "a" * 300, "z"])
+    table = pa.table(
+        {
+            "ids": ids,
+            "index": pa.array([3, 1, 2, 0, 9], pa.int32()),
+            "weight": pa.array([0.5, 1, 2, 3, 4], pa.float32()),
+            "kept": pa.array([True, False, True, True, False]),
+            "factors": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(10, dtype=np.float32)), 2),
+            "numbers": pa.array([1, 2**60, 3, 4, 5]),
+        }
+    )
+    stream = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=rows_at_once))
+
+    with in_one_piece(stream) as made:
+        assert made.equals(table)
+        assert content_of(made) == content_of(table)
+    with in_one_piece(table) as same:
+        assert same is table
+
+
+def test_a_stream_without_rows_is_an_empty_table():
+    schema = factor_table("UserID", pa.array(IDS), FACTORS).schema
+    with in_one_piece(pa.RecordBatchReader.from_batches(schema, [])) as made:
+        assert made.schema == schema
+        assert made.num_rows == 0
+
+
+def test_a_stream_with_more_text_than_a_column_takes_is_refused(monkeypatch):
+    monkeypatch.setattr("recsys_pipeline.storage.mapped._MOST_TEXT", 10)
+    table = pa.table({"ids": ["12345", "67890", "1"]})
+    stream = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1))
+    with pytest.raises(InputError, match="raw ids of more than"), in_one_piece(stream):
+        pass
 
 
 def test_a_column_in_chunks_is_one_array(mapped):
