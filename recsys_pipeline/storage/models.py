@@ -184,7 +184,7 @@ def _columns(path: UPath, file: BinaryIO) -> Iterator[ColumnArrays]:
             raise InputError(
                 f"{path} does not fit into the memory that this process may use: it has "
                 f"{path.stat().st_size / 1e9:.1f} GB. Raise the limit (ulimit -v, the container's memory), "
-                "open the model on a larger machine, or read the tables of the release: its lists need no model."
+                "open the model on a larger machine, or read the release's tables: its lists need no model."
             ) from None
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error

@@ -36,6 +36,7 @@ from recsys_pipeline.engines.local.solvers import nearest_solvable
 from recsys_pipeline.engines.spark import evaluating, exporting, preparation, refitting
 from recsys_pipeline.engines.spark.frames import Scratch, in_parts
 from recsys_pipeline.engines.spark.frames import scratch as scratch_in
+from recsys_pipeline.engines.spark.holding_out import hold_out
 from recsys_pipeline.engines.spark.sampling import sampled
 from recsys_pipeline.engines.spark.scaling import scales
 from recsys_pipeline.engines.spark.searching import SparkSearch
@@ -117,7 +118,7 @@ class SparkEngine:
     def hold_out(self, bm25_matrix: Tables | Datasets, plan: HoldOutPlan) -> HeldOut:
         """See `recsys_pipeline.engines.engine.Engine`."""
         with told(), self._scratch() as scratch:
-            return preparation.hold_out(scratch, bm25_matrix, plan)
+            return hold_out(scratch, bm25_matrix, plan)
 
     def nearest_solvable(self, solver: Solver, trial: Hyperparameters) -> Hyperparameters:
         """See `recsys_pipeline.engines.engine.Engine`."""
