@@ -60,7 +60,7 @@ class Scratch:
         """The rows of a frame with a column `kind`, 0 and so on, those of each kind by themselves."""
         path = self.path(name)
         with told():
-            # Of numbers like these no two are equal: to look for a shorter way to write them takes time alone.
+            # Of numbers like these no two are equal: to write them in a shorter way is time lost.
             plain = {"compression": "uncompressed", "parquet.enable.dictionary": "false"}
             frame.write.options(**plain).partitionBy("kind").parquet(_url(path))
         schema = frame.drop("kind").schema
