@@ -78,7 +78,9 @@ def raw_feedback(
     if feedback.first_day:
         return _days_of_feedback(context, feedback, warehouse)
     source = watched(feedback.locations)
-    report = ingest(feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info)
+    report = ingest(
+        feedback, warehouse, "raw_feedback", "rejected_feedback", context.log.info, chosen_engine().each
+    )
     assert report.schema is not None
     for remark in report.remarks:
         context.log.warning(remark)

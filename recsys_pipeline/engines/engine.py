@@ -383,8 +383,24 @@ class PreparedSearch(Protocol):
         ...
 
 
+# Rows with what else is to be said of them, as JSON.
+Noted = tuple[pa.RecordBatch, Mapping[str, Any]]
+
+
 class Engine(Protocol):
     """Who computes."""
+
+    def each(self, work: Callable[[str], Iterable[Noted]], parts: Sequence[str]) -> Iterator[Iterable[Noted]]:
+        """What the work makes of each part, in their order; side by side where that helps.
+
+        Args:
+            work: knows a part by its name; it may be done in another process, and more than once.
+            parts: such as files.
+
+        Raises:
+            InputError: that of the work.
+        """
+        ...
 
     def strengths(
         self, raw_feedback: "ds.Dataset", rules: EventRules, most_bytes: int

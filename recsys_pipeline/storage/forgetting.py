@@ -87,6 +87,17 @@ class Forgotten:
             unparsed=[(line, reason, self.told(content)) for line, reason, content in batch.unparsed],
         )
 
+    def taken(self) -> dict[str, Any]:
+        """What was met since this was asked for the last time, for `add`."""
+        met = {"met": sorted(self._met), "events": self.n_events}
+        self._met, self.n_events = set(), 0
+        return met
+
+    def add(self, taken: Mapping[str, Any]) -> None:
+        """Count what another process has met."""
+        self._met.update(taken["met"])
+        self.n_events += taken["events"]
+
     def told(self, line: str) -> str:
         """What may be kept of a line that is no row."""
         if not self._texts:

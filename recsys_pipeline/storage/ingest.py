@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,11 +28,12 @@ from recsys_pipeline.core.columns import (
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.events import TIMESTAMP_TYPE, Criteria, Judgement, judge
 from recsys_pipeline.core.ids import IdColumn, IdType
+from recsys_pipeline.core.locations import database_feed
 from recsys_pipeline.core.metadata import FEED, FORGOTTEN, KEY, metadata_of_schema
 from recsys_pipeline.storage.feedback import Feedback
-from recsys_pipeline.storage.feeds.read import sources_of
+from recsys_pipeline.storage.feeds.read import batches_of, names_of_sources
 from recsys_pipeline.storage.feeds.rows import Batch, Columns
-from recsys_pipeline.storage.forgetting import read_forgotten, require_no_fewer
+from recsys_pipeline.storage.forgetting import Forgotten, read_forgotten, require_no_fewer
 from recsys_pipeline.storage.tables import COMPRESSION
 from recsys_pipeline.storage.warehouse import Warehouse
 
@@ -49,6 +51,11 @@ REJECTED_SCHEMA = pa.schema(
 # Distinct reasons that are counted one by one: every unknown event is one.
 _MOST_REASONS = 1000
 _OTHER_REASONS = "other reasons"
+
+
+# Rows with a note, of each of some sources, by name: see `judged_rows`.
+Noted = tuple[pa.RecordBatch, Mapping[str, Any]]
+Each = Callable[[Callable[[str], Iterable[Noted]], Sequence[str]], Iterable[Iterable[Noted]]]
 
 
 @dataclass
@@ -130,25 +137,24 @@ def ingest(
     accepted: str,
     rejected: str,
     log: Callable[[str], None] = lambda _: None,
+    each: Each = map,
 ) -> IngestReport:
     """Read all feedback into the table `accepted`, its bad rows into the table `rejected`.
 
     A stream: memory does not grow with the feed. `rejected` is written even when the feed is refused,
     so that it can be looked at; `accepted` is then left as it was. `log` hears of every five million rows.
+    Files are read and judged by `each`, see `recsys_pipeline.engines.engine.Engine`.
 
     Raises:
         InputError: the feed cannot be read, is empty, or has too many bad rows.
     """
     report = IngestReport()
-    criteria = criteria_of(feedback)
-    columns = Columns.of_feedback(feedback)
     # The strengths have the same ids, should the events of the last run be damaged.
     last = warehouse.schema_of(accepted) or warehouse.schema_of("feedback_strengths")
     ids = id_columns(feedback, last)
     forgotten = read_forgotten(feedback)
     require_no_fewer(forgotten, feedback, metadata_of_schema(last).get(FEED, {}))
     forgets = bool(len(forgotten.ids))
-    events_of_feed = events_in(feedback)
     with warehouse.replacing(accepted, forgets=forgets) as accepted_folder:
         with (
             warehouse.replacing(rejected, forgets=forgets) as rejected_folder,
@@ -157,26 +163,68 @@ def ingest(
             ) as quarantine,
             EventWriter(accepted_folder / f"{accepted}.parquet", ids) as events,
         ):
-            sources, skipped = sources_of(feedback, columns)
+            names, skipped = names_of_sources(feedback)
             report.skipped = [path.name for path in skipped]
+            work = partial(judged_rows, feedback.model_dump(mode="json"))
+            # A database is asked by this process, which knows how.
+            made = map(work, names) if database_feed(feedback.path) else each(work, names)
             told = 0
-            for source in sources:
-                report.files.append(source.name)
-                for read in source.batches:
-                    batch = forgotten.without(read, events_of_feed) if forgets else read
-                    judged = judge(batch.rows, criteria)
-                    quarantine_rows(quarantine, source.name, batch, judged, report)
-                    events.write(judged, batch, source.name)
+            for name, rows in zip(names, made, strict=True):
+                report.files.append(name)
+                for accepted_rows, note in rows:
+                    judged, batch = _unpacked(accepted_rows, note, forgotten)
+                    quarantine_rows(quarantine, name, batch, judged, report)
+                    events.write(judged, batch, name)
                     report.count(judged, batch)
                     if report.n_rows >= told + _ROWS_OF_A_LINE:
                         told = report.n_rows
-                        log(f"{told:,} rows read, {report.n_rejected:,} of them rejected; now {source.name}")
+                        log(f"{told:,} rows read, {report.n_rejected:,} of them rejected; now {name}")
             report.forgotten = forgotten.as_dict() if forgets else None
             events.describe({FEED: report.as_dict()})
         require_a_good_feed(report, feedback, warehouse.path_of(rejected))
         report.schema = events.schema
         report.remarks = [column.remark for column in ids.values() if column.remark]
     return report
+
+
+def judged_rows(settings: Mapping[str, Any], name: str) -> Iterator[Noted]:
+    """The events of a source and their lines; the note has what else became of the rows.
+
+    Whoever does this may be another process than that which writes them.
+
+    Args:
+        settings: those of `Feedback`.
+        name: of a file, or of the database.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    feedback = Feedback(**settings)
+    criteria, columns, events = criteria_of(feedback), Columns.of_feedback(feedback), events_in(feedback)
+    forgotten = read_forgotten(feedback)
+    for read in batches_of(name, feedback, columns):
+        batch = forgotten.without(read, events) if len(forgotten.ids) else read
+        judged = judge(batch.rows, criteria)
+        lines = pa.array(batch.lines[judged.places])
+        note = {
+            "typed": batch.typed,
+            "rejected": rejected_entries(batch, judged),
+            "ignored": judged.n_ignored,
+            "empty": batch.n_empty,
+            "forgotten": forgotten.taken(),
+        }
+        yield judged.accepted.append_column(REJECTED_LINE, lines), note
+
+
+def _unpacked(rows: pa.RecordBatch, note: Mapping[str, Any], forgotten: Forgotten) -> tuple[Judgement, Batch]:
+    """What `judged_rows` packed, without the rows that were no events but for what was wrong with them."""
+    lines = rows[REJECTED_LINE].to_numpy()
+    events = rows.remove_column(rows.schema.get_field_index(REJECTED_LINE))
+    unparsed = [(line, reason, content) for line, reason, content in note["rejected"]]
+    forgotten.add(note["forgotten"])
+    batch = Batch(events, lines, note["typed"], unparsed, note["empty"])
+    no_reason = np.full(len(lines), None, dtype=object)
+    return Judgement(events, np.arange(len(lines)), no_reason, note["ignored"]), batch
 
 
 def events_in(feedback: Feedback) -> list[str]:
@@ -253,21 +301,28 @@ def _most_common(report: IngestReport) -> str:
     return ", ".join(f"{reason} ({count:,})" for reason, count in report.reasons.most_common(5))
 
 
+def rejected_entries(batch: Batch, judged: Judgement) -> list[tuple[int, str, str]]:
+    """Line, reason and content of the rejected rows of a batch, by line."""
+    rejected = np.flatnonzero(judged.reasons != np.array(None))
+    contents = zip(*(batch.rows.take(pa.array(rejected)).to_pydict().values()), strict=True)
+    return sorted(
+        batch.unparsed
+        + [
+            (int(line), reason, ",".join("" if value is None else str(value) for value in content))
+            for line, reason, content in zip(
+                batch.lines[rejected], judged.reasons[rejected], contents, strict=True
+            )
+        ]
+    )
+
+
 def quarantine_rows(
     writer: pq.ParquetWriter, file: str, batch: Batch, judged: Judgement, report: IngestReport
 ) -> None:
     """Write the rejected rows of a batch and count them."""
-    rejected = np.flatnonzero(judged.reasons != np.array(None))
-    contents = zip(*(batch.rows.take(pa.array(rejected)).to_pydict().values()), strict=True)
-    entries = batch.unparsed + [
-        (int(line), reason, ",".join("" if value is None else str(value) for value in content))
-        for line, reason, content in zip(
-            batch.lines[rejected], judged.reasons[rejected], contents, strict=True
-        )
-    ]
+    entries = rejected_entries(batch, judged)
     if not entries:
         return
-    entries.sort()
     if not report.n_rejected:
         line, reason, _ = entries[0]
         report.first_rejected = f"line {line:,} of {file}: {reason}"

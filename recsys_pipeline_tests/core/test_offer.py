@@ -73,7 +73,7 @@ def test_lists_are_those_of_taking_one_item_after_the_other(source, shop):
     users = np.arange(len(score), dtype=np.int32)
     popularity = Popularity.of(popular, 4, offer)
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in (("_USERS_PER_BLOCK", 2), ("_ITEMS_PER_BLOCK", 3), ("SCORES_AT_ONCE", 40)):
+        for name, size in (("USERS_PER_BLOCK", 2), ("_ITEMS_PER_BLOCK", 3), ("SCORES_AT_ONCE", 40)):
             patch.setattr(ranking, name, size)
         by = ByFactors.of(factors, offer) if source == "factors" else factors.scorer()
         made = make_lists(by, users, exclusions, k, offer, popularity)

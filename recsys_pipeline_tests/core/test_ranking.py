@@ -54,7 +54,7 @@ def test_equal_scores_are_ordered_by_item_index(block, world):
     factors, exclusions, items, k = world
     users = np.arange(len(items), dtype=np.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_USERS_PER_BLOCK", block[0])
+        patch.setattr(ranking, "USERS_PER_BLOCK", block[0])
         patch.setattr(ranking, "_ITEMS_PER_BLOCK", block[1])
         ranks = held_out_ranks(factors, exclusions, users, items, k=k)
 
@@ -191,7 +191,7 @@ def test_lists_by_factors_are_those_of_all_scores(k, monkeypatch):
     users[::7], items[::5] = 0, 0
     excluded = pattern_of([sorted(rng.choice(33, 4, replace=False).tolist()) for _ in users], 33)
     factors, everyone = Factors(users, items), np.arange(len(users), dtype=np.int32)
-    monkeypatch.setattr(ranking, "_USERS_PER_BLOCK", 20)
+    monkeypatch.setattr(ranking, "USERS_PER_BLOCK", 20)
     monkeypatch.setattr(ranking, "_ITEMS_PER_BLOCK", 4)
 
     lists = factors.lister()(everyone, excluded, k)

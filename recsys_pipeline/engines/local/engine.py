@@ -39,6 +39,7 @@ from recsys_pipeline.engines.engine import (
     HeldOut,
     HoldOutPlan,
     Matrix,
+    Noted,
     PreparedSearch,
     Refitted,
     SearchMethod,
@@ -79,6 +80,10 @@ from recsys_pipeline.machine.memory import memory_limit
 
 class LocalEngine:
     """Trains in worker processes, all arrays in memory."""
+
+    def each(self, work: Callable[[str], Iterable[Noted]], parts: Sequence[str]) -> Iterator[Iterable[Noted]]:
+        """See `recsys_pipeline.engines.engine.Engine`; one after the other, while they are read."""
+        return map(work, parts)
 
     def strengths(self, raw_feedback: ds.Dataset, rules: EventRules, most_bytes: int) -> pa.RecordBatchReader:
         """See `recsys_pipeline.engines.engine.Engine`."""

@@ -1,6 +1,6 @@
 """The engine of an Apache Spark cluster."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import date
 from pathlib import Path
@@ -26,6 +26,7 @@ from recsys_pipeline.engines.engine import (
     HeldOut,
     HoldOutPlan,
     Matrix,
+    Noted,
     PreparedSearch,
     Refitted,
     SearchPlan,
@@ -41,6 +42,7 @@ from recsys_pipeline.engines.spark.sampling import sampled
 from recsys_pipeline.engines.spark.scaling import scales
 from recsys_pipeline.engines.spark.searching import SparkSearch
 from recsys_pipeline.engines.spark.session import connected, told
+from recsys_pipeline.engines.spark.side_by_side import each
 
 
 class SparkSettings(NamedTuple):
@@ -68,6 +70,11 @@ class SparkEngine:
 
     def _scratch(self) -> AbstractContextManager[Scratch]:
         return scratch_in(connected(self._settings.url, self._settings.conf), self._settings.scratch)
+
+    def each(self, work: Callable[[str], Iterable[Noted]], parts: Sequence[str]) -> Iterator[Iterable[Noted]]:
+        """See `recsys_pipeline.engines.engine.Engine`; a task a part."""
+        with told(), self._scratch() as scratch:
+            yield from each(scratch, work, parts)
 
     def strengths(self, raw_feedback: ds.Dataset, rules: EventRules, most_bytes: int) -> pa.RecordBatchReader:  # noqa: ARG002
         """See `recsys_pipeline.engines.engine.Engine`; the memory is that of the cluster."""

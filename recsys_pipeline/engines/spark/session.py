@@ -184,6 +184,8 @@ def meant_by(error: Exception) -> Exception | None:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         return None
+    if found := re.search(r"recsys_pipeline\.core\.errors\.InputError: (.+)", text):
+        return InputError(found[1])
     if _OUT_OF_MEMORY.search(text):
         return InputError(
             "a worker of Spark ran out of memory, and did so again when the work was repeated. Give it more "

@@ -1,8 +1,5 @@
 """Reading a feed, or a file of it, whatever its format."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from upath import UPath
 
 from recsys_pipeline.core.errors import naming
@@ -15,28 +12,27 @@ from recsys_pipeline.storage.feeds.parquet_rows import read_parquet
 from recsys_pipeline.storage.feeds.rows import Batches, Columns
 
 
-class Source(NamedTuple):
-    """One of the things that a feed is read from.
-
-    Attributes:
-        name: of the file, table or query, for people.
-        batches: its rows, read as they are asked for.
-    """
-
-    name: str
-    batches: Batches
-
-
-def sources_of(feedback: Feedback, columns: Columns) -> tuple[Iterator[Source], list[UPath]]:
-    """What a feed is read from, and what lies beside its files and is not read.
+def names_of_sources(feedback: Feedback) -> tuple[list[str], list[UPath]]:
+    """The names of what a feed is read from, and what lies beside its files and is not read.
 
     Raises:
-        InputError: there are no files; those of `read_rows` and `read_database` come with the rows.
+        InputError: there are no files.
     """
     if database := database_feed(feedback.path):
-        return iter([Source(str(database), read_database(database, columns))]), []
+        return [str(database)], []
     files, skipped = files_behind(feedback.path)
-    return (Source(str(file), read_rows(file, columns, feedback)) for file in files), skipped
+    return [str(file) for file in files], skipped
+
+
+def batches_of(name: str, feedback: Feedback, columns: Columns) -> Batches:
+    """The rows of a source of that name, read as they are asked for.
+
+    Raises:
+        InputError: see `read_rows` and `read_database`.
+    """
+    if database := database_feed(feedback.path):
+        return read_database(database, columns)
+    return read_rows(UPath(name), columns, feedback)
 
 
 def files_of_feed(feedback: Feedback) -> list[UPath] | None:
