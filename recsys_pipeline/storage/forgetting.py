@@ -44,7 +44,7 @@ class Forgotten:
 
     def __init__(self, ids: pa.StringArray, delimiter: str = ",") -> None:
         """Of distinct ids; `delimiter` is that of the feed."""
-        self.ids = ids
+        self.ids, self._delimiter = ids, delimiter
         self._texts = frozenset(ids.to_pylist())
         self._split = re.compile(f"{_SEPARATORS}|{re.escape(delimiter)}")
         # Such an id would be cut where a line is.
@@ -86,6 +86,10 @@ class Forgotten:
             lines=batch.lines[kept],
             unparsed=[(line, reason, self.told(content)) for line, reason, content in batch.unparsed],
         )
+
+    def anew(self) -> "Forgotten":
+        """The same users, of whom nothing was met."""
+        return Forgotten(self.ids, self._delimiter)
 
     def taken(self) -> dict[str, Any]:
         """What was met since this was asked for the last time, for `add`."""

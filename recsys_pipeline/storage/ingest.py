@@ -165,7 +165,7 @@ def ingest(
         ):
             names, skipped = names_of_sources(feedback)
             report.skipped = [path.name for path in skipped]
-            work = partial(judged_rows, feedback.model_dump(mode="json"))
+            work = partial(judged_rows, feedback.model_dump(mode="json"), forgotten.anew(), str(Path.cwd()))
             # A database is asked by this process, which knows how.
             made = map(work, names) if database_feed(feedback.path) else each(work, names)
             told = 0
@@ -187,13 +187,15 @@ def ingest(
     return report
 
 
-def judged_rows(settings: Mapping[str, Any], name: str) -> Iterator[Noted]:
+def judged_rows(settings: Mapping[str, Any], forgotten: Forgotten, folder: str, name: str) -> Iterator[Noted]:
     """The events of a source and their lines; the note has what else became of the rows.
 
     Whoever does this may be another process than that which writes them.
 
     Args:
         settings: those of `Feedback`.
+        forgotten: whose rows are left out.
+        folder: from which relative names lead.
         name: of a file, or of the database.
 
     Raises:
@@ -201,8 +203,9 @@ def judged_rows(settings: Mapping[str, Any], name: str) -> Iterator[Noted]:
     """
     feedback = Feedback(**settings)
     criteria, columns, events = criteria_of(feedback), Columns.of_feedback(feedback), events_in(feedback)
-    forgotten = read_forgotten(feedback)
-    for read in batches_of(name, feedback, columns):
+    # Another process may be at home elsewhere.
+    found = name if "://" in name or Path.cwd() == Path(folder) else str(Path(folder, name))
+    for read in batches_of(found, feedback, columns):
         batch = forgotten.without(read, events) if len(forgotten.ids) else read
         judged = judge(batch.rows, criteria)
         lines = pa.array(batch.lines[judged.places])

@@ -35,7 +35,9 @@ def ingested(engine, feed, path, **settings):
     return report, tables
 
 
-def test_events_rejects_and_counts_are_the_same(engine, feed, tmp_path):
+def test_events_rejects_and_counts_are_the_same(engine, feed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    feed = feed.relative_to(tmp_path)
     forget = tmp_path / "forget.csv"
     forget.write_text("UserID\n77\n78\n")
     settings = {"max_rejected_share": 0.9, "forget_users": str(forget)}
