@@ -22,6 +22,7 @@ Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 Lister = Callable[[NDArray[np.int32], Pattern, int], NDArray[np.int32]]
 
 NOTHING = -1
+DIVERGED = "the factors hold NaN or infinity: the fit diverged"
 
 
 class CategoryLimit(NamedTuple):
@@ -63,7 +64,7 @@ class Factors(NamedTuple):
             FloatingPointError: a factor is NaN or infinite.
         """
         if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
-            raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+            raise FloatingPointError(DIVERGED)
 
     def lister(self) -> Lister:
         """See `best_by_factors`."""

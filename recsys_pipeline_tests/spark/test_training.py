@@ -21,7 +21,8 @@ from recsys_pipeline.engines.local.training import fits_for, random_start, train
 pytest.importorskip("pyspark")
 
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.splits import SplitFrames, from_bytes
+from recsys_pipeline.engines.spark.frames import from_bytes
+from recsys_pipeline.engines.spark.splits import SplitFrames
 from recsys_pipeline.engines.spark.training import Together, random_rows, train
 
 RULES = EventRules({"view": 1.0}, Aggregate.sum, ["view"], ["view"])

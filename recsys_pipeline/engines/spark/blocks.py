@@ -15,8 +15,8 @@ import pyspark.sql.functions as sf
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import ITEM_INDEX, USER_INDEX
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected
-from recsys_pipeline.engines.spark.splits import Weighed, from_bytes
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, from_bytes
+from recsys_pipeline.engines.spark.splits import Weighed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

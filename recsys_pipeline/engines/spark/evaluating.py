@@ -37,10 +37,10 @@ from recsys_pipeline.engines.engine import BaselinePlan, Evaluated, EvaluationPl
 from recsys_pipeline.engines.local.contenders import NOTEBOOK_HYPERPARAMETERS, TUNED_STRENGTHS
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.frames import Scratch, collected
+from recsys_pipeline.engines.spark.frames import Scratch, as_bytes, collected
 from recsys_pipeline.engines.spark.preparation import rows_per
 from recsys_pipeline.engines.spark.ranking import held_frame, lists_of, ranks_of
-from recsys_pipeline.engines.spark.splits import SplitFrames, as_bytes, of_split
+from recsys_pipeline.engines.spark.splits import SplitFrames, of_split
 from recsys_pipeline.engines.spark.training import VECTORS, Together, by_weighting, train
 
 _NOT_HERE = "the Spark engine does not measure it"

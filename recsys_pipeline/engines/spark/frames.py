@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -182,3 +183,30 @@ def first_row(frame: "DataFrame") -> Mapping[str, Any]:
 def in_parts(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatchReader:
     """The same rows as a stream whose parts do not depend on how many files they came from."""
     return pa.RecordBatchReader.from_batches(schema, in_equal_parts(batches, _ROWS_AT_ONCE))
+
+
+def as_bytes(rows: np.ndarray[Any, Any]) -> pa.Array:
+    """(n, width) numbers as a column of bytes, a value a row."""
+    rows = np.ascontiguousarray(rows)
+    offsets = np.arange(len(rows) + 1, dtype=np.int64) * (rows.shape[1] * rows.itemsize)
+    if offsets[-1] > np.iinfo(np.int32).max:
+        return pa.concat_arrays([as_bytes(half) for half in np.array_split(rows, 2)])
+    content = pa.py_buffer(rows.tobytes())
+    return pa.Array.from_buffers(
+        pa.binary(), len(rows), [None, pa.py_buffer(offsets.astype(np.int32)), content]
+    )
+
+
+def from_bytes(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray[Any, Any]:
+    """(n, width) float32, as `as_bytes` wrote them."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = [_from_bytes(chunk, width) for chunk in chunks if len(chunk)]
+    return np.concatenate(found) if found else np.empty((0, width), dtype=np.float32)
+
+
+def _from_bytes(column: pa.Array, width: int) -> np.ndarray[Any, Any]:
+    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    _, offsets, content = column.buffers()
+    first = int(np.frombuffer(offsets, kind)[column.offset])
+    n = len(column) * width
+    return np.frombuffer(content, np.float32, n, first).reshape(-1, width)

@@ -1,6 +1,7 @@
 """From events to strengths, to the matrix and to what is held out, none of it in this process."""
 
-from collections.abc import Collection, Iterator, Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -82,8 +83,8 @@ def strengths_frame(scratch: Scratch, raw_feedback: ds.Dataset, rules: EventRule
     grouped = grouped.withColumns(
         {
             STRENGTH: combined(counts, rules.strengths, rules.aggregate),
-            TARGET: _has_one_of(rules.target_events or list(rules.strengths)),
-            EXCLUDED: _has_one_of(rules.seen_events or list(rules.strengths)),
+            TARGET: has_one_of(rules.target_events or list(rules.strengths)),
+            EXCLUDED: has_one_of(rules.seen_events or list(rules.strengths)),
         }
     )
     times = [TIMESTAMP, TARGET_TIMESTAMP] if has_times else []
@@ -115,30 +116,32 @@ def combined(
     columns: Mapping[str, "Column"], strengths: Mapping[str, float], aggregate: Aggregate
 ) -> "Column":
     """`core.strengths.combined_strengths` of columns of counts, in the same order of steps."""
-    total = sf.lit(0.0)
-    for event, strength in strengths.items():
-        if event in columns:
-            if aggregate is Aggregate.sum:
-                total = total + columns[event].cast("double") * sf.lit(float(strength))
-            else:
-                total = sf.greatest(total, sf.when(columns[event] > 0, float(strength)).otherwise(0.0))
-    return total
+    known = {event: strength for event, strength in strengths.items() if event in columns}
+    if aggregate is Aggregate.sum:
+        return _together(
+            [columns[event].cast("double") * sf.lit(float(known[event])) for event in known], aggregate
+        )
+    return _together(
+        [sf.when(columns[event] > 0, float(known[event])).otherwise(0.0) for event in known], aggregate
+    )
 
 
 def combined_fades(
     columns: Mapping[str, "Column"], strengths: Mapping[str, float], aggregate: Aggregate
 ) -> "Column":
     """`core.strengths.faded_strengths` of columns."""
-    total = sf.lit(0.0)
-    for event, strength in strengths.items():
-        if event in columns:
-            each = columns[event] * sf.lit(float(strength))
-            total = total + each if aggregate is Aggregate.sum else sf.greatest(total, each)
-    return total
+    terms = [columns[event] * sf.lit(float(each)) for event, each in strengths.items() if event in columns]
+    return _together(terms, aggregate)
 
 
-def _has_one_of(events: Collection[str]) -> "Column":
-    return reduce(lambda one, other: one | other, [sf.col(count_column(event)) > 0 for event in events])
+def _together(terms: Iterable["Column"], aggregate: Aggregate) -> "Column":
+    combine = operator.add if aggregate is Aggregate.sum else sf.greatest
+    return reduce(combine, terms, sf.lit(0.0))
+
+
+def has_one_of(events: Iterable[str]) -> "Column":
+    """Whether an interaction has one of the events."""
+    return reduce(operator.or_, [sf.col(count_column(event)) > 0 for event in events], sf.lit(False))
 
 
 def _left_of_event(latest: datetime, half_life_days: float) -> "Column":

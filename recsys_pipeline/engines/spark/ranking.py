@@ -23,8 +23,7 @@ from recsys_pipeline.core.ranking import (
     count_ahead,
     scored_by_factors,
 )
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected
-from recsys_pipeline.engines.spark.splits import as_bytes, from_bytes
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, as_bytes, collected, from_bytes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

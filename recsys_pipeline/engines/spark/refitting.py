@@ -23,16 +23,17 @@ from recsys_pipeline.core.factors import FACTORS, FactorTables
 from recsys_pipeline.core.hyperparameters import BM25
 from recsys_pipeline.core.interactions import Datasets, Fading, Tables
 from recsys_pipeline.core.metrics import K, Scores, group_by_user, hits_of_groups, score
+from recsys_pipeline.core.ranking import DIVERGED
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.scale import Weighting
 from recsys_pipeline.engines.engine import Refitted
 from recsys_pipeline.engines.local.refitting import users_to_score
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, first_row, in_parts
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, first_row, from_bytes, in_parts
 from recsys_pipeline.engines.spark.preparation import distribution
 from recsys_pipeline.engines.spark.ranking import held_frame, ranks_of
-from recsys_pipeline.engines.spark.splits import SplitFrames, from_bytes
+from recsys_pipeline.engines.spark.splits import SplitFrames
 from recsys_pipeline.engines.spark.training import State, Together, by_weighting, train
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
     together = Together.of(fits_for([trial]), by_weighting(weighed.weightings, Weighting.of), winner.seed)
     (state,) = train(scratch, by_user, by_item, together)
     if state.failed:
-        raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+        raise FloatingPointError(DIVERGED)
     user_lengths, item_lengths = (
         distribution(side.frame.mapInArrow(_norms(together.width), "length double"), "length")
         for side in (state.users, state.items)
     )
     if not np.isfinite([user_lengths.mean, item_lengths.mean]).all():
-        raise FloatingPointError("the factors hold NaN or infinity: the fit diverged")
+        raise FloatingPointError(DIVERGED)
     train_scores, n_scored = _train_scores(scratch, frames, weights.frame, state, together)
     events = sf.lit(0).cast("long")
     for event in frames.events:

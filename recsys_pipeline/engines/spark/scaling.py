@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from recsys_pipeline.core.interactions import Datasets, Fading, Mappings, Tables, require_known_events
 from recsys_pipeline.core.scale import Scale, Weighting
-from recsys_pipeline.engines.spark.frames import Scratch, collected
-from recsys_pipeline.engines.spark.splits import SplitFrames, from_bytes
+from recsys_pipeline.engines.spark.frames import Scratch, collected, from_bytes
+from recsys_pipeline.engines.spark.splits import SplitFrames
 
 _SUMS = "place int, n long, sum double, squares double, least float"
 

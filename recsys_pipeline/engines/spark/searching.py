@@ -18,6 +18,7 @@ from recsys_pipeline.core.hyperparameters import BM25, Hyperparameters
 from recsys_pipeline.core.interactions import Datasets, Tables, require_known_events
 from recsys_pipeline.core.lineage import Lineage
 from recsys_pipeline.core.metrics import group_by_user, hits_of_groups, score
+from recsys_pipeline.core.ranking import DIVERGED
 from recsys_pipeline.core.scale import Weighting
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.engines.engine import Finished, Memory, SearchMethod, SearchPlan
@@ -32,7 +33,6 @@ from recsys_pipeline.engines.spark.training import Together, by_weighting, fit_t
 
 # Factors of all fits that are trained together: a vector that travels has so many floats.
 MOST_WIDTH = 1024
-_DIVERGED = "the factors hold NaN or infinity: the fit diverged"
 
 
 class SparkSearch:
@@ -136,7 +136,7 @@ class SparkSearch:
                         if number == self._n_splits - 1 and trial not in failed:
                             yield _result(trial, ranks.pop(trial), seconds[trial], group, user)
                 for trial in sorted(failed):
-                    yield TrialResult(trial, None, float("nan"), _DIVERGED)
+                    yield TrialResult(trial, None, float("nan"), DIVERGED)
 
     def _ranked(
         self, scratch: Scratch, frames: SplitFrames, fits: Sequence[Fit], number: int

@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,22 +43,15 @@ def each(
 def _write(rows: Iterable[Noted], path: Path) -> None:
     """Streams of Arrow one after another, a new one where the columns change."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    with pa.OSFile(str(partial), "wb") as file:
-        writer = None
+    with pa.OSFile(str(partial), "wb") as file, ExitStack() as stream:
+        schema = None
         for batch, note in rows:
-            if writer is None or writer.schema != batch.schema:
-                if writer is not None:
-                    writer.writer.close()
-                writer = _Stream(batch.schema, pa.ipc.new_stream(file, batch.schema))
-            writer.writer.write_batch(batch, custom_metadata={_NOTE: json.dumps(note)})
-        if writer is not None:
-            writer.writer.close()
+            if batch.schema != schema:
+                stream.close()
+                schema = batch.schema
+                writer = stream.enter_context(pa.ipc.new_stream(file, schema))
+            writer.write_batch(batch, custom_metadata={_NOTE: json.dumps(note)})
     os.replace(partial, path)
-
-
-class _Stream:
-    def __init__(self, schema: pa.Schema, writer: pa.RecordBatchStreamWriter) -> None:
-        self.schema, self.writer = schema, writer
 
 
 def _read(path: Path) -> Iterator[Noted]:

@@ -33,8 +33,8 @@ from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.scale import Weighting
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import inverse_document_frequency, length_norms, saturated
-from recsys_pipeline.engines.spark.frames import collected, first_row, frame_of
-from recsys_pipeline.engines.spark.preparation import combined, combined_fades
+from recsys_pipeline.engines.spark.frames import as_bytes, collected, first_row, frame_of
+from recsys_pipeline.engines.spark.preparation import combined, combined_fades, has_one_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -178,7 +178,7 @@ class SplitFrames:
         """The interactions with a target event among the events that a split leaves."""
         marked = self._marked(of_split(leave_one_out_split, number), unknown_to_training)
         staying = [event for event in self._staying(leave_one_out_split) if event in self.rules.target_events]
-        had, left = (_one_of(events) for events in (self.rules.target_events, staying))
+        had, left = (has_one_of(events) for events in (self.rules.target_events, staying))
         return marked.filter(~sf.col(_UNKNOWN) & sf.when(sf.col(_HELD), left).otherwise(had))
 
     def training_pairs(
@@ -193,7 +193,7 @@ class SplitFrames:
         staying = self._staying(leave_one_out_split)
         marked = self._marked(held, unknown_to_training)
         if seen := [event for event in staying if event in self.rules.seen_events]:
-            require_nothing_excluded(marked.filter(sf.col(_HELD) & _one_of(seen)).count())
+            require_nothing_excluded(marked.filter(sf.col(_HELD) & has_one_of(seen)).count())
         left = self._left_strength(staying, None, 0.0)
         return self.spark.createDataFrame(held.replace_schema_metadata(None)), marked.filter(left > 0)
 
@@ -258,14 +258,6 @@ class SplitFrames:
         return Weighed(joined.mapInArrow(weigh, schema), weightings, self.n_users, self.n_items)
 
 
-def _one_of(events: Iterable[str]) -> "Column":
-    """Whether an interaction has one of the events."""
-    had = sf.lit(False)
-    for event in events:
-        had = had | (sf.col(count_column(event)) > 0)
-    return had
-
-
 def _weigher(weightings: Sequence[tuple[Weighting, int]], n_items: int, mean_lengths: Sequence[float]) -> Any:
     def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -285,33 +277,6 @@ def _weigher(weightings: Sequence[tuple[Weighting, int]], n_items: int, mean_len
             yield pa.record_batch(columns, names=[USER_INDEX, ITEM_INDEX, "weights"])
 
     return weigh
-
-
-def as_bytes(rows: np.ndarray[Any, Any]) -> pa.Array:
-    """(n, width) numbers as a column of bytes, a value a row."""
-    rows = np.ascontiguousarray(rows)
-    offsets = np.arange(len(rows) + 1, dtype=np.int64) * (rows.shape[1] * rows.itemsize)
-    if offsets[-1] > np.iinfo(np.int32).max:
-        return pa.concat_arrays([as_bytes(half) for half in np.array_split(rows, 2)])
-    content = pa.py_buffer(rows.tobytes())
-    return pa.Array.from_buffers(
-        pa.binary(), len(rows), [None, pa.py_buffer(offsets.astype(np.int32)), content]
-    )
-
-
-def from_bytes(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray[Any, Any]:
-    """(n, width) float32, as `as_bytes` wrote them."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    found = [_from_bytes(chunk, width) for chunk in chunks if len(chunk)]
-    return np.concatenate(found) if found else np.empty((0, width), dtype=np.float32)
-
-
-def _from_bytes(column: pa.Array, width: int) -> np.ndarray[Any, Any]:
-    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    _, offsets, content = column.buffers()
-    first = int(np.frombuffer(offsets, kind)[column.offset])
-    n = len(column) * width
-    return np.frombuffer(content, np.float32, n, first).reshape(-1, width)
 
 
 def of_split(leave_one_out_split: pa.Table, number: int) -> pa.Table:

@@ -24,8 +24,7 @@ from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.engines.local.ensembles import seeds_of
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline.engines.spark.blocks import Block, Side
-from recsys_pipeline.engines.spark.frames import Kept, Scratch
-from recsys_pipeline.engines.spark.splits import as_bytes, from_bytes
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, as_bytes, from_bytes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
