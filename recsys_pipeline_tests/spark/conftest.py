@@ -8,10 +8,14 @@ import pytest
 
 from recsys_pipeline_tests.spark.cluster import Cluster, missing_packages
 
-# Pieces as small as the data, and no time spent on compiling what runs once.
-_QUICK = "-XX:TieredStopAtLevel=1"
+# Pieces as small as the data, and no time spent on compiling or verifying what runs once.
+JAVA_OPTIONS = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-BytecodeVerificationRemote",
+]
 CONF = (
-    f"spark.driver.extraJavaOptions={_QUICK};spark.executor.extraJavaOptions={_QUICK};"
     "spark.sql.codegen.wholeStage=false;spark.sql.codegen.factoryMode=NO_CODEGEN;"
     "spark.sql.shuffle.partitions=2;spark.executor.memory=700m;spark.driver.host=127.0.0.1;"
     "spark.cores.max=2;spark.driver.maxResultSize=200k"
@@ -31,7 +35,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A master and two workers, with room for two applications side by side."""
     if missing := missing_packages():
         pytest.skip(f"make spark installs {' and '.join(missing)}")
-    with Cluster(tmp_path_factory.mktemp("cluster"), cores=2, memory="2g") as cluster:
+    with Cluster(
+        tmp_path_factory.mktemp("cluster"), cores=2, memory="2g", java_options=JAVA_OPTIONS
+    ) as cluster:
         os.environ.update(cluster.environment)
         yield cluster
 

@@ -6,7 +6,11 @@ item that a tenth of all events are of, is cut into pieces by its columns: each 
 normal equations, and the shares are summed.
 """
 
-from collections.abc import Iterator
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,14 +30,15 @@ INTERACTIONS_PER_BLOCK = 2_000_000
 # A row with more is cut into pieces.
 MOST_OF_A_ROW = 500_000
 
-BLOCKS = "block int, is_cut boolean, row binary, indptr binary, place binary, needed binary, weights binary"
+_ROUTES = "index int, block int"
 
 
 class Side(NamedTuple):
     """One side of the interactions in blocks: its rows are solved while the columns are fixed.
 
     Attributes:
-        blocks: a row a block, see `Block`.
+        folder: a file a block, see `Block`.
+        filled: the blocks that have a file: the others have no interactions.
         routes: by index of a column, the blocks that need its vector.
         n_rows: of the matrix, from this side.
         n_columns: the same.
@@ -41,7 +46,8 @@ class Side(NamedTuple):
         cut_rows: the rows that are cut into pieces, ascending.
     """
 
-    blocks: Kept
+    folder: Path
+    filled: frozenset[int]
     routes: Kept
     n_rows: int
     n_columns: int
@@ -50,7 +56,7 @@ class Side(NamedTuple):
 
     def remove(self) -> None:
         """Nobody trains on it any more."""
-        self.blocks.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.routes.remove()
 
 
@@ -74,15 +80,40 @@ class Block(NamedTuple):
     weights: NDArray[np.float32]
 
     @classmethod
-    def of(cls, table: pa.Table) -> "Block":
-        """The block of the only row of the table."""
-        row = {name: table[name][0] for name in table.column_names}
-        rows, places, needed = (
-            np.frombuffer(row[name].as_buffer(), np.int32) for name in ("row", "place", "needed")
+    def read(cls, folder: str, number: int) -> "Block":
+        """That of this number; its arrays are mapped."""
+        with pa.memory_map(_path(folder, number)) as file:
+            (row,) = pa.ipc.open_file(file).read_all().to_batches()
+        rows, indptr, places, needed, weights = (
+            np.frombuffer(row[name][0].as_buffer(), kind) for name, kind in _ARRAYS.items()
         )
-        weights = np.frombuffer(row["weights"].as_buffer(), np.float32)
-        indptr = np.frombuffer(row["indptr"].as_buffer(), np.int64)
-        return cls(row["is_cut"].as_py(), rows, indptr, places, needed, weights.reshape(len(places), -1))
+        return cls(row["is_cut"][0].as_py(), rows, indptr, places, needed, weights.reshape(len(places), -1))
+
+    def write(self, folder: str, number: int) -> None:
+        """Whole or not at all: a task may be done twice, by two workers at a time."""
+        columns = {
+            name: pa.array([np.ascontiguousarray(array, kind).data], pa.large_binary())
+            for (name, kind), array in zip(_ARRAYS.items(), self[1:], strict=True)
+        }
+        table = pa.table({"is_cut": [self.is_cut], **columns})
+        path = _path(folder, number)
+        partial = f"{path}.{uuid.uuid4().hex}"
+        with pa.OSFile(partial, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        os.replace(partial, path)
+
+
+_ARRAYS: Mapping[str, type[np.generic]] = {
+    "rows": np.int32,
+    "indptr": np.int64,
+    "places": np.int32,
+    "needed": np.int32,
+    "weights": np.float32,
+}
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{number}.arrow"
 
 
 def sides_of(
@@ -103,7 +134,7 @@ def sides_of(
     n_blocks = max(1, -(-pairs.n_rows // interactions_per_block))
     n_weightings = len(weighed.weightings)
     users, items = (
-        _side(scratch, pairs.frame, row, column, shape, n_blocks, n_weightings, most_of_a_row)
+        _side(scratch, pairs.frame, row, column, shape, pairs.n_rows, n_blocks, n_weightings, most_of_a_row)
         for row, column, shape in (
             (USER_INDEX, ITEM_INDEX, (weighed.n_users, weighed.n_items)),
             (ITEM_INDEX, USER_INDEX, (weighed.n_items, weighed.n_users)),
@@ -119,18 +150,20 @@ def _side(
     row: str,
     column: str,
     shape: tuple[int, int],
+    n_pairs: int,
     n_blocks: int,
     n_weightings: int,
     most_of_a_row: int,
 ) -> Side:
     named = pairs.select(sf.col(row).alias("row"), sf.col(column).alias("column"), "weights")
-    degrees = named.groupBy("row").count()
     # A cluster of few cores has more blocks than data: enough for each core to have one.
     n_blocks = max(n_blocks, min(shape[0], _cores(scratch)))
-    heavy = degrees.filter(sf.col("count") > most_of_a_row)
-    cut = collected(heavy).sort_by("row")
-    cut_rows = cut["row"].to_numpy().astype(np.int32)
-    n_of_cut = int(cut["count"].to_numpy().sum())
+    cut_rows, n_of_cut = np.empty(0, np.int32), 0
+    if n_pairs > most_of_a_row:
+        heavy = named.groupBy("row").count().filter(sf.col("count") > most_of_a_row)
+        cut = collected(heavy).sort_by("row")
+        cut_rows = cut["row"].to_numpy().astype(np.int32)
+        n_of_cut = int(cut["count"].to_numpy().sum())
     whole = sf.pmod(sf.col("row"), sf.lit(n_blocks))
     block = whole
     if len(cut_rows):
@@ -138,12 +171,11 @@ def _side(
         piece = sf.lit(n_blocks) + sf.pmod(sf.col("column"), sf.lit(n_pieces))
         block = sf.when(sf.col("row").isin(cut_rows.tolist()), piece).otherwise(whole)
     placed = named.withColumn("block", block.cast("int"))
-    blocks = scratch.kept(
-        placed.groupBy("block").applyInArrow(_blocker(n_blocks, n_weightings), BLOCKS), f"blocks-of-{row}"
-    )
-    needed = blocks.frame.select("block", "needed").mapInArrow(_needed, "index int, block int")
-    routes = scratch.kept(needed, f"routes-to-{row}")
-    return Side(blocks, routes, *shape, n_blocks, cut_rows)
+    folder = scratch.shared_folder(f"blocks-of-{row}")
+    make = _blocker(str(folder), n_blocks, n_weightings)
+    routes = scratch.kept(placed.groupBy("block").applyInArrow(make, _ROUTES), f"routes-to-{row}")
+    filled = frozenset(int(path.stem) for path in folder.glob("*.arrow"))
+    return Side(folder, filled, routes, *shape, n_blocks, cut_rows)
 
 
 def _cores(scratch: Scratch) -> int:
@@ -154,36 +186,20 @@ def _cores(scratch: Scratch) -> int:
         return 2
 
 
-def _blocker(n_blocks: int, n_weightings: int) -> Any:
+def _blocker(folder: str, n_blocks: int, n_weightings: int) -> Any:
+    """Writes a block, and tells which vectors it needs."""
+
     def make(key: tuple[Any, ...], table: pa.Table) -> pa.Table:
         number = key[0].as_py()
         row, column = (table[name].to_numpy() for name in ("row", "column"))
         order = np.lexsort((column, row))
         rows, counts = np.unique(row, return_counts=True)
         needed, place = np.unique(column, return_inverse=True)
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
         weights = from_bytes(table["weights"], n_weightings)[order]
-        content: dict[str, NDArray[Any]] = {
-            "row": rows.astype(np.int32),
-            "indptr": indptr,
-            "place": place.reshape(-1)[order].astype(np.int32),
-            "needed": needed.astype(np.int32),
-            "weights": weights,
-        }
-        return pa.table(
-            {
-                "block": pa.array([number], pa.int32()),
-                "is_cut": [number >= n_blocks],
-                **{name: pa.array([each.tobytes()], pa.binary()) for name, each in content.items()},
-            }
-        )
+        places = place.reshape(-1)[order].astype(np.int32)
+        block = Block(number >= n_blocks, rows, indptr, places, needed, weights)
+        block.write(folder, number)
+        return pa.table({"index": needed.astype(np.int32), "block": np.full(len(needed), number, np.int32)})
 
     return make
-
-
-def _needed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for number, needed in zip(batch["block"], batch["needed"], strict=True):
-            index = np.frombuffer(needed.as_buffer(), np.int32)
-            block = np.full(len(index), number.as_py(), np.int32)
-            yield pa.record_batch([pa.array(index), pa.array(block)], names=["index", "block"])

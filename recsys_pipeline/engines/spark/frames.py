@@ -50,6 +50,13 @@ class Scratch:
         self._n += 1
         return self._folder / f"{self._n:05d}-{name}"
 
+    def shared_folder(self, name: str) -> Path:
+        """A new folder that the workers write to."""
+        path = self.path(name)
+        path.mkdir()
+        path.chmod(0o777)  # they may be another user's
+        return path
+
     def kept(self, frame: "DataFrame", name: str) -> "Kept":
         """The rows of the frame, computed and written."""
         path = self.path(name)

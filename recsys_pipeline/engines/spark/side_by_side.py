@@ -22,9 +22,7 @@ def each(
 
     A worker writes what it makes of a part into a file, whole or not at all; this process reads that.
     """
-    folder = scratch.path("parts")
-    folder.mkdir()
-    folder.chmod(0o777)
+    folder = scratch.shared_folder("parts")
     given = list(parts)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -244,10 +244,9 @@ class SplitFrames:
         per_user = pairs.groupBy(USER_INDEX).agg(
             *(sf.count(sf.when(sf.col(f"s{n}") > 0, 1)).alias(f"n{n}") for n in known)
         )
-        per_item = pairs.groupBy(ITEM_INDEX).agg(
-            *(sf.sum(sf.greatest(sf.col(f"s{n}"), sf.lit(0.0))).alias(f"l{n}") for n in known)
-        )
-        sums = first_row(per_item.agg(*(sf.sum(f"l{n}").alias(f"l{n}") for n in known)))
+        lengths = [sf.sum(sf.greatest(sf.col(f"s{n}"), sf.lit(0.0))).alias(f"l{n}") for n in known]
+        per_item = pairs.groupBy(ITEM_INDEX).agg(*lengths)
+        sums = first_row(pairs.agg(*lengths))
         mean_lengths = [float(sums[f"l{n}"]) / self.n_items for n in known]
         trained = pairs.filter(" OR ".join(f"t{n} > 0" for n in known))
         joined = trained.join(per_user, USER_INDEX).join(per_item, ITEM_INDEX)

@@ -223,8 +223,8 @@ def _half(scratch: Scratch, side: Side, solved: Vectors, fixed: Vectors, togethe
     )
     block = sf.pmod(sf.col("index"), sf.lit(n_blocks)).cast("int").alias("block")
     own = solved.rows.frame.select(block, sf.lit(True).alias("is_own"), "index", "vector")
-    blocks = side.blocks.frame.groupBy("block").cogroup(sent.unionByName(own).groupBy("block"))
-    found = blocks.applyInArrow(_solver(side.n_columns, fixed.grams, together, cut), _SOLVED)
+    solver = _solver(side, fixed.grams, together)
+    found = sent.unionByName(own).groupBy("block").applyInArrow(solver, _SOLVED)
     if not len(cut):
         new = _kept(scratch, found, together)
     else:
@@ -241,25 +241,25 @@ def _half(scratch: Scratch, side: Side, solved: Vectors, fixed: Vectors, togethe
     return new
 
 
-def _solver(
-    n_columns: int, grams: Sequence[NDArray[np.float64]], together: Together, cut: NDArray[np.int32]
-) -> Any:
-    """What a worker does with a block, and the vectors that it needs."""
+def _solver(side: Side, grams: Sequence[NDArray[np.float64]], together: Together) -> Any:
+    """What a worker does with the vectors that a block needs, and those of its rows."""
+    folder, filled, n_columns, cut = str(side.folder), side.filled, side.n_columns, side.cut_rows
 
-    def solve(left: pa.Table, right: pa.Table) -> pa.Table:
-        is_own = right["is_own"].to_numpy(zero_copy_only=False)
-        index = right["index"].to_numpy()
-        own = right.filter(pa.array(is_own))
+    def solve(key: tuple[Any, ...], vectors: pa.Table) -> pa.Table:
+        number = key[0].as_py()
+        is_own = vectors["is_own"].to_numpy(zero_copy_only=False)
+        index = vectors["index"].to_numpy()
+        own = vectors.filter(pa.array(is_own))
         own_index, own_vectors = index[is_own], from_bytes(own["vector"], together.width)
         keep = ~np.isin(own_index, cut)
         order = np.argsort(own_index[keep])
         own_index, own_vectors = own_index[keep][order], own_vectors[keep][order]
-        if not left.num_rows:
+        if number not in filled:
             # Rows without interactions have no factors.
             return _solved(own_index, np.zeros_like(own_vectors), together)
-        block = Block.of(left)
+        block = Block.read(folder, number)
         sent_index = index[~is_own]
-        sent = from_bytes(right.filter(pa.array(~is_own))["vector"], together.width)
+        sent = from_bytes(vectors.filter(pa.array(~is_own))["vector"], together.width)
         fixed = np.empty_like(sent)
         fixed[np.searchsorted(block.needed, sent_index)] = sent
         if block.is_cut:
