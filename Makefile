@@ -68,7 +68,7 @@ s3: $(VENV)/.installed-s3
 mlflow: $(VENV)/.installed-mlflow .venv-mlflow/.installed
 	$(BIN)/pytest -m mlflow recsys_pipeline_tests/mlflow
 
-spark: $(VENV)/.installed-spark
+spark: $(VENV)/.installed-spark $(VENV)/.installed-s3
 	$(BIN)/pytest -m spark recsys_pipeline_tests/spark
 
 proxy: $(VENV)/.installed-dev

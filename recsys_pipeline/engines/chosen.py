@@ -27,8 +27,8 @@ def chosen_engine() -> Engine:
             )
         if "://" in settings.WAREHOUSE and not settings.SPARK_SCRATCH:
             raise InputError(
-                "RECSYS_ENGINE=spark needs a warehouse in a folder that the run and all workers reach by the "
-                "same path: set RECSYS_WAREHOUSE to one."
+                "RECSYS_ENGINE=spark needs a folder that the run and all workers reach by the same path, and "
+                "RECSYS_WAREHOUSE is an object store: set RECSYS_SPARK_SCRATCH to such a folder."
             )
         scratch = Path(settings.SPARK_SCRATCH or Path(settings.WAREHOUSE) / ".spark").absolute()
         return SparkEngine(

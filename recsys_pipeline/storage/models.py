@@ -33,6 +33,7 @@ from recsys_pipeline.core.model import Contents, Model
 from recsys_pipeline.core.pattern import Pattern
 from recsys_pipeline.core.ranking import Factors
 from recsys_pipeline.core.sources import ALS, BLEND, GRAPH
+from recsys_pipeline.storage.atomic import fetched
 from recsys_pipeline.storage.mapped import ColumnArrays, in_one_piece, write_mappable
 from recsys_pipeline.storage.tables import parse_parquet
 from recsys_pipeline.storage.verified import damaged, on_this_machine, parsed, read_small, shown
@@ -101,11 +102,13 @@ def read_model(folder: UPath) -> Model:
     with ExitStack() as opened:
         files = [opened.enter_context(on_this_machine(folder / name)) for name in table_files()]
         model = model_in([folder / name for name in table_files()], files, description)
-    return replace(model, reopen=partial(_read_again, str(folder.absolute())))
+    return replace(model, reopen=partial(read_again, str(folder.absolute())))
 
 
-def _read_again(folder: str) -> Model:
-    return read_model(UPath(folder))
+def read_again(folder: str) -> Model:
+    """The model in this folder, or in a copy where it is one of an object store."""
+    with fetched(UPath(folder)) as copy:
+        return read_model(UPath(copy))
 
 
 def users_in(folder: UPath) -> pa.Array:

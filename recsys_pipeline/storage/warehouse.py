@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from recsys_pipeline.storage import tables
 from recsys_pipeline.storage.atomic import is_local
 from recsys_pipeline.storage.locations import LOCATION_CONFIG, Location, opened_location
 from recsys_pipeline.storage.lock import held_by_run
-from recsys_pipeline.storage.models import CARD, CARD_FACTS, read_model
+from recsys_pipeline.storage.models import CARD, CARD_FACTS, read_again, read_model
 from recsys_pipeline.storage.reading import read_table
 from recsys_pipeline.storage.states import States
 
@@ -138,7 +139,12 @@ class Warehouse(ToldBounds, ConfigurableResource):  # type: ignore[type-arg]  # 
         Raises:
             InputError: as `read_tables`.
         """
-        model, write_id = States(self.root, asset).read(lambda folder, _: read_model(folder))
+        states = States(self.root, asset)
+        model, write_id = states.read(lambda folder, _: read_model(folder))
+        if not is_local(self.root):
+            # What was read is a copy, which is gone.
+            folder = next(iter(states.files(write_id).values())).parent
+            model = replace(model, reopen=partial(read_again, str(folder)))
         return replace(model, lineage=Lineage(asset, write_id, model.manifest["inputs"]))
 
     def write_card(

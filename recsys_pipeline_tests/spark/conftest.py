@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys_pipeline_tests.s3.conftest import _server, bucket, server  # noqa: F401  # fixtures
 from recsys_pipeline_tests.spark.cluster import Cluster, missing_packages
 
 # Pieces as small as the data, and no time spent on compiling or verifying what runs once.
@@ -31,8 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A master and two workers, with room for two applications side by side."""
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A master and two workers, with room for two applications side by side; they know the server of S3."""
+    request.getfixturevalue("_server")
     if missing := missing_packages():
         pytest.skip(f"make spark installs {' and '.join(missing)}")
     with Cluster(

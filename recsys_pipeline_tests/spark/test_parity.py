@@ -216,14 +216,17 @@ def test_the_final_model_is_the_same_up_to_rounding(refitted):
     assert of_spark.user_lengths.mean == pytest.approx(of_local.user_lengths.mean, rel=0.001)
 
 
-def test_lists_are_the_same(engine, warehouse, refitted):
-    _, of_local = refitted
-    manifest = {
-        "hyperparameters": TRIAL.as_dict(), "seed": 7, "solver": "batched", "strengths": {}, "inputs": {},
+def manifest_of(trial):
+    return {
+        "hyperparameters": trial.as_dict(), "seed": 7, "solver": "batched", "strengths": {}, "inputs": {},
         "target_events": ["buy"], "seen_events": ["view", "buy"], "metrics": {}, "counts": {},
     }  # fmt: skip
+
+
+def test_lists_are_the_same(engine, warehouse, refitted):
+    _, of_local = refitted
     with warehouse.replacing("best_model") as folder:
-        write_model(folder, of_local.factors, of_local.interactions, manifest)
+        write_model(folder, of_local.factors, of_local.interactions, manifest_of(TRIAL))
     model = warehouse.open_model("best_model")
     allowed = np.arange(len(model.items)) % 5 != 0
     offer = Offer(allowed, (np.arange(len(model.items)) % 7).astype(np.int32), 2)

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from recsys_pipeline.core.errors import InputError
-from recsys_pipeline.engines.spark.frames import frame_of, scratch
+from recsys_pipeline.engines.spark.frames import scratch
 
 pytest.importorskip("pyspark")
 
@@ -38,8 +37,3 @@ def test_what_a_killed_run_has_left_goes_with_the_next(tmp_path):
         pass
 
     assert sorted(tmp_path.iterdir()) == sorted(stay)
-
-
-def test_a_table_that_the_workers_cannot_read_is_refused():
-    with pytest.raises(InputError, match="set RECSYS_WAREHOUSE to a shared folder"):
-        frame_of(None, object())

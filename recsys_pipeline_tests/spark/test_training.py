@@ -60,7 +60,7 @@ def matrix():
 def trained_in_blocks(engine, tables, trial=TRIAL, **sizes):
     """The factors after the last iteration."""
     with engine._scratch() as scratch:
-        frames = SplitFrames(scratch.spark, tables)
+        frames = SplitFrames(scratch, tables)
         weighed = frames.weighed([trial], Fading.of({"default": None}, []), None)
         sides = sides_of(scratch, weighed, **sizes)
         together = Together.of(fits_for([trial]), lambda _: weighed.weightings.index(Weighting.of(trial)), 3)

@@ -64,7 +64,7 @@ def baselines(
     report: Callable[[str], None],
 ) -> list[BaselineResult]:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     require_known_events(plan.mappings, frames.events)
     groups = group_by_user(leave_one_out_split[SPLIT].to_numpy(), leave_one_out_split[USER_INDEX].to_numpy())
     results, others = [], []
@@ -104,7 +104,7 @@ def evaluate(
     report: Callable[[str], None],
 ) -> Evaluated:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     ranks: dict[str, dict[int, NDArray[np.int64]]] = {}
     seconds: dict[str, list[float]] = {}
     failures: dict[str, str] = {}

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.spark.session import told
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _ROWS_AT_ONCE = 1 << 20
+# Of a file: so that the workers share them.
+_ROWS_OF_A_COPY = 1 << 22
 _PREFIX = "recsys-spark-"
 # What a run on another machine has left that was killed is removed after so long; on this one, at once.
 _SECONDS_KEPT = 2 * 86_400
@@ -153,20 +154,19 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def frame_of(spark: "SparkSession", table: pa.Table | ds.Dataset) -> "DataFrame":
+def frame_of(scratch: Scratch, table: pa.Table | ds.Dataset) -> "DataFrame":
     """A table of the warehouse, to be read by the workers; one in memory is sent to them.
 
-    Raises:
-        InputError: the workers cannot read it.
+    Of one in an object store this process has a copy, which goes to the folder that the workers reach.
     """
+    spark = scratch.spark
     if isinstance(table, pa.Table):
         return spark.createDataFrame(table.replace_schema_metadata(None))
     files = getattr(table, "files", None)
-    if not files:
-        raise InputError(
-            "RECSYS_ENGINE=spark reads a warehouse in a folder that all workers reach by the same path, and "
-            "this one is an object store: set RECSYS_WAREHOUSE to a shared folder."
-        )
+    if files is None:
+        folder = scratch.path("copy")
+        ds.write_dataset(table, folder, format="parquet", max_rows_per_file=_ROWS_OF_A_COPY)
+        files = sorted(folder.iterdir())
     return spark.read.parquet(*(_url(Path(file).resolve()) for file in files))
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def hold_out(scratch: Scratch, bm25_matrix: Tables | Datasets, plan: HoldOutPlan) -> HeldOut:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     make = _by_hash if plan.given is None else _given
     tables = make(frames, plan)
     table = with_metadata(pa.concat_tables(tables), plan.told)

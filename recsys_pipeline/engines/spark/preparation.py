@@ -51,7 +51,7 @@ _MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 def strengths_frame(scratch: Scratch, raw_feedback: ds.Dataset, rules: EventRules) -> "DataFrame":
     """The rows of `feedback_strengths`; see `recsys_pipeline.engines.engine.Engine`."""
-    events = frame_of(scratch.spark, raw_feedback)
+    events = frame_of(scratch, raw_feedback)
     stray = events.filter(~sf.col(EVENT).isin(list(rules.strengths))).select(EVENT).distinct()
     require_strengths(collected(stray)[EVENT].to_pylist())
     has_times = TIMESTAMP in raw_feedback.schema.names
@@ -168,7 +168,7 @@ def _moment(when: datetime) -> "Column":
 
 def window(scratch: Scratch, raw_feedback: ds.Dataset, window_days: float) -> Window:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    events = frame_of(scratch.spark, raw_feedback)
+    events = frame_of(scratch, raw_feedback)
     latest = _latest(events)
     first = latest - timedelta(days=window_days)
     within = sf.count(sf.when(sf.col(TIMESTAMP) > _moment(first), 1))
@@ -181,7 +181,7 @@ def events_of_days(scratch: Scratch, raw_feedback: ds.Dataset) -> dict[str, dict
     if TIMESTAMP not in raw_feedback.schema.names:
         return {}
     day = sf.to_date(sf.col(TIMESTAMP).cast("timestamp")).alias("day")
-    counted = frame_of(scratch.spark, raw_feedback).groupBy(sf.col(EVENT).alias("event"), day).count()
+    counted = frame_of(scratch, raw_feedback).groupBy(sf.col(EVENT).alias("event"), day).count()
     found: dict[str, dict[date, int]] = {}
     for row in collected(counted).to_pylist():
         if row["day"] is not None and row["event"] is not None:
@@ -191,7 +191,7 @@ def events_of_days(scratch: Scratch, raw_feedback: ds.Dataset) -> dict[str, dict
 
 def strengths_facts(scratch: Scratch, feedback_strengths: ds.Dataset) -> StrengthsFacts:
     """See `recsys_pipeline.engines.engine.Engine`; quantiles are those of one rank in ten thousand."""
-    frame = frame_of(scratch.spark, feedback_strengths)
+    frame = frame_of(scratch, feedback_strengths)
     per_user, per_item = (rows_per(frame, name) for name in (USER, ITEM))
     return StrengthsFacts(
         int(per_user.values @ per_user.counts), per_user, per_item, distribution(frame, STRENGTH)
@@ -229,7 +229,7 @@ def matrix(
 ) -> tuple[Matrix, IndexedTables]:
     """See `recsys_pipeline.engines.engine.Engine`; the tables of the first are missing."""
     rules = EventRules.from_metadata(stored_metadata(feedback_strengths))
-    strengths = frame_of(scratch.spark, feedback_strengths)
+    strengths = frame_of(scratch, feedback_strengths)
     per_user = strengths.groupBy(USER).agg(sf.count(sf.lit(1)).alias("n"))
     per_item = strengths.groupBy(ITEM).agg(sf.sum(STRENGTH).alias("length"))
     users = scratch.kept(_indexed(per_user, USER, USER_INDEX), "users")

@@ -53,7 +53,7 @@ class KeptRows(NamedTuple):
 
 def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> tuple[Refitted, KeptRows]:
     """See `recsys_pipeline.engines.engine.Engine`; the interactions are the second of what is returned."""
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     trial = winner.hyperparameters
     if trial.weighting == BM25:
         frames.require_positive_weights()

@@ -27,7 +27,7 @@ def sampled(
     Raises:
         InputError: there are more users of whom something is held out.
     """
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     held = pc.unique(leave_one_out_split[USER_INDEX])
     held = held.filter(pc.less(held, frames.n_users))
     if len(held) > n_users:

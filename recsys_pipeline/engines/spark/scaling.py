@@ -18,7 +18,7 @@ def scales(
     scratch: Scratch, bm25_matrix: Tables | Datasets, mappings: Mappings, weightings: Iterable[Weighting]
 ) -> Mapping[Weighting, Scale]:
     """See `recsys_pipeline.engines.engine.Engine`."""
-    frames = SplitFrames(scratch.spark, bm25_matrix)
+    frames = SplitFrames(scratch, bm25_matrix)
     require_known_events(mappings, frames.events)
     frames.require_something_left(mappings)
     trials = [weighting.trial() for weighting in dict.fromkeys(weightings)]

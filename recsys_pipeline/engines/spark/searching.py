@@ -58,7 +58,7 @@ class SparkSearch:
                 "end; set `strategy` to another than `halving`."
             )
         with told(), opened() as scratch:
-            frames = SplitFrames(scratch.spark, bm25_matrix)
+            frames = SplitFrames(scratch, bm25_matrix)
             require_known_events(plan.mappings, frames.events)
             frames.require_something_left(plan.mappings)
             if any(trial.weighting == BM25 for trial in plan.trials):
@@ -121,7 +121,7 @@ class SparkSearch:
         if not fits:
             return
         with told(), self._opened() as scratch:
-            frames = SplitFrames(scratch.spark, self._bm25_matrix)
+            frames = SplitFrames(scratch, self._bm25_matrix)
             for some in fit_together(fits, MOST_WIDTH):
                 ranks: dict[Hyperparameters, list[NDArray[np.int64]]] = {}
                 seconds: dict[Hyperparameters, float] = {}

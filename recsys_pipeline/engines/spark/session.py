@@ -70,25 +70,24 @@ def connected(url: str, conf: str) -> "SparkSession":
         InputError: Java is missing or too old, the cluster does not answer, or is of another
             version.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import pyspark
-        from pyspark.sql import SparkSession
+    # Said at many a step; what is used of pandas is a conversion of Arrow's.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+    import pyspark
+    from pyspark.sql import SparkSession
+
     _require_reachable(url)
     wanted = {**_DEFAULTS, **configured(conf), **_FIXED}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            if url.startswith("sc://"):
-                session: SparkSession = SparkSession.builder.remote(url).getOrCreate()
-                for name, value in wanted.items():
-                    if name.startswith("spark.sql."):
-                        session.conf.set(name, value)
-            else:
-                _require_java()
-                builder = SparkSession.builder.master(url).appName("recsys_pipeline")
-                session = builder.config(map=wanted).getOrCreate()
-            _require_same_version(session.version, pyspark.__version__)
+        if url.startswith("sc://"):
+            session: SparkSession = SparkSession.builder.remote(url).getOrCreate()
+            for name, value in wanted.items():
+                if name.startswith("spark.sql."):
+                    session.conf.set(name, value)
+        else:
+            _require_java()
+            builder = SparkSession.builder.master(url).appName("recsys_pipeline")
+            session = builder.config(map=wanted).getOrCreate()
+        _require_same_version(session.version, pyspark.__version__)
     except InputError:
         raise
     except Exception as error:

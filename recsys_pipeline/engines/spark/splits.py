@@ -33,11 +33,11 @@ from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.scale import Weighting
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import inverse_document_frequency, length_norms, saturated
-from recsys_pipeline.engines.spark.frames import as_bytes, collected, first_row, frame_of
+from recsys_pipeline.engines.spark.frames import Scratch, as_bytes, collected, first_row, frame_of
 from recsys_pipeline.engines.spark.preparation import combined, combined_fades, has_one_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame
 
 _HELD = "is_held_out"
 _UNKNOWN = "is_unknown"
@@ -78,10 +78,10 @@ class SplitFrames:
         has_times: whether the interactions have timestamps.
     """
 
-    def __init__(self, spark: "SparkSession", bm25_matrix: Mapping[str, pa.Table | ds.Dataset]) -> None:
-        self.spark = spark
+    def __init__(self, scratch: Scratch, bm25_matrix: Mapping[str, pa.Table | ds.Dataset]) -> None:
+        self.spark = scratch.spark
         self.pairs, self.users, self.items = (
-            frame_of(spark, bm25_matrix[name]) for name in ("pairs", "users", "items")
+            frame_of(scratch, bm25_matrix[name]) for name in ("pairs", "users", "items")
         )
         pairs = bm25_matrix["pairs"]
         self.rules = EventRules.from_metadata(stored_metadata(pairs))
