@@ -228,6 +228,7 @@ class SearchConfig(TuningConfig):
             most_silent_seconds=3600 * self.patience_hours,
             memory_limit=self.memory_limit,
             incumbent=incumbent,
+            blend=self.blend,
             selection=self.selection(),
             half_lives=[days for days in self.half_lives() if days],
         )

@@ -208,6 +208,7 @@ class SearchPlan(NamedTuple):
         most_silent_seconds: how long a worker may say nothing before its first answer.
         memory_limit: GB for all fits together; 0 takes a share of what the machine has.
         incumbent: one of the trials, which halving never stops; None for no such trial.
+        blend: whether a blend of the winner is fitted when all trials are there.
         graph: the item graph that a blend may have as a term; None for a blend without.
         weights: from which interactions BM25 takes idf and lengths.
         selection: what the trials are compared by.
@@ -226,6 +227,7 @@ class SearchPlan(NamedTuple):
     most_silent_seconds: float
     memory_limit: float = 0.0
     incumbent: Hyperparameters | None = None
+    blend: bool = False
     graph: GraphFilter | None = None
     weights: Weights = Weights.training
     selection: Selection = MAP_AT_10

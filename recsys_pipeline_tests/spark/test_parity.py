@@ -261,8 +261,8 @@ def test_popularity_is_ranked_the_same(engine, matrix, split):
 def test_the_evaluation_ranks_as_on_one_machine(engine, matrix, split):
     held = LocalEngine().hold_out(matrix, hold_out_plan(seed=99, never=split)).table
     plan = EvaluationPlan(
-        winner=Winner(TRIAL, 7, "batched", None, {}, None),
-        models=[[TUNED, POPULARITY, LEAKING], [TUNED, POPULARITY]],
+        winner=Winner(TRIAL.replace(iterations=1), 7, "batched", None, {}, None),
+        models=[[TUNED, POPULARITY, LEAKING], [POPULARITY]],
         k=10, seed=5, baselines={POPULARITY: Baseline(Family.popularity)}, mappings={"default": None},
         unknown_to_training=split, workers=1, most_silent_seconds=600.0,
     )  # fmt: skip

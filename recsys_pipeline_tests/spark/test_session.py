@@ -3,14 +3,20 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.engines import chosen
+from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 
-session = pytest.importorskip("recsys_pipeline.engines.spark.session")
+pytest.importorskip("pyspark")
+
+from recsys_pipeline.engines.spark import session
+from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
 
 
 def free_port():
@@ -94,8 +100,9 @@ def test_no_jvm_starts_and_nothing_of_spark_is_loaded_with_the_definitions(tmp_p
     assert done.stdout.strip() == "set()"
 
 
-def test_an_executor_that_runs_out_of_memory_gives_a_sentence(engine):
-    told = r"ran out of memory.*spark\.executor\.memory=8g"
-    with pytest.raises(InputError, match=told), session.told(), engine._scratch() as scratch:
-        # Four gigabytes in one row.
-        scratch.spark.range(1).selectExpr("size(sequence(0L, id + 499999999L)) AS n").collect()
+@pytest.mark.parametrize("asked", [{"blend": True}, {"method": SearchMethod.halving}], ids=str)
+def test_what_a_search_on_the_cluster_does_not_do_is_refused_before_it_begins(asked):
+    plan = SearchPlan([], {}, "batched", 7, SearchMethod.grid, None, 0, 1, 1, 600.0)
+    engine = SparkEngine(SparkSettings("spark://nowhere:1", "", Path("nowhere"), 0))
+    with pytest.raises(InputError, match=r"the Spark engine .* set `(blend|strategy)` to"):
+        engine.search({}, pa.table({}), plan._replace(**asked))

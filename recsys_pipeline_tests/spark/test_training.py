@@ -1,4 +1,4 @@
-"""ALS in blocks: the random start, the skew, and a worker that dies."""
+"""ALS in blocks: the random start, the skew, and, last of all since they cost executors, workers that die."""
 
 import threading
 import time
@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.interactions import Fading, Interactions
 from recsys_pipeline.core.loss import confidences
@@ -22,6 +23,7 @@ pytest.importorskip("pyspark")
 
 from recsys_pipeline.engines.spark.blocks import sides_of
 from recsys_pipeline.engines.spark.frames import from_bytes
+from recsys_pipeline.engines.spark.session import told
 from recsys_pipeline.engines.spark.splits import SplitFrames
 from recsys_pipeline.engines.spark.training import Together, random_rows, train
 
@@ -147,3 +149,10 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_fit_costs_no_more_than_time(
     assert killed
     here, user_items = trained_here(interactions, trial)
     assert loss(factors, user_items, trial) == pytest.approx(loss(here, user_items, trial), rel=0.001)
+
+
+def test_an_executor_that_runs_out_of_memory_gives_a_sentence(engine):
+    meant = r"ran out of memory.*spark\.executor\.memory=8g"
+    with pytest.raises(InputError, match=meant), told(), engine._scratch() as scratch:
+        # Four gigabytes in one row.
+        scratch.spark.range(1).selectExpr("size(sequence(0L, id + 499999999L)) AS n").collect()

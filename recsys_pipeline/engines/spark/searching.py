@@ -57,6 +57,8 @@ class SparkSearch:
                 "grid_search_results: the Spark engine trains the trials of a search together, each to its "
                 "end; set `strategy` to another than `halving`."
             )
+        if plan.blend:
+            raise _no_blend()
         with told(), opened() as scratch:
             frames = SplitFrames(scratch, bm25_matrix)
             require_known_events(plan.mappings, frames.events)
@@ -173,10 +175,11 @@ class SparkSearch:
         Raises:
             InputError: always.
         """
-        raise InputError(
-            "grid_search_results: the Spark engine fits no blend; set `blend` to false. What was searched "
-            "until here is in the journal."
-        )
+        raise _no_blend()
+
+
+def _no_blend() -> InputError:
+    return InputError("grid_search_results: the Spark engine fits no blend; set `blend` to false.")
 
 
 def _result(
