@@ -1,5 +1,6 @@
 """A standalone Spark cluster on loopback, of packages alone: a master, workers, a Connect server."""
 
+import ctypes
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 _SECONDS = 120.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
 _CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -151,6 +153,7 @@ class Cluster:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._processes.append(process)
         deadline = time.monotonic() + _SECONDS
@@ -164,6 +167,11 @@ class Cluster:
         """End all processes and what they have started."""
         _end(self._processes[::-1])
         self._processes.clear()
+
+
+def _end_with_parent() -> None:
+    """In a new process: end when the one that started it does, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
