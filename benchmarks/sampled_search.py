@@ -2,9 +2,10 @@
 
     python -m benchmarks.sampled_search FEEDBACK [FEEDBACK ...]
 
-A Spark cluster on this machine draws the samples, as `RECSYS_SPARK_SEARCH_USERS` does; this machine searches
-each of them, and all users, over the same 24 trials by what is held out of 2,000 users. Every winner is then
-trained on all interactions but what is held out of 5,000 users by another seed: no search has ranked by it.
+A Spark cluster on this machine draws the samples, as `RECSYS_SPARK_SEARCH_USERS` does. This machine searches
+each of them, and all users, over the same 24 trials by what is held out of 2,000 users, who are in every
+sample. Each winner is then trained on all interactions but what is held out of 5,000 users by another seed,
+which no search has ranked.
 """
 
 import argparse
@@ -33,10 +34,11 @@ from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.spark.cluster import Cluster
 
 SHARES = (0.5, 0.25, 0.1)
+_HELD_OUT = 2_000
 TRIALS = [
     *grid({
         "factors": [64], "iterations": [8], "bm25_K1": [100.0], "bm25_B": [0.8],
-        "regularization": [0.001, 0.01, 0.1, 1.0], "alpha": [0.5, 2.0, 8.0], "nu": [0.0, 0.5],
+        "regularization": [0.001, 0.01, 0.1, 1.0], "alpha": [0.5, 4.0, 32.0], "nu": [0.0, 0.5],
     })
 ]  # fmt: skip
 _SAID = {"keep_other_events": False, "strategy": "random"}
@@ -78,14 +80,14 @@ def measure(scratch: Any, feed: Path, folder: Path) -> None:
     materialize_quietly(prepared, warehouse, Feedback(path=str(feed), strengths=STRENGTHS), {})
     matrix = warehouse.open_tables("bm25_matrix")
     n_users = matrix["users"].count_rows()
-    plan = HoldOutPlan(HoldOutMethod.random, 42, 3, 2_000, 1, None, _SAID)
+    plan = HoldOutPlan(HoldOutMethod.random, 42, 3, _HELD_OUT, 1, None, _SAID)
     split = LocalEngine().hold_out(matrix, plan).table
     judge = plan._replace(seed=99, max_users=5_000, never=split)
     unseen = LocalEngine().hold_out(matrix, judge).table
     winners, rows = [], []
-    for share in (1.0, *SHARES):
-        n = round(share * n_users)
-        tables, of_sample = (matrix, split) if share == 1.0 else sampled(scratch, matrix, split, n)
+    sizes = [n for share in SHARES if (n := round(share * n_users)) >= _HELD_OUT]
+    for n in (n_users, *sizes):
+        tables, of_sample = (matrix, split) if n == n_users else sampled(scratch, matrix, split, n)
         wall, cpu = time.perf_counter(), _cpu_seconds()
         winners.append(_found(tables, of_sample, TRIALS)[0].hyperparameters)
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu

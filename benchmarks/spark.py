@@ -4,16 +4,17 @@
 
 A master and workers of a core each are started from the packages (`make spark` installs them). Each engine
 goes from the events to strengths, matrix and split, trains and ranks one trial (32 factors, 5 iterations) and
-refits it. The CPU seconds are those of this process and its children, of Spark those of master, workers and
-executors too. The feeds are those of `benchmarks.scale`.
+refits it. CPU seconds are those of all processes: while the local engine computes, the cluster is idle. The
+feeds are those of `benchmarks.scale`.
 """
 
 import argparse
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from upath import UPath
@@ -34,54 +35,68 @@ STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
 RULES = EventRules(STRENGTHS, Aggregate.sum, list(STRENGTHS), list(STRENGTHS))
 TRIAL = Hyperparameters(factors=32, regularization=0.05, alpha=10.0, iterations=5, bm25_K1=100.0, bm25_B=0.8)
 HELD_OUT_USERS = 10_000
+# A reading takes some CPU itself; who ends between two has been idle for a minute.
+_SECONDS_BETWEEN_READINGS = 5.0
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """Of these processes, their descendants, and those that have ended."""
-    ticks = 0
-    for pid in {each for one in pids for each in tree_of(one)}:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+class Meter:
+    """Adds up the CPU seconds of processes and of all that they start, those that end meanwhile too."""
+
+    def __init__(self, roots: Callable[[], Sequence[int]]) -> None:
+        """The processes to begin at, asked for again and again."""
+        self._roots = roots
+        self._seconds: dict[tuple[int, str], float] = {}
+        self._reading = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.read()
+            time.sleep(_SECONDS_BETWEEN_READINGS)
+
+    def read(self) -> float:
+        """CPU seconds until now; of a process that has ended, what it had when it was last seen."""
+        with self._reading:
+            for pid in {each for root in self._roots() for each in tree_of(root)}:
+                with suppress(OSError):
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    ticks, started = sum(map(int, fields[11:13])), fields[19]
+                    self._seconds[pid, started] = ticks / os.sysconf("SC_CLK_TCK")
+            return sum(self._seconds.values())
 
 
 @contextmanager
-def told(name: str, stage: str, millions: float, pids: Callable[[], list[int]]) -> Iterator[None]:
+def told(name: str, stage: str, millions: float, meter: Meter) -> Iterator[None]:
     """Print a row when the block has ended."""
-    wall, cpu = time.perf_counter(), cpu_seconds(pids())
+    wall, cpu = time.perf_counter(), meter.read()
     yield
-    wall, cpu = time.perf_counter() - wall, cpu_seconds(pids()) - cpu
+    wall, cpu = time.perf_counter() - wall, meter.read() - cpu
     print(f"| {millions:g} | {stage} | {name} | {wall:.1f} | {cpu:.1f} |", flush=True)
 
 
-def go(
-    engine: Engine, name: str, millions: float, events: Path, folder: Path, pids: Callable[[], list[int]]
-) -> None:
+def go(engine: Engine, name: str, millions: float, events: Path, folder: Path, meter: Meter) -> None:
     """All stages, a row each."""
     folder.mkdir(exist_ok=True)
-    with told(name, "strengths", millions, pids):
+    with told(name, "strengths", millions, meter):
         rows = engine.strengths(open_table(UPath(events)), RULES, memory_limit(0.0))
         write_table(with_metadata(rows, RULES.to_metadata()), folder / "strengths.parquet")
-    with told(name, "matrix", millions, pids):
+    with told(name, "matrix", millions, meter):
         made = engine.matrix(open_table(UPath(folder / "strengths.parquet")), 100.0, 0.8)
         for table, rows in made.tables.items():
             write_table(rows, folder / f"{table}.parquet")
     matrix = {table: open_table(UPath(folder / f"{table}.parquet")) for table in made.tables}
-    with told(name, "split", millions, pids):
+    with told(name, "split", millions, meter):
         said = {"keep_other_events": False, "strategy": "random"}
         plan = HoldOutPlan(HoldOutMethod.random, 42, 3, HELD_OUT_USERS, 1, None, said)
         split = engine.hold_out(matrix, plan).table
-    with told(name, "train and rank", millions, pids):
+    with told(name, "train and rank", millions, meter):
         search = SearchPlan(
             [TRIAL], {"default": None}, "batched", 7, SearchMethod.grid, None, 0, 1, 0, 7200.0
         )
         (result,) = engine.search(matrix, split, search).run(lambda _: (), lambda _: None)
         if result.scores is None:
             raise RuntimeError(result.failure)
-    with told(name, "refit", millions, pids):
+    with told(name, "refit", millions, meter):
         refitted = engine.refit(matrix, Winner(TRIAL, 7, "batched", None, {}, None))
         n_rows = sum(
             batch.num_rows
@@ -110,11 +125,12 @@ def main() -> None:
         conf = f"spark.executor.memory={arguments.memory};spark.driver.host=127.0.0.1"
         conf += ";spark.sql.shuffle.partitions=64"
         spark = SparkEngine(SparkSettings(cluster.master, conf, logs / "scratch", 0))
+        meter = Meter(lambda: [os.getpid(), *cluster.pids])
         for millions in arguments.pairs:
             folder = root / f"{millions:g}m"
             events = feed(millions, folder)
-            go(LocalEngine(), "local", millions, events, folder / "local", lambda: [os.getpid()])
-            go(spark, "spark", millions, events, folder / "spark", lambda: [os.getpid(), *cluster.pids])
+            go(LocalEngine(), "local", millions, events, folder / "local", meter)
+            go(spark, "spark", millions, events, folder / "spark", meter)
 
 
 if __name__ == "__main__":

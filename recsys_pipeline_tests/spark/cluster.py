@@ -86,7 +86,9 @@ class Cluster:
                 ready=r"Starting Spark master at (spark://\S+)",
             )  # fmt: skip
             for number in range(self._n_workers):
-                self.add_worker(number)
+                self._launch_worker(number)
+            for number in range(self._n_workers):
+                self._wait_for_worker(number)
         except BaseException:
             self.stop()
             raise
@@ -99,13 +101,18 @@ class Cluster:
 
     def add_worker(self, number: int) -> None:
         """Start a worker of that number and wait until the master has it."""
-        self._start(
+        self._launch_worker(number)
+        self._wait_for_worker(number)
+
+    def _launch_worker(self, number: int) -> None:
+        self._workers[number] = self._launch(
             f"worker{number}", _WORKER, "--host", "127.0.0.1",
             "--cores", str(self._cores), "--memory", self._memory,
             "--webui-port", "0", "--work-dir", str(self._folder / f"work{number}"), self.master,
-            ready=r"(Successfully registered) with master",
         )  # fmt: skip
-        self._workers[number] = self._processes[-1]
+
+    def _wait_for_worker(self, number: int) -> None:
+        self._wait(f"worker{number}", self._workers[number], r"(Successfully registered) with master")
 
     @property
     def pids(self) -> list[int]:
@@ -143,10 +150,12 @@ class Cluster:
 
     def _start(self, name: str, *command: str, ready: str) -> str:
         """Start a process; what the pattern finds in its log."""
-        log = self._folder / f"{name}.log"
+        return self._wait(name, self._launch(name, *command), ready)
+
+    def _launch(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         binary, *arguments = command if command[0] == "spark-submit" else ("spark-class", *command)
         program = str(Path(self.environment["SPARK_HOME"]) / "bin" / binary)
-        with log.open("wb") as file:
+        with self._log_of(name).open("wb") as file:
             process = subprocess.Popen(  # from our own packages
                 [program, *arguments],
                 env={**os.environ, **self.environment},
@@ -156,12 +165,19 @@ class Cluster:
                 preexec_fn=_end_with_parent,
             )
         self._processes.append(process)
+        return process
+
+    def _wait(self, name: str, process: subprocess.Popen[bytes], ready: str) -> str:
+        log = self._log_of(name)
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             if found := re.search(ready, log.read_text(errors="replace")):
                 return found[1]
             time.sleep(0.1)
         raise RuntimeError(f"{name} did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+    def _log_of(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
 
     def stop(self) -> None:
         """End all processes and what they have started."""
