@@ -1,16 +1,19 @@
 """What the benchmarks start from, prepared by the project's own steps."""
 
 import json
-from collections.abc import Mapping
+import resource
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from dagster import AssetSelection, DagsterInstance, materialize
 from upath import UPath
 
+from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
 from recsys_pipeline.core.interactions import Interactions
 from recsys_pipeline.core.splitting import leave_one_out
 from recsys_pipeline.definitions import defs
+from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.aggregation import interaction_strengths
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.ingest import ingest
@@ -56,6 +59,28 @@ def materialize_quietly(
         },
         run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "WARNING"}}}},
         instance=DagsterInstance.ephemeral(),
+    )
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def plan_of(trials: Sequence[Hyperparameters], seed: int) -> SearchPlan:
+    """Every trial once, by `batched`, on all cores."""
+    return SearchPlan(
+        trials=list(dict.fromkeys(trials)),
+        mappings={DEFAULT_STRENGTHS: None},
+        solver="batched",
+        seed=seed,
+        method=SearchMethod.grid,
+        course=None,
+        most_steps=0,
+        first_rung=1,
+        workers=0,
+        most_silent_seconds=3600.0,
     )
 
 

@@ -11,7 +11,6 @@ grid's winner.
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -22,13 +21,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from dagster import AssetSelection
 
-from benchmarks.data import materialize_quietly, publish_made
+from benchmarks.data import cpu_seconds, materialize_quietly, plan_of, publish_made
 from recsys_pipeline.core.columns import CHOSEN, MAP_AT_10, MAP_AT_10_STANDARD_ERROR
 from recsys_pipeline.core.comparison import compare_with_best
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters
+from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.splitting import hash_long
-from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.reporting.model import told_ends, told_hyperparameters
 from recsys_pipeline.storage.feedback import Feedback
@@ -130,11 +128,6 @@ def write_share(events: Path, file: Path, share: float) -> None:
     pa_csv.write_csv(table.filter(pa.array(mixed.astype(np.float64) <= share * 2.0**64)), file)
 
 
-def _cpu_seconds() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
 def night(data_set: DataSet, feed: Path, warehouse: Warehouse, strategy: str) -> Night:
     """A run up to the published model; the cost is that of the search."""
     feedback = Feedback(path=str(feed), **data_set.feedback)
@@ -143,10 +136,10 @@ def night(data_set: DataSet, feed: Path, warehouse: Warehouse, strategy: str) ->
         split.upstream(), warehouse, feedback, {"leave_one_out_split": {"config": data_set.split}}
     )
     search = {"strategy": strategy, "solver": "batched", **data_set.lists}
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     ops = {"grid_search_results": {"config": search}}
     materialize_quietly(AssetSelection.assets("grid_search_results"), warehouse, feedback, ops)
-    wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     materialize_quietly(AssetSelection.assets("best_model"), warehouse, feedback, {})
     publish_made(warehouse.root)
     return Night(warehouse.read_table("grid_search_results"), wall, cpu)
@@ -164,19 +157,7 @@ def on_the_test_interactions(
     matrix = warehouse.read_tables("bm25_matrix")
     held_out = warehouse.read_table("leave_one_out_split")
     trials = [each.hyperparameters for each in nights]
-    plan = SearchPlan(
-        trials=list(dict.fromkeys(trials)),
-        mappings={DEFAULT_STRENGTHS: None},
-        solver="batched",
-        seed=42,
-        method=SearchMethod.grid,
-        course=None,
-        most_steps=0,
-        first_rung=1,
-        workers=0,
-        most_silent_seconds=3600.0,
-    )
-    search = LocalEngine().search(matrix, held_out, plan)
+    search = LocalEngine().search(matrix, held_out, plan_of(trials, seed=42))
     found = {result.hyperparameters: result for result in search.run(lambda _: (), lambda _: None)}
     results = [found[trials[-1]], *(found[trial] for trial in trials[:-1])]
     split_number, users = (held_out[name].to_numpy() for name in ("split", "user_index"))

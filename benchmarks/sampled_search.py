@@ -10,7 +10,6 @@ which no search has ranked.
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from contextlib import ExitStack
@@ -20,14 +19,14 @@ from typing import Any
 import pyarrow as pa
 from dagster import AssetSelection
 
-from benchmarks.data import STRENGTHS, materialize_quietly
+from benchmarks.data import STRENGTHS, cpu_seconds, materialize_quietly, plan_of
 from recsys_pipeline.core.comparison import compare_with_best
-from recsys_pipeline.core.hyperparameters import DEFAULT_STRENGTHS, Hyperparameters, grid
+from recsys_pipeline.core.hyperparameters import Hyperparameters, grid
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.metrics import group_by_user
 from recsys_pipeline.core.search import TrialResult
 from recsys_pipeline.core.splitting import HoldOutMethod
-from recsys_pipeline.engines.engine import HoldOutPlan, SearchMethod, SearchPlan
+from recsys_pipeline.engines.engine import HoldOutPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.storage.feedback import Feedback
 from recsys_pipeline.storage.warehouse import Warehouse
@@ -44,26 +43,9 @@ TRIALS = [
 _SAID = {"keep_other_events": False, "strategy": "random"}
 
 
-def _cpu_seconds() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
 def _found(matrix: Tables | Datasets, split: pa.Table, trials: list[Hyperparameters]) -> list[TrialResult]:
     """What this machine finds, the best first."""
-    plan = SearchPlan(
-        trials=list(dict.fromkeys(trials)),
-        mappings={DEFAULT_STRENGTHS: None},
-        solver="batched",
-        seed=7,
-        method=SearchMethod.grid,
-        course=None,
-        most_steps=0,
-        first_rung=1,
-        workers=0,
-        most_silent_seconds=3600.0,
-    )
-    results = LocalEngine().search(matrix, split, plan).run(lambda _: (), lambda _: None)
+    results = LocalEngine().search(matrix, split, plan_of(trials, seed=7)).run(lambda _: (), lambda _: None)
     return sorted(results, key=lambda result: -result.scores.map if result.scores else 0.0)
 
 
@@ -88,9 +70,9 @@ def measure(scratch: Any, feed: Path, folder: Path) -> None:
     sizes = [n for share in SHARES if (n := round(share * n_users)) >= _HELD_OUT]
     for n in (n_users, *sizes):
         tables, of_sample = (matrix, split) if n == n_users else sampled(scratch, matrix, split, n)
-        wall, cpu = time.perf_counter(), _cpu_seconds()
+        wall, cpu = time.perf_counter(), cpu_seconds()
         winners.append(_found(tables, of_sample, TRIALS)[0].hyperparameters)
-        wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+        wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         rows.append(f"| {feed.parent.name} | {n:,} | {wall:.0f} | {cpu:.0f} | {_told(winners[-1])} |")
     judged = {result.hyperparameters: result for result in _found(matrix, unseen, winners)}
     results = [judged[winners[0]], *(judged[each] for each in dict.fromkeys(winners) if each != winners[0])]

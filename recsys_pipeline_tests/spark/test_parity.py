@@ -262,7 +262,7 @@ def test_the_evaluation_ranks_as_on_one_machine(engine, matrix, split):
     held = LocalEngine().hold_out(matrix, hold_out_plan(seed=99, never=split)).table
     plan = EvaluationPlan(
         winner=Winner(TRIAL.replace(iterations=1), 7, "batched", None, {}, None),
-        models=[[TUNED, POPULARITY, LEAKING], [POPULARITY]],
+        models=[[TUNED, POPULARITY, LEAKING], [TUNED, POPULARITY]],
         k=10, seed=5, baselines={POPULARITY: Baseline(Family.popularity)}, mappings={"default": None},
         unknown_to_training=split, workers=1, most_silent_seconds=600.0,
     )  # fmt: skip
