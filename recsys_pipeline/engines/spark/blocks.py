@@ -1,15 +1,12 @@
 """The interactions in blocks of rows: what a worker holds at once while it solves them.
 
-A block has the rows whose index leaves the same remainder, so that old ids, which often have more
-interactions, spread evenly. A row with so many interactions that it would fill a block by itself, say the
-item that a tenth of all events are of, is cut into pieces by its columns: each piece adds up its share of the
-normal equations, and the shares are summed.
+How rows are spread over blocks is `vectors.Spread`. A row with so many interactions that it would fill a
+block by itself, say the item that a tenth of all events are of, is cut into pieces by its columns: each piece
+adds up its share of the normal equations, and the shares are summed.
 """
 
-import os
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +16,9 @@ import pyspark.sql.functions as sf
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import ITEM_INDEX, USER_INDEX
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, from_bytes
+from recsys_pipeline.engines.spark.frames import Scratch, collected, from_bytes, whole
 from recsys_pipeline.engines.spark.splits import Weighed
+from recsys_pipeline.engines.spark.vectors import Spread
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -30,77 +28,76 @@ INTERACTIONS_PER_BLOCK = 2_000_000
 # A row with more is cut into pieces.
 MOST_OF_A_ROW = 500_000
 
-_ROUTES = "index int, block int"
-
 
 class Side(NamedTuple):
     """One side of the interactions in blocks: its rows are solved while the columns are fixed.
 
     Attributes:
         folder: a file a block, see `Block`.
-        filled: the blocks that have a file: the others have no interactions.
-        routes: by index of a column, the blocks that need its vector.
-        n_rows: of the matrix, from this side.
-        n_columns: the same.
-        n_blocks: of whole rows.
+        filled: the blocks that have a file, ascending: the others have no interactions.
+        rows: over the blocks; of higher numbers are those of pieces.
+        columns: over the blocks of the other side.
         cut_rows: the rows that are cut into pieces, ascending.
     """
 
     folder: Path
-    filled: frozenset[int]
-    routes: Kept
-    n_rows: int
-    n_columns: int
-    n_blocks: int
+    filled: Sequence[int]
+    rows: Spread
+    columns: Spread
     cut_rows: NDArray[np.int32]
+
+    @property
+    def pieces(self) -> Sequence[int]:
+        """The blocks of pieces of rows."""
+        return [block for block in self.filled if block >= self.rows.n_blocks]
 
     def remove(self) -> None:
         """Nobody trains on it any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.routes.remove()
 
 
 class Block(NamedTuple):
     """What a worker solves at once.
 
     Attributes:
-        is_cut: whether it holds pieces of rows.
         rows: (n_rows,) index of each row, ascending.
         indptr: (n_rows + 1,), where the interactions of each begin.
         places: (n_interactions,) place of the column among `needed`.
-        needed: (n_needed,) the columns that occur, ascending.
+        needed: (n_needed,) the columns that occur, by their blocks and ascending.
+        begins: (n_blocks of the columns + 1,), where those of each block begin.
         weights: (n_interactions, n_weightings) float32; NaN for what a setting does not train on.
     """
 
-    is_cut: bool
     rows: NDArray[np.int32]
     indptr: NDArray[np.int64]
     places: NDArray[np.int32]
     needed: NDArray[np.int32]
+    begins: NDArray[np.int64]
     weights: NDArray[np.float32]
 
     @classmethod
-    def read(cls, folder: str, number: int) -> "Block":
+    def read(cls, folder: Path, number: int) -> "Block":
         """That of this number; its arrays are mapped."""
         with pa.memory_map(_path(folder, number)) as file:
             (row,) = pa.ipc.open_file(file).read_all().to_batches()
-        rows, indptr, places, needed, weights = (
+        rows, indptr, places, needed, begins, weights = (
             np.frombuffer(row[name][0].as_buffer(), kind) for name, kind in _ARRAYS.items()
         )
-        return cls(row["is_cut"][0].as_py(), rows, indptr, places, needed, weights.reshape(len(places), -1))
+        return cls(rows, indptr, places, needed, begins, weights.reshape(len(places), -1))
 
-    def write(self, folder: str, number: int) -> None:
-        """Whole or not at all: a task may be done twice, by two workers at a time."""
+    def write(self, folder: Path, number: int) -> None:
+        """Into a file."""
         columns = {
             name: pa.array([np.ascontiguousarray(array, kind).data], pa.large_binary())
-            for (name, kind), array in zip(_ARRAYS.items(), self[1:], strict=True)
+            for (name, kind), array in zip(_ARRAYS.items(), self, strict=True)
         }
-        table = pa.table({"is_cut": [self.is_cut], **columns})
-        path = _path(folder, number)
-        partial = f"{path}.{uuid.uuid4().hex}"
-        with pa.OSFile(partial, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        table = pa.table(columns)
+        with (
+            whole(_path(folder, number)) as path,
+            pa.OSFile(path, "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
             writer.write_table(table)
-        os.replace(partial, path)
 
 
 _ARRAYS: Mapping[str, type[np.generic]] = {
@@ -108,11 +105,12 @@ _ARRAYS: Mapping[str, type[np.generic]] = {
     "indptr": np.int64,
     "places": np.int32,
     "needed": np.int32,
+    "begins": np.int64,
     "weights": np.float32,
 }
 
 
-def _path(folder: str, number: int) -> str:
+def _path(folder: Path, number: int) -> str:
     return f"{folder}/{number}.arrow"
 
 
@@ -131,51 +129,43 @@ def sides_of(
         most_of_a_row: a row with more is cut.
     """
     pairs = scratch.kept(weighed.pairs, "weighed")
-    n_blocks = max(1, -(-pairs.n_rows // interactions_per_block))
-    n_weightings = len(weighed.weightings)
-    users, items = (
-        _side(scratch, pairs.frame, row, column, shape, pairs.n_rows, n_blocks, n_weightings, most_of_a_row)
-        for row, column, shape in (
-            (USER_INDEX, ITEM_INDEX, (weighed.n_users, weighed.n_items)),
-            (ITEM_INDEX, USER_INDEX, (weighed.n_items, weighed.n_users)),
-        )
-    )
+    # A cluster of few data has more cores than blocks: enough for each core to have one.
+    n_blocks = max(-(-pairs.n_rows // interactions_per_block), _cores(scratch))
+    users, items = (Spread.over(n, n_blocks) for n in (weighed.n_users, weighed.n_items))
+    made = []
+    for names, rows, columns in (
+        ((USER_INDEX, ITEM_INDEX), users, items),
+        ((ITEM_INDEX, USER_INDEX), items, users),
+    ):
+        row, column = map(sf.col, names)
+        named = pairs.frame.select(row.alias("row"), column.alias("column"), "weights")
+        n_cut, cut_rows = 0, np.empty(0, np.int32)
+        if pairs.n_rows > most_of_a_row:
+            n_cut, cut_rows = _too_long(named, most_of_a_row)
+        side = Side(scratch.shared_folder(f"blocks-of-{names[0]}"), (), rows, columns, cut_rows)
+        n_pieces = -(-n_cut // most_of_a_row)
+        made.append(_filled(side, named, n_pieces, len(weighed.weightings)))
     pairs.remove()
-    return users, items
+    return made[0], made[1]
 
 
-def _side(
-    scratch: Scratch,
-    pairs: "DataFrame",
-    row: str,
-    column: str,
-    shape: tuple[int, int],
-    n_pairs: int,
-    n_blocks: int,
-    n_weightings: int,
-    most_of_a_row: int,
-) -> Side:
-    named = pairs.select(sf.col(row).alias("row"), sf.col(column).alias("column"), "weights")
-    # A cluster of few cores has more blocks than data: enough for each core to have one.
-    n_blocks = max(n_blocks, min(shape[0], _cores(scratch)))
-    cut_rows, n_of_cut = np.empty(0, np.int32), 0
-    if n_pairs > most_of_a_row:
-        heavy = named.groupBy("row").count().filter(sf.col("count") > most_of_a_row)
-        cut = collected(heavy).sort_by("row")
-        cut_rows = cut["row"].to_numpy().astype(np.int32)
-        n_of_cut = int(cut["count"].to_numpy().sum())
-    whole = sf.pmod(sf.col("row"), sf.lit(n_blocks))
-    block = whole
-    if len(cut_rows):
-        n_pieces = -(-n_of_cut // most_of_a_row)
-        piece = sf.lit(n_blocks) + sf.pmod(sf.col("column"), sf.lit(n_pieces))
-        block = sf.when(sf.col("row").isin(cut_rows.tolist()), piece).otherwise(whole)
-    placed = named.withColumn("block", block.cast("int"))
-    folder = scratch.shared_folder(f"blocks-of-{row}")
-    make = _blocker(str(folder), n_blocks, n_weightings)
-    routes = scratch.kept(placed.groupBy("block").applyInArrow(make, _ROUTES), f"routes-to-{row}")
-    filled = frozenset(int(path.stem) for path in folder.glob("*.arrow"))
-    return Side(folder, filled, routes, *shape, n_blocks, cut_rows)
+def _too_long(pairs: "DataFrame", most_of_a_row: int) -> tuple[int, NDArray[np.int32]]:
+    """How many interactions the rows have that have more than so many, and these rows."""
+    counted = pairs.groupBy("row").count().filter(sf.col("count") > most_of_a_row)
+    found = collected(counted).sort_by("row")
+    return int(found["count"].to_numpy().sum()), found["row"].to_numpy().astype(np.int32)
+
+
+def _filled(side: Side, pairs: "DataFrame", n_pieces: int, n_weightings: int) -> Side:
+    """The side with the files of its blocks."""
+    block = side.rows.column("row")
+    if n_pieces:
+        piece = (side.rows.n_blocks + sf.col("column") % n_pieces).cast("int")
+        block = sf.when(sf.col("row").isin(side.cut_rows.tolist()), piece).otherwise(block)
+    placed = pairs.withColumn("block", block)
+    collected(placed.groupBy("block").applyInArrow(_blocker(side, n_weightings), "block int"))
+    filled = sorted(int(path.stem) for path in side.folder.glob("*.arrow"))
+    return side._replace(filled=filled)
 
 
 def _cores(scratch: Scratch) -> int:
@@ -186,20 +176,24 @@ def _cores(scratch: Scratch) -> int:
         return 2
 
 
-def _blocker(folder: str, n_blocks: int, n_weightings: int) -> Any:
-    """Writes a block, and tells which vectors it needs."""
+def _blocker(side: Side, n_weightings: int) -> Any:
+    """Writes a block."""
 
     def make(key: tuple[Any, ...], table: pa.Table) -> pa.Table:
-        number = key[0].as_py()
         row, column = (table[name].to_numpy() for name in ("row", "column"))
         order = np.lexsort((column, row))
         rows, counts = np.unique(row, return_counts=True)
-        needed, place = np.unique(column, return_inverse=True)
         indptr = np.concatenate([[0], np.cumsum(counts)])
+        needed, place = np.unique(column, return_inverse=True)
+        blocks = side.columns.block_of(needed)
+        by_block = np.argsort(blocks, kind="stable")
+        begins = np.searchsorted(blocks[by_block], np.arange(side.columns.n_blocks + 1))
+        rank = np.empty(len(needed), np.int32)
+        rank[by_block] = np.arange(len(needed), dtype=np.int32)
+        places = rank[place.reshape(-1)[order]]
         weights = from_bytes(table["weights"], n_weightings)[order]
-        places = place.reshape(-1)[order].astype(np.int32)
-        block = Block(number >= n_blocks, rows, indptr, places, needed, weights)
-        block.write(folder, number)
-        return pa.table({"index": needed.astype(np.int32), "block": np.full(len(needed), number, np.int32)})
+        number = key[0].as_py()
+        Block(rows, indptr, places, needed[by_block], begins, weights).write(side.folder, number)
+        return pa.table({"block": pa.array([number], pa.int32())})
 
     return make

@@ -1,8 +1,8 @@
 """Evaluation and the one baseline of the cluster: popularity."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,12 +37,17 @@ from recsys_pipeline.engines.engine import BaselinePlan, Evaluated, EvaluationPl
 from recsys_pipeline.engines.local.contenders import NOTEBOOK_HYPERPARAMETERS, TUNED_STRENGTHS
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.frames import Scratch, as_bytes, collected
+from recsys_pipeline.engines.spark.frames import Scratch, collected
 from recsys_pipeline.engines.spark.preparation import rows_per
 from recsys_pipeline.engines.spark.ranking import held_frame, lists_of, ranks_of
 from recsys_pipeline.engines.spark.splits import SplitFrames, of_split
-from recsys_pipeline.engines.spark.training import VECTORS, Together, by_weighting, train
+from recsys_pipeline.engines.spark.training import Together, by_weighting, train
+from recsys_pipeline.engines.spark.vectors import Same, Spread, Vectors
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_ITEMS_PER_BLOCK = 1 << 20
 _NOT_HERE = "the Spark engine does not measure it"
 # What is measured; all else needs the interactions of one machine.
 _MEASURED = (TUNED, NOTEBOOK, LEAKING, POPULARITY)
@@ -204,13 +209,11 @@ def _trained(
         for place, name in enumerate(names):
             if trials[place].iterations == state.iterations:
                 parts = [together.part(place)]
-                (ranks,) = ranks_of(numbered, state.users.frame, state.items, parts, together.width, plan.k)
+                (ranks,) = ranks_of(numbered, state.users, state.items, parts, plan.k)
                 listed = None
                 # The one that shows what the order of two steps changes is no model to recommend by.
                 if name != LEAKING and place not in state.failed:
-                    listed = lists_of(
-                        numbered, state.users.frame, state.items, parts[0], together.width, plan.k
-                    )
+                    listed = lists_of(numbered, state.users, state.items, parts[0], plan.k)
                 own = None if place in state.failed else ranks
                 found[name] = _Measured(own, listed, state.seconds / len(names))
     for used in (by_user, by_item, state.users, state.items):
@@ -238,11 +241,9 @@ def _by_popularity(
     numbered = held_frame(scratch, held, frames.exclusions(held, unknown_to_training))
     had = frames.target_pairs(held_out, number, unknown_to_training)
     counted = had.groupBy(sf.col(ITEM_INDEX).alias("index")).agg(sf.count(sf.lit(1)).alias("n"))
-    items = scratch.kept(counted.mapInArrow(_as_vectors, VECTORS), "popularity")
-    known = numbered.frame.select(sf.col(USER_INDEX).alias("index"), sf.lit(1).cast("long").alias("n"))
-    users = known.filter(sf.col("index") < frames.n_users).distinct().mapInArrow(_as_vectors, VECTORS)
-    (ranks,) = ranks_of(numbered, users, items, [slice(0, 1)], 1, k)
-    lists = lists_of(numbered, users, items, slice(0, 1), 1, k) if with_lists else None
+    users, items = Same(frames.n_users), _popularity(scratch, counted, frames.n_items)
+    (ranks,) = ranks_of(numbered, users, items, [slice(0, 1)], k)
+    lists = lists_of(numbered, users, items, slice(0, 1), k) if with_lists else None
     items.remove()
     numbered.remove()
     return ranks, lists
@@ -263,11 +264,21 @@ def _beyond(
     return beyond_accuracy_by_owners(own, owners, frames.n_users, frames.n_items)
 
 
-def _as_vectors(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The index and a number as a vector of one."""
-    for batch in batches:
-        vectors = as_bytes(batch["n"].to_numpy().astype(np.float32)[:, None])
-        yield pa.record_batch([batch["index"], vectors], names=["index", "vector"])
+def _popularity(scratch: Scratch, counted: "DataFrame", n_items: int) -> Vectors:
+    """The numbers `n` of the items `index` as vectors of one; those of the other items are 0."""
+    spread = Spread.over(n_items, -(-n_items // _ITEMS_PER_BLOCK))
+    made = Vectors.new(scratch, "popularity", spread, 1)
+
+    def write(key: tuple[Any, ...], table: pa.Table) -> pa.Table:
+        vectors = table.sort_by("index")["n"].to_numpy().astype(np.float32)[:, None]
+        made.write(key[0].as_py(), vectors, [], np.empty(0))
+        return table.select(["index"]).slice(0, 0)
+
+    every = scratch.spark.range(n_items).select(sf.col("id").cast("int").alias("index"))
+    joined = every.join(counted, "index", "left").select("index", sf.coalesce("n", sf.lit(0)).alias("n"))
+    placed = joined.withColumn("block", spread.column("index"))
+    collected(placed.groupBy("block").applyInArrow(write, "index int"))
+    return made
 
 
 def _training_counts(

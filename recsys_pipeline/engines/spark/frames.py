@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,16 +66,6 @@ class Scratch:
             frame.write.option("compression", "zstd").parquet(_url(path))
         return Kept(self._spark, path, frame.schema)
 
-    def kept_by_kind(self, frame: "DataFrame", name: str, kinds: int) -> list["Kept"]:
-        """The rows of a frame with a column `kind`, 0 and so on, those of each kind by themselves."""
-        path = self.path(name)
-        with told():
-            # Of numbers like these no two are equal: to write them in a shorter way is time lost.
-            plain = {"compression": "uncompressed", "parquet.enable.dictionary": "false"}
-            frame.write.options(**plain).partitionBy("kind").parquet(_url(path))
-        schema = frame.drop("kind").schema
-        return [Kept(self._spark, path / f"kind={kind}", schema) for kind in range(kinds)]
-
 
 class Kept:
     """Rows that were written.
@@ -89,8 +80,6 @@ class Kept:
     @property
     def frame(self) -> "DataFrame":
         """To be read by the cluster."""
-        if not self.path.exists():  # no row was of this kind
-            return self._spark.createDataFrame([], self._schema)
         # With the schema at hand nobody looks it up.
         return self._spark.read.schema(self._schema).parquet(_url(self.path))
 
@@ -168,6 +157,22 @@ def frame_of(scratch: Scratch, table: pa.Table | ds.Dataset) -> "DataFrame":
         ds.write_dataset(table, folder, format="parquet", max_rows_per_file=_ROWS_OF_A_COPY)
         files = sorted(folder.iterdir())
     return spark.read.parquet(*(_url(Path(file).resolve()) for file in files))
+
+
+@contextmanager
+def whole(path: str) -> Iterator[str]:
+    """The path of a file to write, which gets its name when the block ends, or is gone.
+
+    A task may be done twice, by two workers at a time.
+    """
+    partial = f"{path}.{uuid.uuid4().hex}"
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def _url(path: Path) -> str:

@@ -1,16 +1,15 @@
 """At which rank the models of a state put each held-out item.
 
-Held-out interactions are spread over the cluster with the vectors of their users and items; each worker reads
-the vectors of all items, a part file at a time, and counts how many come first. The rule is that of
+Held-out interactions are spread over the cluster; each worker takes the vectors of their users and items,
+maps those of all items, a block at a time, and counts how many come first. The rule is that of
 `core.ranking`, and so is the arithmetic.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyspark.sql.functions as sf
 from numpy.typing import NDArray
 
@@ -23,7 +22,8 @@ from recsys_pipeline.core.ranking import (
     count_ahead,
     scored_by_factors,
 )
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, as_bytes, collected, from_bytes
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, as_bytes, collected
+from recsys_pipeline.engines.spark.vectors import Same, Vectors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -59,46 +59,31 @@ def held_frame(scratch: Scratch, held: pa.Table, exclusions: "DataFrame | None")
 
 
 def ranks_of(
-    held: Kept, users: "DataFrame", items: Kept, parts: Sequence[slice], width: int, k: int
+    held: Kept, users: Vectors | Same, items: Vectors, parts: Sequence[slice], k: int
 ) -> NDArray[np.int64]:
     """(n_parts, n_held_out) the 1-based rank of each held-out item by each part of the vectors.
 
     Args:
         held: see `held_frame`.
-        users: index and vector.
-        items: the same.
+        users: the vectors.
+        items: the vectors.
         parts: of the vectors; each is a model.
-        width: floats of a vector.
         k: ranks beyond are k + 1.
     """
-    both = _with_user(held, users).join(
-        items.frame.select(sf.col("index").alias(ITEM_INDEX), sf.col("vector").alias("of_item")),
-        ITEM_INDEX,
-        "left",
-    )
-    wanted = both.select("held", ITEM_INDEX, "excluded", "of_user", "of_item")
-    table = collected(wanted.mapInArrow(_worker(_ranked, items.files, parts, width, k), _RANKS))
+    table = collected(held.frame.mapInArrow(_worker(_ranked, users, items, parts, k), _RANKS))
     ranks = np.full((len(parts), held.n_rows), k + 1, dtype=np.int64)
     if table.num_rows:
         ranks[:, table["held"].to_numpy()] = _from_rows(table["ranks"], np.int16).T
     return ranks
 
 
-def lists_of(
-    held: Kept, users: "DataFrame", items: Kept, part: slice, width: int, k: int
-) -> NDArray[np.int32]:
+def lists_of(held: Kept, users: Vectors | Same, items: Vectors, part: slice, k: int) -> NDArray[np.int32]:
     """(n_held_out, k) the best items of the user of each held-out interaction; arguments as above."""
-    wanted = _with_user(held, users).select("held", "excluded", "of_user")
-    table = collected(wanted.mapInArrow(_worker(_listed, items.files, [part], width, k), _LISTS))
+    table = collected(held.frame.mapInArrow(_worker(_listed, users, items, [part], k), _LISTS))
     lists = np.full((held.n_rows, k), NOTHING, dtype=np.int32)
     if table.num_rows:
         lists[table["held"].to_numpy()] = _from_rows(table["items"], np.int32)
     return lists
-
-
-def _with_user(held: Kept, users: "DataFrame") -> "DataFrame":
-    vectors = users.select(sf.col("index").alias(USER_INDEX), sf.col("vector").alias("of_user"))
-    return held.frame.join(vectors, USER_INDEX, "left")
 
 
 def _from_rows(column: pa.ChunkedArray, kind: type[np.integer]) -> NDArray[Any]:
@@ -107,9 +92,9 @@ def _from_rows(column: pa.ChunkedArray, kind: type[np.integer]) -> NDArray[Any]:
 
 def _worker(
     work: Callable[..., Iterator[pa.RecordBatch]],
-    files: Sequence[str],
+    users: Vectors | Same,
+    items: Vectors,
     parts: Sequence[slice],
-    width: int,
     k: int,
 ) -> Any:
     """Some of the rows at a time."""
@@ -119,22 +104,22 @@ def _worker(
         for batch in batches:
             waiting.append(batch)
             if sum(each.num_rows for each in waiting) >= _AT_ONCE:
-                yield from work(waiting, files, parts, width, k)
+                yield from work(waiting, users, items, parts, k)
                 waiting = []
-        yield from work(waiting, files, parts, width, k)
+        yield from work(waiting, users, items, parts, k)
 
     return together
 
 
-def _items_in(files: Sequence[str], width: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Of each part file the indexes of its items, ascending, and their vectors."""
-    for name in files:
-        with pq.ParquetFile(name) as file:
-            some = file.read(columns=["index", "vector"])
-        if some.num_rows:
-            index = some["index"].to_numpy()
-            order = np.argsort(index)
-            yield index[order], from_bytes(some["vector"], width)[order]
+def _known(batches: Sequence[pa.RecordBatch], sides: Mapping[str, Vectors | Same]) -> pa.Table | None:
+    """The rows whose indexes on these sides have vectors; None without any."""
+    if not batches:
+        return None
+    table = pa.Table.from_batches(batches).combine_chunks()
+    for name, vectors in sides.items():
+        index = table[name].to_numpy()
+        table = table.filter(pa.array((index >= 0) & (index < vectors.n_rows)))
+    return table if table.num_rows else None
 
 
 def _excluded(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -145,23 +130,24 @@ def _excluded(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
 
 
 def _listed(
-    batches: Sequence[pa.RecordBatch], files: Sequence[str], parts: Sequence[slice], width: int, k: int
+    batches: Sequence[pa.RecordBatch],
+    users: Vectors | Same,
+    items: Vectors,
+    parts: Sequence[slice],
+    k: int,
 ) -> Iterator[pa.RecordBatch]:
     from recsys_pipeline.engines.local.compiling import ready
 
     (part,) = parts
-    if not sum(batch.num_rows for batch in batches):
-        return
-    table = pa.Table.from_batches(batches).combine_chunks()
-    table = table.filter(table["of_user"].is_valid())
-    if not table.num_rows:
+    table = _known(batches, {USER_INDEX: users})
+    if table is None:
         return
     ready("recsys_pipeline.core.selection")
-    users = np.ascontiguousarray(from_bytes(table["of_user"], width)[:, part])
+    own = np.ascontiguousarray(users.take(table[USER_INDEX].to_numpy())[:, part])
     row, item = _excluded(table)
-    n = len(users)
+    n = len(own)
     lists, scores = np.full((n, k), NOTHING, np.int32), np.full((n, k), -np.inf, np.float32)
-    for index, vectors in _items_in(files, width):
+    for index, vectors in items.blocks():
         places = np.minimum(np.searchsorted(index, item), len(index) - 1)
         here = index[places] == item
         indptr = np.zeros(n + 1, np.int64)
@@ -169,7 +155,7 @@ def _listed(
         exclusions = Pattern(indptr, places[here].astype(np.int32), len(index))
         longest_first = LongestFirst.of(np.ascontiguousarray(vectors[:, part]))
         rows = np.arange(n, dtype=np.int32)
-        found, of_found = scored_by_factors(users, longest_first, rows, exclusions, k)
+        found, of_found = scored_by_factors(own, longest_first, rows, exclusions, k)
         of_found = np.where(found == NOTHING, np.float32(-np.inf), of_found)
         found = np.where(found == NOTHING, NOTHING, index[found])
         all_items, all_scores = np.hstack([lists, found]), np.hstack([scores, of_found])
@@ -180,35 +166,35 @@ def _listed(
 
 
 def _ranked(
-    batches: Sequence[pa.RecordBatch], files: Sequence[str], parts: Sequence[slice], width: int, k: int
+    batches: Sequence[pa.RecordBatch],
+    users: Vectors | Same,
+    items: Vectors,
+    parts: Sequence[slice],
+    k: int,
 ) -> Iterator[pa.RecordBatch]:
-    if not sum(batch.num_rows for batch in batches):
+    # Nobody recommends anything to who is not known, nor an item that is not.
+    table = _known(batches, {USER_INDEX: users, ITEM_INDEX: items})
+    if table is None:
         return
-    table = pa.Table.from_batches(batches).combine_chunks()
-    # Whoever is not known has no vector, and the item nobody recommends.
-    known = table["of_user"].is_valid().to_numpy() & table["of_item"].is_valid().to_numpy()
-    table = table.filter(pa.array(known))
-    if not table.num_rows:
-        return
-    users, own = (from_bytes(table[name], width) for name in ("of_user", "of_item"))
-    items = table[ITEM_INDEX].to_numpy()
+    item = table[ITEM_INDEX].to_numpy()
+    of_users, own = users.take(table[USER_INDEX].to_numpy()), items.take(item)
     row_of_excluded, item_of_excluded = _excluded(table)
-    ahead = np.zeros((len(parts), len(items)), dtype=np.int64)
-    for index, vectors in _items_in(files, width):
+    ahead = np.zeros((len(parts), len(item)), dtype=np.int64)
+    for index, vectors in items.blocks():
         for number, part in enumerate(parts):
             ahead[number] += _ahead_in(
                 index,
                 vectors[:, part],
-                users[:, part],
+                of_users[:, part],
                 own[:, part],
-                items,
+                item,
                 row_of_excluded,
                 item_of_excluded,
                 k,
             )
     ranks = np.minimum(ahead, k) + 1
     for number, part in enumerate(parts):
-        nothing = ~(users[:, part].any(axis=1) & own[:, part].any(axis=1))
+        nothing = ~(of_users[:, part].any(axis=1) & own[:, part].any(axis=1))
         ranks[number, nothing] = k + 1
     content = as_bytes(ranks.T.astype(np.int16))
     yield pa.record_batch([table["held"].combine_chunks(), content], names=["held", "ranks"])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyspark.sql.functions as sf
 
 from recsys_pipeline.core.columns import (
@@ -35,6 +36,7 @@ from recsys_pipeline.engines.spark.preparation import distribution
 from recsys_pipeline.engines.spark.ranking import held_frame, ranks_of
 from recsys_pipeline.engines.spark.splits import SplitFrames
 from recsys_pipeline.engines.spark.training import State, Together, by_weighting, train
+from recsys_pipeline.engines.spark.vectors import Vectors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -69,8 +71,7 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
     if state.failed:
         raise FloatingPointError(DIVERGED)
     user_lengths, item_lengths = (
-        distribution(side.frame.mapInArrow(_norms(together.width), "length double"), "length")
-        for side in (state.users, state.items)
+        distribution(_lengths(scratch, side), "length") for side in (state.users, state.items)
     )
     if not np.isfinite([user_lengths.mean, item_lengths.mean]).all():
         raise FloatingPointError(DIVERGED)
@@ -80,8 +81,8 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
         events = events + sf.col(count_column(event)).cast("long")
     n_events = int(first_row(frames.pairs.agg(sf.sum(events).alias("n")))["n"])
     tables = FactorTables(
-        _factor_rows(scratch, frames.users, USER, USER_INDEX, state.users, frames.user_type, together.width),
-        _factor_rows(scratch, frames.items, ITEM, ITEM_INDEX, state.items, frames.item_type, together.width),
+        _factor_rows(bm25_matrix["users"], USER, USER_INDEX, state.users),
+        _factor_rows(bm25_matrix["items"], ITEM, ITEM_INDEX, state.items),
         state.seconds,
     )
     refitted = Refitted(
@@ -99,35 +100,29 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
     return refitted, _interactions(scratch, frames, weights.frame, trial.half_life_days)
 
 
-def _norms(width: int) -> Any:
-    def norms(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _lengths(scratch: Scratch, vectors: Vectors) -> "DataFrame":
+    """Those of all vectors, as `length`."""
+
+    def measure(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            lengths = np.linalg.norm(from_bytes(batch["vector"], width), axis=1).astype(np.float64)
-            yield pa.record_batch([pa.array(lengths)], names=["length"])
+            for block in batch["id"].to_pylist():
+                lengths = np.linalg.norm(vectors.of_block(block), axis=1).astype(np.float64)
+                yield pa.record_batch([pa.array(lengths)], names=["length"])
 
-    return norms
+    n_blocks = vectors.spread.n_blocks
+    return scratch.spark.range(0, n_blocks, 1, n_blocks).mapInArrow(measure, "length double")
 
 
-def _factor_rows(
-    scratch: Scratch,
-    ids: "DataFrame",
-    name: str,
-    index: str,
-    vectors: Kept,
-    kind: pa.DataType,
-    width: int,
-) -> pa.RecordBatchReader:
-    """The table of these ids and their factors, in the order of their indexes."""
-    joined = ids.join(vectors.frame.withColumnRenamed("index", index), index).orderBy(index)
-    kept = scratch.kept(joined.select(sf.col(name), "vector"), "factors")
-    read = pa.schema([(name, kind), ("vector", pa.binary())])
-    schema = pa.schema([(name, kind), (FACTORS, pa.list_(pa.float32(), width))])
+def _factor_rows(ids: pa.Table | ds.Dataset, name: str, index: str, vectors: Vectors) -> pa.RecordBatchReader:
+    """The table of these ids and their factors, in the order of their indexes, which is that of the ids."""
+    kind = pa.list_(pa.float32(), vectors.width)
+    schema = pa.schema([(name, ids.schema.field(name).type), (FACTORS, kind)])
 
     def rows() -> Iterator[pa.RecordBatch]:
-        for batch in kept.batches(read):
-            factors = pa.array(from_bytes(batch["vector"], width).ravel())
-            vectors = pa.FixedSizeListArray.from_arrays(factors, type=schema.field(FACTORS).type)
-            yield pa.record_batch([batch[name], vectors], schema=schema)
+        for batch in ids.to_batches():
+            found = vectors.take(batch[index].to_numpy())
+            factors = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), type=kind)
+            yield pa.record_batch([batch[name], factors], schema=schema)
 
     return in_parts(rows(), schema)
 
@@ -172,7 +167,7 @@ def _train_scores(
     table = collected(weights.select(USER_INDEX, ITEM_INDEX).join(asked, USER_INDEX)).sort_by(USER_INDEX)
     split = np.zeros(table.num_rows, dtype=np.int32)
     held = held_frame(scratch, table.append_column(SPLIT, pa.array(split)), None)
-    (ranks,) = ranks_of(held, state.users.frame, state.items, [slice(0, together.width)], together.width, K)
+    (ranks,) = ranks_of(held, state.users, state.items, [slice(0, together.width)], K)
     group, _ = group_by_user(split, table[USER_INDEX].to_numpy())
     n_relevant = np.bincount(group)
     return score(hits_of_groups(ranks, group), n_relevant), len(n_relevant)

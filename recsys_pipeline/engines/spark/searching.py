@@ -157,7 +157,7 @@ class SparkSearch:
             due = [place for place, fit in enumerate(fits) if state.iterations in fit.checkpoints]
             parts = [together.part(place) for place in due]
             reach = plan.selection.reach
-            found = ranks_of(numbered, state.users.frame, state.items, parts, together.width, reach)
+            found = ranks_of(numbered, state.users, state.items, parts, reach)
             lasted = state.seconds / len(fits)
             for place, ranks in zip(due, found, strict=True):
                 diverged = place in state.failed

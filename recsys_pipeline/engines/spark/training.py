@@ -1,22 +1,22 @@
 """ALS on the cluster: many configurations at once, each by the steps of the solver `batched`.
 
 `core.loss` has the loss and `engines.local.batched` the steps. A half-iteration is one pass over the blocks
-of one side (`blocks`): each gets the vectors of the columns that it needs and solves its rows. The vectors of
-all configurations that are trained together travel side by side, so that a pass costs its shuffles once for
-all of them; a configuration of fewer iterations is scored on the way.
+of one side (`blocks`): each maps the vectors of the columns that it needs and solves its rows (`vectors`).
+Those of all configurations that are trained together lie side by side, so that one pass does for all of them;
+a configuration of fewer iterations is scored on the way.
 
 Random starts are those of the local engine, row for row, wherever a row is made. The factors follow the same
 path up to rounding.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyspark.sql.functions as sf
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.hyperparameters import Hyperparameters
@@ -24,15 +24,10 @@ from recsys_pipeline.core.loss import confidences, penalties
 from recsys_pipeline.engines.local.ensembles import seeds_of
 from recsys_pipeline.engines.local.training import Fit
 from recsys_pipeline.engines.spark.blocks import Block, Side
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, as_bytes, from_bytes
+from recsys_pipeline.engines.spark.frames import Scratch, whole
+from recsys_pipeline.engines.spark.side_by_side import on_workers
+from recsys_pipeline.engines.spark.vectors import Vectors
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-VECTORS = "index int, vector binary"
-_SOLVED = "index int, vector binary, kind int"
-# Kinds of rows: vectors, sums of their outer products, shares of the normal equations of rows that are cut.
-_VECTOR, _GRAM, _SHARE = range(3)
 _CG_STEPS = 3
 _CONVERGED = 1e-20
 _ROWS_PER_BATCH = 1 << 12
@@ -92,36 +87,20 @@ class Together(NamedTuple):
         return slice(own[0].start, own[-1].stop)
 
 
-class Vectors(NamedTuple):
-    """The vectors of one side.
-
-    Attributes:
-        rows: index and vector.
-        grams: of each model, (factors, factors) the sum of the outer products of its vectors.
-    """
-
-    rows: Kept
-    grams: Sequence[NDArray[np.float64]]
-
-    def remove(self) -> None:
-        """Nobody reads them any more."""
-        self.rows.remove()
-
-
 class State(NamedTuple):
     """The vectors after so many iterations.
 
     Attributes:
         iterations: done.
-        users: index and vector.
+        users: the vectors.
         items: the same.
         failed: fits whose factors are no numbers any more.
         seconds: wall time up to here.
     """
 
     iterations: int
-    users: Kept
-    items: Kept
+    users: Vectors
+    items: Vectors
     failed: frozenset[int]
     seconds: float
 
@@ -129,43 +108,32 @@ class State(NamedTuple):
 def train(scratch: Scratch, by_user: Side, by_item: Side, together: Together) -> Iterator[State]:
     """The state at each checkpoint of any of the fits; but the last goes when the next is asked for."""
     begin = time.perf_counter()
-    users = _kept(scratch, _start(scratch, by_user.n_rows, 0, together), together)
-    items = _kept(scratch, _start(scratch, by_item.n_rows, by_user.n_rows, together), together)
+    users = _start(scratch, by_user, by_item, 0, together)
+    items = _start(scratch, by_item, by_user, by_user.rows.n_rows, together)
     stops = sorted({stop for fit in together.fits for stop in fit.checkpoints})
     waited = 0.0
     for iteration in range(1, stops[-1] + 1):
-        users = _half(scratch, by_user, users, items, together)
-        items = _half(scratch, by_item, items, users, together)
+        users = _half(scratch, by_user, by_item, users, items, together)
+        items = _half(scratch, by_item, by_user, items, users, together)
         if iteration in stops:
             failed = _failed(users, together) | _failed(items, together)
             lasted = time.perf_counter() - begin - waited
             since = time.perf_counter()
-            yield State(iteration, users.rows, items.rows, failed, lasted)
+            yield State(iteration, users, items, failed, lasted)
             waited += time.perf_counter() - since
 
 
 def _failed(vectors: Vectors, together: Together) -> frozenset[int]:
     """Fits whose vectors are no numbers any more."""
-    models = zip(together.models, vectors.grams, strict=True)
+    models = zip(together.models, _grams(vectors, together), strict=True)
     return frozenset(model.fit for model, gram in models if not np.isfinite(gram).all())
 
 
-def _kept(scratch: Scratch, frame: "DataFrame", together: Together) -> Vectors:
-    """Vectors with the sums of their outer products, which came as rows of their own."""
-    rows, sums = scratch.kept_by_kind(frame, "vectors", 2)
-    return Vectors(rows, _summed([sums], together))
-
-
-def _summed(parts: Sequence[Kept], together: Together) -> list[NDArray[np.float64]]:
+def _grams(vectors: Vectors, together: Together) -> list[NDArray[np.float64]]:
+    """Of each model, (factors, factors) the sum of the outer products of all its vectors."""
     sizes = [model.trial.factors for model in together.models]
-    whole = np.zeros(sum(size * size for size in sizes))
-    for part in parts:
-        # One after the other, however many blocks there are.
-        for batch in part.batches(pa.schema([("vector", pa.binary())])):
-            for each in batch["vector"]:
-                whole += np.frombuffer(each.as_buffer(), np.float64)
     ends = np.cumsum([size * size for size in sizes])
-    split = np.split(whole, ends[:-1])
+    split = np.split(vectors.total(), ends[:-1])
     return [each.reshape(size, size) for each, size in zip(split, sizes, strict=True)]
 
 
@@ -181,20 +149,41 @@ def _gram(vectors: NDArray[np.float32], together: Together) -> NDArray[np.float6
     return np.concatenate(sums)
 
 
-def _start(scratch: Scratch, n_rows: int, before: int, together: Together) -> "DataFrame":
-    """Random vectors of `n_rows` rows that follow `before` others: those of `random_start`."""
+def _new(
+    scratch: Scratch,
+    side: Side,
+    other: Side,
+    together: Together,
+    vectors_of: Callable[[int], NDArray[np.float32]],
+) -> Vectors:
+    """The vectors of a side, each block made by a worker, with copies for the blocks of the other side."""
+    new = Vectors.new(scratch, "vectors", side.rows, together.width, len(other.filled))
+
+    def make(number: int) -> None:
+        vectors = vectors_of(number)
+        copies = []
+        for reader in other.filled:
+            block = Block.read(other.folder, reader)
+            needed = block.needed[block.begins[number] : block.begins[number + 1]]
+            copies.append(side.rows.place_of(needed))
+        new.write(number, vectors, copies, _gram(vectors, together))
+
+    on_workers(scratch, make, side.rows.n_blocks)
+    new.add_up(sum(model.trial.factors**2 for model in together.models))
+    return new
+
+
+def _start(scratch: Scratch, side: Side, other: Side, before: int, together: Together) -> Vectors:
+    """Random vectors of the rows, which follow `before` others: those of `random_start`."""
     starts = [(model.seed, model.trial.factors, model.part) for model in together.models]
 
-    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            rows = batch["id"].to_numpy()
-            for first in range(0, len(rows), _ROWS_PER_BATCH):
-                some = rows[first : first + _ROWS_PER_BATCH]
-                if len(some):
-                    vectors = random_rows(starts, int(some[0]), len(some), before, together.width)
-                    yield from _solved(some, vectors, together).to_batches()
+    def make(number: int) -> NDArray[np.float32]:
+        runs = side.rows.runs_of(number)
+        return np.concatenate(
+            [random_rows(starts, begin, end - begin, before, together.width) for begin, end in runs]
+        )
 
-    return scratch.spark.range(n_rows).mapInArrow(make, _SOLVED)
+    return _new(scratch, side, other, together, make)
 
 
 def random_rows(
@@ -215,82 +204,68 @@ def random_rows(
     return made
 
 
-def _half(scratch: Scratch, side: Side, solved: Vectors, fixed: Vectors, together: Together) -> Vectors:
+def _half(
+    scratch: Scratch, side: Side, other: Side, solved: Vectors, fixed: Vectors, together: Together
+) -> Vectors:
     """New vectors of the rows of a side; the old ones are gone."""
-    n_blocks, cut = side.n_blocks, side.cut_rows
-    sent = fixed.rows.frame.join(side.routes.frame, "index").select(
-        "block", sf.lit(False).alias("is_own"), "index", "vector"
-    )
-    block = sf.pmod(sf.col("index"), sf.lit(n_blocks)).cast("int").alias("block")
-    own = solved.rows.frame.select(block, sf.lit(True).alias("is_own"), "index", "vector")
-    solver = _solver(side, fixed.grams, together)
-    found = sent.unionByName(own).groupBy("block").applyInArrow(solver, _SOLVED)
-    if not len(cut):
-        new = _kept(scratch, found, together)
-    else:
-        rows, sums, shares = scratch.kept_by_kind(found, "parts", 3)
-        before = solved.rows.frame.filter(sf.col("index").isin(cut.tolist()))
-        of_cut = shares.frame.groupBy("index").cogroup(before.groupBy("index"))
-        of_cut = of_cut.applyInArrow(_summing_solver(side.n_columns, fixed.grams, together), _SOLVED)
-        more = scratch.kept_by_kind(of_cut, "vectors-of-cut-rows", 2)
-        whole = scratch.kept(rows.frame.unionByName(more[0].frame), "vectors")
-        new = Vectors(whole, _summed([sums, more[1]], together))
-        for used in (rows, sums, shares, *more):
-            used.remove()
+    shares = scratch.shared_folder("shares")
+    pieces = side.pieces
+
+    def share(place: int) -> None:
+        block = Block.read(side.folder, pieces[place])
+        columns = _columns(block, side.filled.index(pieces[place]), fixed)
+        with whole(_share_path(shares, pieces[place])) as path:
+            shares_of(block, columns, together).tofile(path)
+
+    def solve(number: int) -> NDArray[np.float32]:
+        before = solved.of_block(number)
+        # Rows without interactions have no factors.
+        found = np.zeros_like(before)
+        grams = _grams(fixed, together)
+        if number in side.filled:
+            block = Block.read(side.folder, number)
+            columns = _columns(block, side.filled.index(number), fixed)
+            places = side.rows.place_of(block.rows)
+            found[places] = solve_block(block, columns, before[places], side.columns.n_rows, grams, together)
+        cut = side.cut_rows[side.rows.block_of(side.cut_rows) == number]
+        for row, place in zip(cut, side.rows.place_of(cut), strict=True):
+            summed = _summed(side, shares, row, together)
+            found[place] = solve_cut_row(summed, before[place], side.columns.n_rows, grams, together)
+        return found
+
+    on_workers(scratch, share, len(pieces))
+    new = _new(scratch, side, other, together, solve)
+    shutil.rmtree(shares, ignore_errors=True)
     solved.remove()
     return new
 
 
-def _solver(side: Side, grams: Sequence[NDArray[np.float64]], together: Together) -> Any:
-    """What a worker does with the vectors that a block needs, and those of its rows."""
-    folder, filled, n_columns, cut = str(side.folder), side.filled, side.n_columns, side.cut_rows
-
-    def solve(key: tuple[Any, ...], vectors: pa.Table) -> pa.Table:
-        number = key[0].as_py()
-        is_own = vectors["is_own"].to_numpy(zero_copy_only=False)
-        index = vectors["index"].to_numpy()
-        own = vectors.filter(pa.array(is_own))
-        own_index, own_vectors = index[is_own], from_bytes(own["vector"], together.width)
-        keep = ~np.isin(own_index, cut)
-        order = np.argsort(own_index[keep])
-        own_index, own_vectors = own_index[keep][order], own_vectors[keep][order]
-        if number not in filled:
-            # Rows without interactions have no factors.
-            return _solved(own_index, np.zeros_like(own_vectors), together)
-        block = Block.read(folder, number)
-        sent_index = index[~is_own]
-        sent = from_bytes(vectors.filter(pa.array(~is_own))["vector"], together.width)
-        fixed = np.empty_like(sent)
-        fixed[np.searchsorted(block.needed, sent_index)] = sent
-        if block.is_cut:
-            return _rows(block.rows, shares_of(block, fixed, together), _SHARE)
-        solved = np.zeros_like(own_vectors)
-        places = np.searchsorted(own_index, block.rows)
-        solved[places] = solve_block(block, fixed, own_vectors[places], n_columns, grams, together)
-        return _solved(own_index, solved, together)
-
-    return solve
+def _columns(block: Block, reader: int, fixed: Vectors) -> Callable[[slice], NDArray[np.float32]]:
+    """Gives (n_needed, factors) of the vectors that a block needs the part of a model."""
+    copies = [fixed.copies_of(number, reader) for number in range(fixed.spread.n_blocks)]
+    assert sum(map(len, copies)) == len(block.needed)
+    return lambda part: np.concatenate([each[:, part] for each in copies])
 
 
-def _rows(index: NDArray[np.integer], vectors: NDArray[Any], kind: int) -> pa.Table:
-    return pa.table(
-        {
-            "index": pa.array(index.astype(np.int32)),
-            "vector": as_bytes(vectors),
-            "kind": pa.array(np.full(len(index), kind, np.int32)),
-        }
-    )
+def _share_path(folder: Path, number: int) -> str:
+    return f"{folder}/{number}.shares"
 
 
-def _solved(index: NDArray[np.integer], vectors: NDArray[np.float32], together: Together) -> pa.Table:
-    """The vectors, and the sums of their outer products in a row of its own."""
-    gram = _rows(np.array([-1]), _gram(vectors, together)[None], _GRAM)
-    return pa.concat_tables([_rows(index, vectors, _VECTOR), gram])
+def _summed(side: Side, shares: Path, row: int, together: Together) -> NDArray[np.float64]:
+    """The normal equations of a row: the shares of its pieces, added up."""
+    size = sum(model.trial.factors * (model.trial.factors + 1) + 1 for model in together.models)
+    total = np.zeros(size)
+    for number in side.pieces:
+        rows = Block.read(side.folder, number).rows
+        place = int(np.searchsorted(rows, row))
+        if place < len(rows) and rows[place] == row:
+            total += np.fromfile(_share_path(shares, number), np.float64, size, offset=place * size * 8)
+    return total
 
 
 def solve_block(
     block: Block,
-    fixed: NDArray[np.float32],
+    columns: Callable[[slice], NDArray[np.float32]],
     own: NDArray[np.float32],
     n_columns: int,
     grams: Sequence[NDArray[np.float64]],
@@ -300,7 +275,7 @@ def solve_block(
 
     Args:
         block: the interactions.
-        fixed: (n_needed, width) vectors of the columns.
+        columns: gives (n_needed, factors) the part of a model of the vectors of the columns.
         own: (n_rows, width) vectors of the rows before.
         n_columns: of the matrix.
         grams: of each model, that of all vectors of the columns.
@@ -330,7 +305,7 @@ def solve_block(
                 indptr,
                 places,
                 confidences(weights, model.trial),
-                fixed[:, model.part] @ turn,
+                columns(model.part) @ turn,
                 unobserved * spectrum,
                 unobserved,
                 penalties(np.diff(indptr), n_columns, model.trial),
@@ -350,7 +325,9 @@ def _trained(block: Block, weighting: int) -> tuple[NDArray[Any], NDArray[Any], 
     return indptr, np.ascontiguousarray(block.places[kept]), np.ascontiguousarray(weights[kept])
 
 
-def shares_of(block: Block, fixed: NDArray[np.float32], together: Together) -> NDArray[np.float64]:
+def shares_of(
+    block: Block, columns: Callable[[slice], NDArray[np.float32]], together: Together
+) -> NDArray[np.float64]:
     """(n_rows, size) of each row of a block of pieces, its share of the normal equations of every model.
 
     Of a model these are the matrix, the right-hand side and the number of interactions, one after another.
@@ -360,30 +337,19 @@ def shares_of(block: Block, fixed: NDArray[np.float32], together: Together) -> N
         indptr, places, weights = _trained(block, model.weighting)
         confidence = confidences(weights, model.trial).astype(np.float64)
         unobserved = model.trial.unobserved_weight
+        fixed = columns(model.part)
         of_model = []
         for begin, end in pairwise(indptr):
             size = model.trial.factors
             matrix, right = np.zeros((size, size)), np.zeros(size)
             for first in range(begin, end, _ROWS_PER_BATCH):
                 some = slice(first, min(first + _ROWS_PER_BATCH, end))
-                rows = fixed[places[some], model.part].astype(np.float64)
+                rows = fixed[places[some]].astype(np.float64)
                 matrix += (rows * (confidence[some] - unobserved)[:, None]).T @ rows
                 right += confidence[some] @ rows
             of_model.append(np.concatenate([matrix.ravel(), right, [float(end - begin)]]))
         shares.append(np.stack(of_model))
     return np.concatenate(shares, axis=1)
-
-
-def _summing_solver(n_columns: int, grams: Sequence[NDArray[np.float64]], together: Together) -> Any:
-    def solve(key: tuple[Any, ...], shares: pa.Table, before: pa.Table) -> pa.Table:
-        summed = sum(
-            np.frombuffer(each.as_buffer(), np.float64) for each in shares["vector"].combine_chunks()
-        )
-        (own,) = from_bytes(before["vector"], together.width)
-        solved = solve_cut_row(np.asarray(summed), own, n_columns, grams, together)
-        return _solved(np.array([key[0].as_py()]), solved[None], together)
-
-    return solve
 
 
 def solve_cut_row(
