@@ -66,10 +66,7 @@ def trained_in_blocks(engine, tables, trial=TRIAL, **sizes):
         sides = sides_of(scratch, weighed, **sizes)
         together = Together.of(fits_for([trial]), lambda _: weighed.weightings.index(Weighting.of(trial)), 3)
         (state,) = train(scratch, *sides, together)
-        found = []
-        for side in (state.users, state.items):
-            found.append(side.take(np.arange(side.n_rows)))
-        return found, sides
+        return [side.take(np.arange(side.n_rows)) for side in (state.users, state.items)], sides
 
 
 def trained_here(interactions, trial=TRIAL):
