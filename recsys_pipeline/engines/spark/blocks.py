@@ -124,11 +124,11 @@ def sides_of(
 
     Args:
         scratch: where they are kept.
-        weighed: what is trained on.
+        weighed: what is trained on, which stays.
         interactions_per_block: about so many a block has.
         most_of_a_row: a row with more is cut.
     """
-    pairs = scratch.kept(weighed.pairs, "weighed")
+    pairs = weighed.pairs
     # A cluster of few data has more cores than blocks: enough for each core to have one.
     n_blocks = max(-(-pairs.n_rows // interactions_per_block), _cores(scratch))
     users, items = (Spread.over(n, n_blocks) for n in (weighed.n_users, weighed.n_items))
@@ -145,7 +145,6 @@ def sides_of(
         side = Side(scratch.shared_folder(f"blocks-of-{names[0]}"), (), rows, columns, cut_rows)
         n_pieces = -(-n_cut // most_of_a_row)
         made.append(_filled(side, named, n_pieces, len(weighed.weightings)))
-    pairs.remove()
     return made[0], made[1]
 
 

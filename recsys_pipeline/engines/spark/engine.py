@@ -172,7 +172,7 @@ class SparkEngine:
         def rows() -> Iterator[pa.RecordBatch]:
             """Those that are read last."""
             try:
-                yield from of_interactions.rows()
+                yield from of_interactions
             finally:
                 until_read.close()
 

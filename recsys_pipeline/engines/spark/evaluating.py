@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,17 +37,13 @@ from recsys_pipeline.engines.engine import BaselinePlan, Evaluated, EvaluationPl
 from recsys_pipeline.engines.local.contenders import NOTEBOOK_HYPERPARAMETERS, TUNED_STRENGTHS
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.frames import Scratch, collected
+from recsys_pipeline.engines.spark.frames import Scratch, collected, known_here
 from recsys_pipeline.engines.spark.preparation import rows_per
 from recsys_pipeline.engines.spark.ranking import held_frame, lists_of, ranks_of
 from recsys_pipeline.engines.spark.splits import SplitFrames, of_split
 from recsys_pipeline.engines.spark.training import Together, by_weighting, train
-from recsys_pipeline.engines.spark.vectors import Same, Spread, Vectors
+from recsys_pipeline.engines.spark.vectors import Same, Vectors
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-_ITEMS_PER_BLOCK = 1 << 20
 _NOT_HERE = "the Spark engine does not measure it"
 # What is measured; all else needs the interactions of one machine.
 _MEASURED = (TUNED, NOTEBOOK, LEAKING, POPULARITY)
@@ -216,7 +212,7 @@ def _trained(
                     listed = lists_of(numbered, state.users, state.items, parts[0], plan.k)
                 own = None if place in state.failed else ranks
                 found[name] = _Measured(own, listed, state.seconds / len(names))
-    for used in (by_user, by_item, state.users, state.items):
+    for used in (weighed.pairs, by_user, by_item, state.users, state.items):
         used.remove()
     numbered.remove()
     return found
@@ -241,7 +237,8 @@ def _by_popularity(
     numbered = held_frame(scratch, held, frames.exclusions(held, unknown_to_training))
     had = frames.target_pairs(held_out, number, unknown_to_training)
     counted = had.groupBy(sf.col(ITEM_INDEX).alias("index")).agg(sf.count(sf.lit(1)).alias("n"))
-    users, items = Same(frames.n_users), _popularity(scratch, counted, frames.n_items)
+    users = Same(frames.n_users)
+    items = Vectors.of_columns(scratch, counted, ["n"], "index", frames.n_items, "float32")
     (ranks,) = ranks_of(numbered, users, items, [slice(0, 1)], k)
     lists = lists_of(numbered, users, items, slice(0, 1), k) if with_lists else None
     items.remove()
@@ -257,28 +254,11 @@ def _beyond(
     own = lists[first]
     recommended = own[own != NOTHING]
     _, left = frames.training_pairs(held_out, number, plan.unknown_to_training)
-    asked = frames.spark.createDataFrame(pa.table({ITEM_INDEX: np.unique(recommended).astype(np.int32)}))
-    counted = collected(left.join(asked, ITEM_INDEX).groupBy(ITEM_INDEX).count())
+    asked = pa.table({ITEM_INDEX: np.unique(recommended).astype(np.int32)})
+    counted = collected(left.join(known_here(frames.scratch, asked), ITEM_INDEX).groupBy(ITEM_INDEX).count())
     by_index = dict(zip(counted[ITEM_INDEX].to_pylist(), counted["count"].to_pylist(), strict=True))
     owners = np.array([by_index.get(each, 0) for each in recommended.tolist()], dtype=np.int64)
     return beyond_accuracy_by_owners(own, owners, frames.n_users, frames.n_items)
-
-
-def _popularity(scratch: Scratch, counted: "DataFrame", n_items: int) -> Vectors:
-    """The numbers `n` of the items `index` as vectors of one; those of the other items are 0."""
-    spread = Spread.over(n_items, -(-n_items // _ITEMS_PER_BLOCK))
-    made = Vectors.new(scratch, "popularity", spread, 1)
-
-    def write(key: tuple[Any, ...], table: pa.Table) -> pa.Table:
-        vectors = table.sort_by("index")["n"].to_numpy().astype(np.float32)[:, None]
-        made.write(key[0].as_py(), vectors, [], np.empty(0))
-        return table.select(["index"]).slice(0, 0)
-
-    every = scratch.spark.range(n_items).select(sf.col("id").cast("int").alias("index"))
-    joined = every.join(counted, "index", "left").select("index", sf.coalesce("n", sf.lit(0)).alias("n"))
-    placed = joined.withColumn("block", spread.column("index"))
-    collected(placed.groupBy("block").applyInArrow(write, "index int"))
-    return made
 
 
 def _training_counts(
@@ -289,7 +269,7 @@ def _training_counts(
     held = of_split(held_out, number)
     found = []
     for name in (USER_INDEX, ITEM_INDEX):
-        asked = frames.spark.createDataFrame(held.select([name]).group_by(name).aggregate([]))
+        asked = known_here(frames.scratch, held.select([name]).group_by(name).aggregate([]))
         counted = collected(left.join(asked, name).groupBy(name).count())
         by_index = dict(zip(counted[name].to_pylist(), counted["count"].to_pylist(), strict=True))
         found.append(np.array([by_index.get(each, 0) for each in held[name].to_pylist()], dtype=np.int64))

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import pyspark.sql.functions as sf
 
 from recsys_pipeline.engines.local.aggregation import in_equal_parts
 from recsys_pipeline.engines.spark.session import told
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _ROWS_AT_ONCE = 1 << 20
-# Of a file: so that the workers share them.
-_ROWS_OF_A_COPY = 1 << 22
+# Of what this process knows, such as what is held out, so many rows are sent to every worker.
+_ROWS_TO_SEND = 1 << 21
 _PREFIX = "recsys-spark-"
 # What a run on another machine has left that was killed is removed after so long; on this one, at once.
 _SECONDS_KEPT = 2 * 86_400
@@ -153,9 +154,10 @@ def frame_of(scratch: Scratch, table: pa.Table | ds.Dataset) -> "DataFrame":
         return spark.createDataFrame(table.replace_schema_metadata(None))
     files = getattr(table, "files", None)
     if files is None:
+        # One file, whose parts the workers share: so the rows keep their order.
         folder = scratch.path("copy")
-        ds.write_dataset(table, folder, format="parquet", max_rows_per_file=_ROWS_OF_A_COPY)
-        files = sorted(folder.iterdir())
+        ds.write_dataset(table, folder, format="parquet")
+        files = list(folder.iterdir())
     return spark.read.parquet(*(_url(Path(file).resolve()) for file in files))
 
 
@@ -178,6 +180,12 @@ def whole(path: str) -> Iterator[str]:
 def _url(path: Path) -> str:
     """As Spark takes a path: it decodes nothing."""
     return f"file://{path}"
+
+
+def known_here(scratch: Scratch, table: pa.Table) -> "DataFrame":
+    """A table of this process. Where it is not long every worker gets it: what it is joined with stays."""
+    frame = scratch.spark.createDataFrame(table.replace_schema_metadata(None))
+    return sf.broadcast(frame) if table.num_rows <= _ROWS_TO_SEND else frame
 
 
 def collected(frame: "DataFrame") -> pa.Table:

@@ -21,7 +21,7 @@ from recsys_pipeline.core.interactions import Datasets, Tables, unknown_in
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.splitting import HoldOutMethod, no_timestamps
 from recsys_pipeline.engines.engine import HeldOut, HoldOutPlan, NothingToHoldOutError
-from recsys_pipeline.engines.spark.frames import Scratch, collected, first_row
+from recsys_pipeline.engines.spark.frames import Scratch, collected, first_row, known_here
 from recsys_pipeline.engines.spark.splits import SplitFrames
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _given(frames: SplitFrames, plan: HoldOutPlan) -> Sequence[pa.Table]:
 def _indexes(frames: SplitFrames, ids: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """The index of each of these ids, null for one that is not known."""
     table, index = (frames.users, USER_INDEX) if name == USER else (frames.items, ITEM_INDEX)
-    wanted = frames.spark.createDataFrame(pa.table({name: pc.unique(ids)}))
+    wanted = known_here(frames.scratch, pa.table({name: pc.unique(ids)}))
     found = collected(wanted.join(table, name).select(name, index))
     places = pc.index_in(ids, found[name].cast(ids.type))
     return found[index].combine_chunks().cast(pa.int32()).take(places.combine_chunks())

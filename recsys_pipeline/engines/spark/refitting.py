@@ -1,7 +1,7 @@
 """The final model, trained on the cluster on all interactions, and what it is like."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,15 @@ from recsys_pipeline.engines.engine import Refitted
 from recsys_pipeline.engines.local.refitting import users_to_score
 from recsys_pipeline.engines.local.training import fits_for
 from recsys_pipeline.engines.spark.blocks import sides_of
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, first_row, from_bytes, in_parts
+from recsys_pipeline.engines.spark.frames import (
+    Kept,
+    Scratch,
+    collected,
+    first_row,
+    from_bytes,
+    in_parts,
+    known_here,
+)
 from recsys_pipeline.engines.spark.preparation import distribution
 from recsys_pipeline.engines.spark.ranking import held_frame, ranks_of
 from recsys_pipeline.engines.spark.splits import SplitFrames
@@ -39,21 +47,12 @@ from recsys_pipeline.engines.spark.training import State, Together, by_weighting
 from recsys_pipeline.engines.spark.vectors import Vectors
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 
-class KeptRows(NamedTuple):
-    """Rows that were computed, and are to be read as columns of a schema."""
-
-    kept: Kept
-    schema: pa.Schema
-
-    def rows(self) -> Iterator[pa.RecordBatch]:
-        """All of them, in order."""
-        return self.kept.batches(self.schema)
-
-
-def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> tuple[Refitted, KeptRows]:
+def refit(
+    scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner
+) -> tuple[Refitted, pa.RecordBatchReader]:
     """See `recsys_pipeline.engines.engine.Engine`; the interactions are the second of what is returned."""
     frames = SplitFrames(scratch, bm25_matrix)
     trial = winner.hyperparameters
@@ -62,9 +61,10 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
     mappings: Mapping[str, Any] = {trial.strengths: winner.strengths}
     frames.require_something_left(mappings)
     fading = Fading.of(mappings, [trial.half_life_days])
-    weighed = frames.weighed([trial], fading, None)
-    weights = scratch.kept(weighed.pairs, "weights")
-    weighed = weighed._replace(pairs=weights.frame)
+    carried = _carried(frames, trial.half_life_days)
+    weighed = frames.weighed(
+        [trial], fading, None, carried={name: column for name, (column, _) in carried.items()}
+    )
     by_user, by_item = sides_of(scratch, weighed)
     together = Together.of(fits_for([trial]), by_weighting(weighed.weightings, Weighting.of), winner.seed)
     (state,) = train(scratch, by_user, by_item, together)
@@ -75,7 +75,7 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
     )
     if not np.isfinite([user_lengths.mean, item_lengths.mean]).all():
         raise FloatingPointError(DIVERGED)
-    train_scores, n_scored = _train_scores(scratch, frames, weights.frame, state, together)
+    train_scores, n_scored = _train_scores(scratch, frames.n_users, weighed.pairs.frame, state)
     events = sf.lit(0).cast("long")
     for event in frames.events:
         events = events + sf.col(count_column(event)).cast("long")
@@ -97,7 +97,7 @@ def refit(scratch: Scratch, bm25_matrix: Tables | Datasets, winner: Winner) -> t
         user_lengths,
         item_lengths,
     )
-    return refitted, _interactions(scratch, frames, weights.frame, trial.half_life_days)
+    return refitted, _interactions(weighed.pairs, {name: kind for name, (_, kind) in carried.items()})
 
 
 def _lengths(scratch: Scratch, vectors: Vectors) -> "DataFrame":
@@ -127,47 +127,47 @@ def _factor_rows(ids: pa.Table | ds.Dataset, name: str, index: str, vectors: Vec
     return in_parts(rows(), schema)
 
 
-def _interactions(
-    scratch: Scratch, frames: SplitFrames, weights: "DataFrame", half_life_days: float
-) -> KeptRows:
-    """What the model carries along, as `core.model.Contents.to_table`."""
-    kinds: dict[str, pa.DataType] = {
-        USER_INDEX: pa.int32(),
-        ITEM_INDEX: pa.int32(),
-        WEIGHT: pa.float32(),
-        EXCLUDED: pa.bool_(),
-        **{count_column(event): pa.int32() for event in frames.events},
-    }
-    pairs = frames.pairs
+def _carried(frames: SplitFrames, half_life_days: float) -> Mapping[str, tuple["Column", pa.DataType]]:
+    """What a model has of each interaction beside its weight: the columns of the matrix, and their kinds."""
+    kinds = {EXCLUDED: pa.bool_(), **{count_column(event): pa.int32() for event in frames.events}}
+    carried = {name: (sf.col(name), kind) for name, kind in kinds.items()}
     if half_life_days:
         for event in frames.events:
-            kinds[fade_column(event)] = pa.float64()
-            pairs = pairs.withColumn(fade_column(event), sf.col(faded_column(event, half_life_days)))
-    weight = weights.mapInArrow(_first_weight, f"{USER_INDEX} int, {ITEM_INDEX} int, own float")
-    joined = pairs.join(weight, [USER_INDEX, ITEM_INDEX], "left")
-    joined = joined.withColumn(WEIGHT, sf.coalesce(sf.col("own"), sf.lit(0.0).cast("float")))
-    ordered = joined.select(*kinds).orderBy(USER_INDEX, ITEM_INDEX)
-    return KeptRows(scratch.kept(ordered, "interactions"), pa.schema(list(kinds.items())))
+            carried[fade_column(event)] = (sf.col(faded_column(event, half_life_days)), pa.float64())
+    return carried
 
 
-def _first_weight(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        own = pa.array(from_bytes(batch["weights"], 1)[:, 0])
-        yield pa.record_batch(
-            [batch[USER_INDEX], batch[ITEM_INDEX], own], names=[USER_INDEX, ITEM_INDEX, "own"]
-        )
+def _interactions(weighed: Kept, carried: Mapping[str, pa.DataType]) -> pa.RecordBatchReader:
+    """What the model carries along, as `core.model.Contents.to_table`."""
+    indexes = {USER_INDEX: pa.int32(), ITEM_INDEX: pa.int32()}
+    read = pa.schema([*indexes.items(), *carried.items(), ("weights", pa.binary())])
+    schema = pa.schema([*indexes.items(), (WEIGHT, pa.float32()), *carried.items()])
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        last = -1
+        for batch in weighed.batches(read):
+            users = batch[USER_INDEX].to_numpy()
+            if len(users) and (users[0] < last or (np.diff(users) < 0).any()):
+                raise RuntimeError("the interactions came back from the cluster in another order")
+            last = users[-1] if len(users) else last
+            weights = from_bytes(batch["weights"], 1)[:, 0]
+            columns = {name: batch[name] for name in (*indexes, *carried)}
+            columns[WEIGHT] = pa.array(np.nan_to_num(weights, nan=0.0))
+            yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+    return in_parts(rows(), schema)
 
 
-def _train_scores(
-    scratch: Scratch, frames: SplitFrames, weights: "DataFrame", state: State, together: Together
-) -> tuple[Scores, int]:
+def _train_scores(scratch: Scratch, n_users: int, weighed: "DataFrame", state: State) -> tuple[Scores, int]:
     """The scores on the model's own training data, and of how many users."""
-    wanted = users_to_score(np.arange(frames.n_users)).astype(np.int32)
-    asked = scratch.spark.createDataFrame(pa.table({USER_INDEX: wanted}))
-    table = collected(weights.select(USER_INDEX, ITEM_INDEX).join(asked, USER_INDEX)).sort_by(USER_INDEX)
+    wanted = users_to_score(np.arange(n_users)).astype(np.int32)
+    asked = known_here(scratch, pa.table({USER_INDEX: wanted}))
+    table = collected(weighed.select(USER_INDEX, ITEM_INDEX, "weights").join(asked, USER_INDEX))
+    trained = ~np.isnan(from_bytes(table["weights"], 1)[:, 0])
+    table = table.filter(pa.array(trained)).drop_columns("weights").sort_by(USER_INDEX)
     split = np.zeros(table.num_rows, dtype=np.int32)
     held = held_frame(scratch, table.append_column(SPLIT, pa.array(split)), None)
-    (ranks,) = ranks_of(held, state.users, state.items, [slice(0, together.width)], K)
+    (ranks,) = ranks_of(held, state.users, state.items, [slice(0, state.users.width)], K)
     group, _ = group_by_user(split, table[USER_INDEX].to_numpy())
     n_relevant = np.bincount(group)
     return score(hits_of_groups(ranks, group), n_relevant), len(n_relevant)

@@ -9,7 +9,7 @@ from recsys_pipeline.core.columns import ITEM, ITEM_INDEX, USER, USER_INDEX
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.interactions import Datasets, Tables
 from recsys_pipeline.core.metadata import stored_metadata, with_metadata
-from recsys_pipeline.engines.spark.frames import Scratch, collected
+from recsys_pipeline.engines.spark.frames import Scratch, collected, known_here
 from recsys_pipeline.engines.spark.splits import SplitFrames
 
 # Another than that of any split, so that who is drawn has nothing to do with what is held out.
@@ -36,14 +36,14 @@ def sampled(
             "who all belong to the sample: raise it, or lower max_users of leave_one_out_split."
         )
     drawn = sf.xxhash64(sf.lit(_SEED).cast("long"), sf.col(USER_INDEX).cast("long"))
-    of_held = scratch.spark.createDataFrame(pa.table({USER_INDEX: held}))
+    of_held = known_here(scratch, pa.table({USER_INDEX: held}))
     others = frames.users.join(of_held, USER_INDEX, "left_anti").orderBy(drawn, sf.col(USER_INDEX))
     chosen = of_held.unionByName(others.limit(n_users - len(held)).select(USER_INDEX))
     users = collected(frames.users.join(chosen, USER_INDEX)).sort_by(USER_INDEX)
     pairs = collected(frames.pairs.join(chosen, USER_INDEX)).sort_by(
         [(USER_INDEX, "ascending"), (ITEM_INDEX, "ascending")]
     )
-    wanted = scratch.spark.createDataFrame(pa.table({ITEM_INDEX: pc.unique(pairs[ITEM_INDEX])}))
+    wanted = known_here(scratch, pa.table({ITEM_INDEX: pc.unique(pairs[ITEM_INDEX])}))
     items = collected(frames.items.join(wanted, ITEM_INDEX)).sort_by(ITEM_INDEX)
     given = bm25_matrix["pairs"].schema
     pairs = pa.table({field.name: pairs[field.name].cast(field.type) for field in given})

@@ -24,7 +24,9 @@ def scales(
     trials = [weighting.trial() for weighting in dict.fromkeys(weightings)]
     fading = Fading.of(mappings, {trial.half_life_days for trial in trials if trial.half_life_days})
     weighed = frames.weighed(trials, fading, None)
-    parts = collected(weighed.pairs.select("weights").mapInArrow(_adder(len(weighed.weightings)), _SUMS))
+    parts = collected(
+        weighed.pairs.frame.select("weights").mapInArrow(_adder(len(weighed.weightings)), _SUMS)
+    )
     found = {}
     for place, weighting in enumerate(weighed.weightings):
         own = parts.filter(pa.array(parts["place"].to_numpy() == place))

@@ -162,7 +162,7 @@ class SparkSearch:
             for place, ranks in zip(due, found, strict=True):
                 diverged = place in state.failed
                 yield fits[place].trial(state.iterations), None if diverged else ranks, lasted
-        for used in (by_user, by_item, state.users, state.items, numbered):
+        for used in (weighed.pairs, by_user, by_item, state.users, state.items, numbered):
             used.remove()
 
     def reference(self, hyperparameters: Hyperparameters) -> TrialResult | None:  # noqa: ARG002

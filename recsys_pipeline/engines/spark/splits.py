@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyspark.sql.functions as sf
+from pyspark.sql.types import BinaryType, StructField, StructType
 
 from recsys_pipeline.core.columns import (
     EXCLUDED,
@@ -33,8 +34,17 @@ from recsys_pipeline.core.metadata import stored_metadata
 from recsys_pipeline.core.scale import Weighting
 from recsys_pipeline.core.strengths import EventRules
 from recsys_pipeline.core.weighting import inverse_document_frequency, length_norms, saturated
-from recsys_pipeline.engines.spark.frames import Scratch, as_bytes, collected, first_row, frame_of
+from recsys_pipeline.engines.spark.frames import (
+    Kept,
+    Scratch,
+    as_bytes,
+    collected,
+    first_row,
+    frame_of,
+    known_here,
+)
 from recsys_pipeline.engines.spark.preparation import combined, combined_fades, has_one_of
+from recsys_pipeline.engines.spark.vectors import Vectors
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -48,14 +58,14 @@ class Weighed(NamedTuple):
     """Interactions with what they weigh by several settings.
 
     Attributes:
-        pairs: user_index, item_index and `weights`, a float32 each setting as bytes; NaN for what it does not
-            train on. What none trains on is left out.
+        pairs: user_index, item_index, what is carried along, and `weights`, a float32 each setting as bytes;
+            NaN for what it does not train on.
         weightings: the settings, in that order.
         n_users: rows of the matrix.
         n_items: columns.
     """
 
-    pairs: "DataFrame"
+    pairs: Kept
     weightings: Sequence[Weighting]
     n_users: int
     n_items: int
@@ -65,7 +75,7 @@ class SplitFrames:
     """The tables of `bm25_matrix` on the cluster.
 
     Attributes:
-        spark: the session.
+        scratch: where the rest is kept.
         pairs: the interactions.
         users: index and raw id.
         items: the same.
@@ -79,7 +89,7 @@ class SplitFrames:
     """
 
     def __init__(self, scratch: Scratch, bm25_matrix: Mapping[str, pa.Table | ds.Dataset]) -> None:
-        self.spark = scratch.spark
+        self.scratch = scratch
         self.pairs, self.users, self.items = (
             frame_of(scratch, bm25_matrix[name]) for name in ("pairs", "users", "items")
         )
@@ -96,8 +106,8 @@ class SplitFrames:
 
     def positions(self, held_out: pa.Table, name: str) -> "DataFrame":
         """The distinct pairs of a `leave_one_out_split`, with a column of that name that is true."""
-        known = held_out.select([USER_INDEX, ITEM_INDEX])
-        return self.spark.createDataFrame(known).distinct().withColumn(name, sf.lit(True))
+        known = held_out.select([USER_INDEX, ITEM_INDEX]).group_by([USER_INDEX, ITEM_INDEX]).aggregate([])
+        return known_here(self.scratch, known.append_column(name, pa.array(np.ones(known.num_rows, bool))))
 
     def strengths(self, mapping: Mapping[str, float] | None, half_life_days: float = 0.0) -> "Column":
         """As `core.interactions.Interactions.strengths_by`.
@@ -195,7 +205,7 @@ class SplitFrames:
         if seen := [event for event in staying if event in self.rules.seen_events]:
             require_nothing_excluded(marked.filter(sf.col(_HELD) & has_one_of(seen)).count())
         left = self._left_strength(staying, None, 0.0)
-        return self.spark.createDataFrame(held.replace_schema_metadata(None)), marked.filter(left > 0)
+        return known_here(self.scratch, held), marked.filter(left > 0)
 
     def _left_strength(
         self, staying: Sequence[str], mapping: Mapping[str, float] | None, half_life_days: float
@@ -208,7 +218,7 @@ class SplitFrames:
     def exclusions(self, held: pa.Table, unknown_to_training: pa.Table | None = None) -> "DataFrame":
         """Of each user of whom something is held out, the items that are not recommended, sorted."""
         marked = self._marked(held, unknown_to_training)
-        users = self.spark.createDataFrame(held.select([USER_INDEX])).distinct()
+        users = known_here(self.scratch, held.select([USER_INDEX]).group_by(USER_INDEX).aggregate([]))
         excluded = marked.filter(sf.col(EXCLUDED) & ~sf.col(_HELD) & ~sf.col(_UNKNOWN))
         of_user = excluded.select(USER_INDEX, ITEM_INDEX).join(users, USER_INDEX)
         return of_user.groupBy(USER_INDEX).agg(sf.sort_array(sf.collect_list(ITEM_INDEX)).alias("excluded"))
@@ -222,8 +232,13 @@ class SplitFrames:
         *,
         weigh_all: bool = False,
         unknown_to_training: pa.Table | None = None,
+        carried: Mapping[str, "Column"] | None = None,
     ) -> Weighed:
-        """What a split leaves, weighed as the trials weigh it; without a split everything."""
+        """What a split leaves, weighed as the trials weigh it; without a split everything.
+
+        What none of them trains on is left out. But where further columns are carried along, by name, all
+        interactions stay, in their order.
+        """
         weightings = list(dict.fromkeys(Weighting.of(trial) for trial in trials))
         names = list(dict.fromkeys(each.trial().strengths_name for each in weightings))
         if leave_one_out_split is None:
@@ -237,8 +252,11 @@ class SplitFrames:
             mapping, days = fading.mappings[name], fading.half_lives.get(name, 0.0)
             columns[f"t{place}"] = self._left_strength(staying, mapping, days)
             columns[f"s{place}"] = self.strengths(mapping, days) if weigh_all else columns[f"t{place}"]
+        further = carried or {}
         pairs = marked.select(
-            USER_INDEX, ITEM_INDEX, *(column.alias(name) for name, column in columns.items())
+            USER_INDEX,
+            ITEM_INDEX,
+            *(column.alias(name) for name, column in {**further, **columns}.items()),
         )
         known = range(len(names))
         per_user = pairs.groupBy(USER_INDEX).agg(
@@ -246,34 +264,56 @@ class SplitFrames:
         )
         lengths = [sf.sum(sf.greatest(sf.col(f"s{n}"), sf.lit(0.0))).alias(f"l{n}") for n in known]
         per_item = pairs.groupBy(ITEM_INDEX).agg(*lengths)
+        of_users, of_items = (
+            Vectors.of_columns(self.scratch, frame, [f"{letter}{n}" for n in known], index, n_rows, kind)
+            for frame, letter, index, n_rows, kind in (
+                (per_user, "n", USER_INDEX, self.n_users, "int64"),
+                (per_item, "l", ITEM_INDEX, self.n_items, "float64"),
+            )
+        )
         sums = first_row(pairs.agg(*lengths))
         mean_lengths = [float(sums[f"l{n}"]) / self.n_items for n in known]
-        trained = pairs.filter(" OR ".join(f"t{n} > 0" for n in known))
-        joined = trained.join(per_user, USER_INDEX).join(per_item, ITEM_INDEX)
+        if not further:
+            pairs = pairs.filter(" OR ".join(f"t{n} > 0" for n in known))
         place_of = {name: place for place, name in enumerate(names)}
         told = [(each, place_of[each.trial().strengths_name]) for each in weightings]
-        weigh = _weigher(told, self.n_items, mean_lengths)
-        schema = f"{USER_INDEX} int, {ITEM_INDEX} int, weights binary"
-        return Weighed(joined.mapInArrow(weigh, schema), weightings, self.n_users, self.n_items)
+        weigh = _weigher(told, of_users, of_items, mean_lengths, list(further))
+        kept = pairs.select(USER_INDEX, ITEM_INDEX, *further, *(f"t{n}" for n in known))
+        schema = StructType([*kept.schema.fields[: 2 + len(further)], StructField("weights", BinaryType())])
+        weighed = self.scratch.kept(kept.mapInArrow(weigh, schema), "weighed")
+        for used in (of_users, of_items):
+            used.remove()
+        return Weighed(weighed, weightings, self.n_users, self.n_items)
 
 
-def _weigher(weightings: Sequence[tuple[Weighting, int]], n_items: int, mean_lengths: Sequence[float]) -> Any:
+def _weigher(
+    weightings: Sequence[tuple[Weighting, int]],
+    of_users: Vectors,
+    of_items: Vectors,
+    mean_lengths: Sequence[float],
+    carried: Sequence[str],
+) -> Any:
+    """Weighs interactions of which it looks up the users' numbers of interactions and the items' lengths."""
+
     def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if not batch.num_rows:
                 continue
+            n_interactions = of_users.take(batch[USER_INDEX].to_numpy())
+            lengths = of_items.take(batch[ITEM_INDEX].to_numpy())
             weights = np.empty((batch.num_rows, len(weightings)), dtype=np.float32)
             for place, (weighting, n) in enumerate(weightings):
                 left = batch[f"t{n}"].to_numpy()
                 if weighting.weighting == BM25:
-                    norms = length_norms(batch[f"l{n}"].to_numpy(), mean_lengths[n], weighting.bm25_B)
-                    idf = inverse_document_frequency(batch[f"n{n}"].to_numpy(), n_items)
+                    norms = length_norms(lengths[:, n], mean_lengths[n], weighting.bm25_B)
+                    idf = inverse_document_frequency(n_interactions[:, n], of_items.n_rows)
                     weights[:, place] = saturated(left, norms, weighting.bm25_K1) * idf
                 else:
                     weights[:, place] = left
                 weights[left <= 0, place] = np.nan
-            columns = [batch[USER_INDEX], batch[ITEM_INDEX], as_bytes(weights)]
-            yield pa.record_batch(columns, names=[USER_INDEX, ITEM_INDEX, "weights"])
+            names = [USER_INDEX, ITEM_INDEX, *carried]
+            columns = [*(batch[name] for name in names), as_bytes(weights)]
+            yield pa.record_batch(columns, names=[*names, "weights"])
 
     return weigh
 

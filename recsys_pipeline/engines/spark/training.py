@@ -157,7 +157,7 @@ def _new(
     vectors_of: Callable[[int], NDArray[np.float32]],
 ) -> Vectors:
     """The vectors of a side, each block made by a worker, with copies for the blocks of the other side."""
-    new = Vectors.new(scratch, "vectors", side.rows, together.width, len(other.filled))
+    new = Vectors(str(scratch.shared_folder("vectors")), side.rows, together.width, len(other.filled))
 
     def make(number: int) -> None:
         vectors = vectors_of(number)
