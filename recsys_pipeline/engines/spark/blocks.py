@@ -8,15 +8,18 @@ adds up its share of the normal equations, and the shares are summed.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark.sql.functions as sf
 from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import ITEM_INDEX, USER_INDEX
+from recsys_pipeline.engines.spark.exchange import Exchange, Pairs
 from recsys_pipeline.engines.spark.frames import Scratch, collected, from_bytes, whole
+from recsys_pipeline.engines.spark.side_by_side import on_workers
 from recsys_pipeline.engines.spark.splits import Weighed
 from recsys_pipeline.engines.spark.vectors import Spread
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 INTERACTIONS_PER_BLOCK = 2_000_000
 # A row with more is cut into pieces.
 MOST_OF_A_ROW = 500_000
+_ROWS_TO_SEND = 1 << 20
 
 
 class Side(NamedTuple):
@@ -128,43 +132,62 @@ def sides_of(
         interactions_per_block: about so many a block has.
         most_of_a_row: a row with more is cut.
     """
-    pairs = weighed.pairs
     # A cluster of few data has more cores than blocks: enough for each core to have one.
-    n_blocks = max(-(-pairs.n_rows // interactions_per_block), _cores(scratch))
+    n_blocks = max(-(-weighed.pairs.n_rows // interactions_per_block), _cores(scratch))
     users, items = (Spread.over(n, n_blocks) for n in (weighed.n_users, weighed.n_items))
-    made = []
-    for names, rows, columns in (
-        ((USER_INDEX, ITEM_INDEX), users, items),
-        ((ITEM_INDEX, USER_INDEX), items, users),
-    ):
-        row, column = map(sf.col, names)
-        named = pairs.frame.select(row.alias("row"), column.alias("column"), "weights")
-        n_cut, cut_rows = 0, np.empty(0, np.int32)
-        if pairs.n_rows > most_of_a_row:
-            n_cut, cut_rows = _too_long(named, most_of_a_row)
-        side = Side(scratch.shared_folder(f"blocks-of-{names[0]}"), (), rows, columns, cut_rows)
-        n_pieces = -(-n_cut // most_of_a_row)
-        made.append(_filled(side, named, n_pieces, len(weighed.weightings)))
-    return made[0], made[1]
+    return (
+        _side(scratch, weighed, (USER_INDEX, ITEM_INDEX), (users, items), most_of_a_row),
+        _side(scratch, weighed, (ITEM_INDEX, USER_INDEX), (items, users), most_of_a_row),
+    )
 
 
-def _too_long(pairs: "DataFrame", most_of_a_row: int) -> tuple[int, NDArray[np.int32]]:
+def _side(
+    scratch: Scratch,
+    weighed: Weighed,
+    names: tuple[str, str],
+    spreads: tuple[Spread, Spread],
+    most_of_a_row: int,
+) -> Side:
+    pairs = weighed.pairs
+    n_cut, cut_rows = 0, np.empty(0, np.int32)
+    if pairs.n_rows > most_of_a_row:
+        n_cut, cut_rows = _too_long(pairs.frame, names[0], most_of_a_row)
+    side = Side(scratch.shared_folder(f"blocks-of-{names[0]}"), (), *spreads, cut_rows)
+    n_pieces = -(-n_cut // most_of_a_row)
+    n_blocks, n_weightings = side.rows.n_blocks + n_pieces, len(weighed.weightings)
+    exchange = Exchange(scratch.shared_folder("exchange"), n_blocks, n_weightings)
+    files = pairs.files
+
+    def send(place: int) -> None:
+        with pq.ParquetFile(files[place]) as file:
+            some = file.iter_batches(_ROWS_TO_SEND, columns=[*names, "weights"])
+            for number, batch in enumerate(some):
+                row, column = (batch[name].to_numpy() for name in names)
+                blocks = side.rows.block_of(row)
+                if n_pieces:
+                    is_cut = np.isin(row, cut_rows)
+                    blocks[is_cut] = side.rows.n_blocks + column[is_cut] % n_pieces
+                weights = from_bytes(batch["weights"], n_weightings)
+                exchange.write(f"{place}-{number}", blocks, Pairs(row, column, weights))
+
+    on_workers(scratch, send, len(files))
+    sent = exchange.names
+
+    def receive(number: int) -> None:
+        found = exchange.of_block(number, sent)
+        if len(found.rows):
+            _blocked(found, side.columns).write(side.folder, number)
+
+    on_workers(scratch, receive, n_blocks)
+    exchange.remove()
+    return side._replace(filled=sorted(int(path.stem) for path in side.folder.glob("*.arrow")))
+
+
+def _too_long(pairs: "DataFrame", name: str, most_of_a_row: int) -> tuple[int, NDArray[np.int32]]:
     """How many interactions the rows have that have more than so many, and these rows."""
-    counted = pairs.groupBy("row").count().filter(sf.col("count") > most_of_a_row)
-    found = collected(counted).sort_by("row")
-    return int(found["count"].to_numpy().sum()), found["row"].to_numpy().astype(np.int32)
-
-
-def _filled(side: Side, pairs: "DataFrame", n_pieces: int, n_weightings: int) -> Side:
-    """The side with the files of its blocks."""
-    block = side.rows.column("row")
-    if n_pieces:
-        piece = (side.rows.n_blocks + sf.col("column") % n_pieces).cast("int")
-        block = sf.when(sf.col("row").isin(side.cut_rows.tolist()), piece).otherwise(block)
-    placed = pairs.withColumn("block", block)
-    collected(placed.groupBy("block").applyInArrow(_blocker(side, n_weightings), "block int"))
-    filled = sorted(int(path.stem) for path in side.folder.glob("*.arrow"))
-    return side._replace(filled=filled)
+    counted = pairs.groupBy(name).count().filter(sf.col("count") > most_of_a_row)
+    found = collected(counted).sort_by(name)
+    return int(found["count"].to_numpy().sum()), found[name].to_numpy().astype(np.int32)
 
 
 def _cores(scratch: Scratch) -> int:
@@ -175,24 +198,16 @@ def _cores(scratch: Scratch) -> int:
         return 2
 
 
-def _blocker(side: Side, n_weightings: int) -> Any:
-    """Writes a block."""
-
-    def make(key: tuple[Any, ...], table: pa.Table) -> pa.Table:
-        row, column = (table[name].to_numpy() for name in ("row", "column"))
-        order = np.lexsort((column, row))
-        rows, counts = np.unique(row, return_counts=True)
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        needed, place = np.unique(column, return_inverse=True)
-        blocks = side.columns.block_of(needed)
-        by_block = np.argsort(blocks, kind="stable")
-        begins = np.searchsorted(blocks[by_block], np.arange(side.columns.n_blocks + 1))
-        rank = np.empty(len(needed), np.int32)
-        rank[by_block] = np.arange(len(needed), dtype=np.int32)
-        places = rank[place.reshape(-1)[order]]
-        weights = from_bytes(table["weights"], n_weightings)[order]
-        number = key[0].as_py()
-        Block(rows, indptr, places, needed[by_block], begins, weights).write(side.folder, number)
-        return pa.table({"block": pa.array([number], pa.int32())})
-
-    return make
+def _blocked(pairs: Pairs, spread: Spread) -> Block:
+    """These interactions as a block; the columns are spread over those of the other side."""
+    order = np.lexsort((pairs.columns, pairs.rows))
+    rows, counts = np.unique(pairs.rows, return_counts=True)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    needed, place = np.unique(pairs.columns, return_inverse=True)
+    blocks = spread.block_of(needed)
+    by_block = np.argsort(blocks, kind="stable")
+    begins = np.searchsorted(blocks[by_block], np.arange(spread.n_blocks + 1))
+    rank = np.empty(len(needed), np.int32)
+    rank[by_block] = np.arange(len(needed), dtype=np.int32)
+    places = rank[place.reshape(-1)[order]]
+    return Block(rows, indptr, places, needed[by_block], begins, pairs.weights[order])
