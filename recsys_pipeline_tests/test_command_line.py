@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 from recsys_pipeline import load_model, settings
 from recsys_pipeline.storage.warehouse import Warehouse
 from recsys_pipeline_tests.conftest import PROJECT
+from recsys_pipeline_tests.ports import free_port
 from recsys_pipeline_tests.test_feeds import write_feed
 from recsys_pipeline_tests.worlds import (
     N_USERS,
@@ -372,9 +372,3 @@ def see_the_schedule_first(instance, when):
     instance.add_instigator_state(
         InstigatorState(schedule, InstigatorType.SCHEDULE, InstigatorStatus.DECLARED_IN_CODE, seen)
     )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

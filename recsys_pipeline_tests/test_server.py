@@ -19,8 +19,9 @@ import pytest
 
 from recsys_pipeline import load_model
 from recsys_pipeline_tests.conftest import PROJECT
+from recsys_pipeline_tests.ports import free_port
 from recsys_pipeline_tests.storage.postgres import GUARDED
-from recsys_pipeline_tests.test_command_line import SMALL, free_port
+from recsys_pipeline_tests.test_command_line import SMALL
 from recsys_pipeline_tests.worlds import N_USERS, write_parity_feedback
 
 BIN = Path(sys.executable).parent

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from recsys_pipeline_tests.conftest import PROJECT
+from recsys_pipeline_tests.ports import free_port
 
 # Not in the environment of the package: the server holds back pyarrow.
 PROGRAM = PROJECT / ".venv-mlflow" / "bin" / "mlflow"
@@ -24,13 +24,6 @@ def missing() -> list[str]:
     """What is not installed."""
     lacks = [] if importlib.util.find_spec("mlflow") else ["mlflow-skinny"]
     return lacks if PROGRAM.exists() else [*lacks, "a tracking server"]
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens at."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class TrackingServer:

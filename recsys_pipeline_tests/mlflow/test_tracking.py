@@ -15,7 +15,8 @@ from recsys_pipeline.steps import failures
 from recsys_pipeline.storage import tracking
 from recsys_pipeline.storage.releases import current_release, read_manifest
 from recsys_pipeline_tests.assets.test_delivery import publish_tables
-from recsys_pipeline_tests.mlflow.server import TrackingServer, free_port, missing
+from recsys_pipeline_tests.mlflow.server import TrackingServer, missing
+from recsys_pipeline_tests.ports import free_port
 from recsys_pipeline_tests.worlds import failure_of, metadata_of
 
 pytestmark = pytest.mark.mlflow

@@ -1,4 +1,4 @@
-"""A standalone Spark cluster on loopback, of packages alone: a master, workers, a Connect server."""
+"""A standalone Spark cluster on loopback, of packages alone: a master and workers."""
 
 import ctypes
 import os
@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ _SECONDS = 120.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"
-_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
 # The Java of the package lacks this module, which Spark asks for and does without.
 _LACKING = "--add-modules=jdk.incubator.vector"
 
@@ -129,35 +128,15 @@ class Cluster:
         process.wait()
         return killed
 
-    @contextmanager
-    def connect_server(self, conf: str) -> Iterator[str]:
-        """The URL of a Connect server with these settings, which goes when the block ends."""
-        options = {
-            "spark.master": self.master,
-            "spark.connect.grpc.binding.port": "0",
-            "spark.connect.grpc.binding.address": "127.0.0.1",
-            "spark.ui.enabled": "false",
-            **dict(part.split("=", 1) for part in conf.split(";")),
-        }
-        arguments = [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
-        command = ["spark-submit", "--class", _CONNECT, *arguments, "spark-internal"]
-        port = self._start("connect", *command, ready=r"started at: .*:(\d+)")
-        process = self._processes.pop()
-        try:
-            yield f"sc://127.0.0.1:{port}"
-        finally:
-            _end([process])
-
     def _start(self, name: str, *command: str, ready: str) -> str:
         """Start a process; what the pattern finds in its log."""
         return self._wait(name, self._launch(name, *command), ready)
 
     def _launch(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        binary, *arguments = command if command[0] == "spark-submit" else ("spark-class", *command)
-        program = str(Path(self.environment["SPARK_HOME"]) / "bin" / binary)
+        program = str(Path(self.environment["SPARK_HOME"]) / "bin" / "spark-class")
         with self._log_of(name).open("wb") as file:
             process = subprocess.Popen(  # from our own packages
-                [program, *arguments],
+                [program, *command],
                 env={**os.environ, **self.environment},
                 stdout=file,
                 stderr=subprocess.STDOUT,

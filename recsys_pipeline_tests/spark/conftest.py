@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from recsys_pipeline_tests.ports import free_port
 from recsys_pipeline_tests.s3.conftest import _server, bucket, server  # noqa: F401  # fixtures
 from recsys_pipeline_tests.spark.cluster import Cluster, missing_packages
 
@@ -45,12 +47,23 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def engine(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory):
-    """The Spark engine, connected to the master."""
+def connect_url() -> str:
+    """That of the Connect server in the driver of the engine, whose JVM and executors are warm."""
+    return f"sc://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def engine(cluster: Cluster, connect_url: str, tmp_path_factory: pytest.TempPathFactory):
+    """The Spark engine, connected to the master; its driver answers by Connect too."""
     from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
     from recsys_pipeline.engines.spark.session import connected
 
+    host, port = urlsplit(connect_url).netloc.split(":")
+    conf = (
+        f"{CONF};spark.plugins=org.apache.spark.sql.connect.SparkConnectPlugin;"
+        f"spark.connect.grpc.binding.address={host};spark.connect.grpc.binding.port={port}"
+    )
     folder: Path = tmp_path_factory.mktemp("scratch")
-    yield SparkEngine(SparkSettings(cluster.master, CONF, folder, search_users=0))
-    connected(cluster.master, CONF).stop()
+    yield SparkEngine(SparkSettings(cluster.master, conf, folder, search_users=0))
+    connected(cluster.master, conf).stop()
     connected.cache_clear()

@@ -22,27 +22,28 @@ OPS = {
 }  # fmt: skip
 
 
-def test_a_run_through_connect_ends_in_a_release(cluster, tmp_path):
+def test_a_run_through_connect_ends_in_a_release(engine, connect_url, tmp_path):
     """The checks of a run and the promises of a release are those of the local engine."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"ops": OPS}))
     home = tmp_path / "home"
     home.mkdir()
-    with cluster.connect_server(CONF) as url:
-        environment = {
-            **os.environ,
-            "DAGSTER_HOME": str(home),
-            "RECSYS_ENGINE": "spark",
-            "RECSYS_SPARK": url,
-            "RECSYS_SPARK_CONF": CONF,
-            "RECSYS_FEEDBACK": str(write_parity_feedback(tmp_path / "feedback.csv")),
-            "RECSYS_WAREHOUSE": str(tmp_path / "warehouse"),
-            "RECSYS_PICTURES": "off",
-        }
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
-        done = subprocess.run(
-            [*command, "-m", "recsys_pipeline.definitions", "-c", str(tmp_path / "config.yaml")],
-            env=environment, cwd=PROJECT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    with engine._scratch():
+        pass  # the server is in its driver
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "RECSYS_ENGINE": "spark",
+        "RECSYS_SPARK": connect_url,
+        "RECSYS_SPARK_CONF": CONF,
+        "RECSYS_FEEDBACK": str(write_parity_feedback(tmp_path / "feedback.csv")),
+        "RECSYS_WAREHOUSE": str(tmp_path / "warehouse"),
+        "RECSYS_PICTURES": "off",
+    }
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
+    done = subprocess.run(
+        [*command, "-m", "recsys_pipeline.definitions", "-c", str(tmp_path / "config.yaml")],
+        env=environment, cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     model = load_model(tmp_path / "warehouse")

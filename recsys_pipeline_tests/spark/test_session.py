@@ -12,17 +12,12 @@ from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.engines import chosen
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
+from recsys_pipeline_tests.ports import free_port
 
 pytest.importorskip("pyspark")
 
 from recsys_pipeline.engines.spark import session
 from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 @pytest.mark.parametrize("scheme", ["spark", "sc"])
