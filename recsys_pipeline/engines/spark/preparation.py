@@ -78,7 +78,8 @@ def strengths_frame(scratch: Scratch, raw_feedback: ds.Dataset, rules: EventRule
             faded.append(faded_column(event, days))
             whole = sf.coalesce(combine(sf.when(sf.col(EVENT) == event, left)).cast("double"), sf.lit(0.0))
             found.append((whole / sf.lit(float(_ONE))).alias(faded[-1]))
-    grouped = events.groupBy(USER, ITEM).agg(*found)
+    # Spread by user, so that neither the groups nor their order need another shuffle.
+    grouped = events.repartitionByRange(USER).groupBy(USER, ITEM).agg(*found)
     counts = {event: sf.col(count_column(event)) for event in rules.strengths}
     grouped = grouped.withColumns(
         {
@@ -89,7 +90,7 @@ def strengths_frame(scratch: Scratch, raw_feedback: ds.Dataset, rules: EventRule
     )
     times = [TIMESTAMP, TARGET_TIMESTAMP] if has_times else []
     names = [USER, ITEM, STRENGTH, *times, *map(count_column, rules.strengths), TARGET, EXCLUDED, *faded]
-    return grouped.select(*names).orderBy(USER, ITEM)
+    return grouped.select(*names).sortWithinPartitions(USER, ITEM)
 
 
 def strengths_schema(raw_feedback: ds.Dataset, rules: EventRules) -> pa.Schema:
@@ -250,7 +251,10 @@ def matrix(
     weighed = added.select(*columns, "n", "length").mapInArrow(
         _weigher(k1, b, n_items, mean_length), added.select(*columns, "n", "length").schema
     )
-    pairs = scratch.kept(weighed.select(*columns).orderBy(USER_INDEX, ITEM_INDEX), "pairs")
+    # Kept before they are ordered, which looks at them twice.
+    unordered = scratch.kept(weighed.select(*columns), "unordered")
+    pairs = scratch.kept(unordered.frame.orderBy(USER_INDEX, ITEM_INDEX), "pairs")
+    unordered.remove()
     not_positive = sf.count(sf.when(sf.col(WEIGHT) <= 0, 1)).alias("n")
     matrix = Matrix(
         {},
