@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_pipeline.core.baseline_tuning import Baseline, Family
+from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.core.evaluation import LEAKING, POPULARITY, TUNED
 from recsys_pipeline.core.factors import factors_in
 from recsys_pipeline.core.hyperparameters import Hyperparameters, grid
@@ -107,6 +108,15 @@ def test_ids_weights_and_what_is_known_of_them_are_the_same(engine, warehouse):
     for name in ("per_user", "per_item"):
         for ours, theirs in zip(getattr(facts, name), getattr(of_local_facts, name), strict=True):
             assert ours.tolist() == theirs.tolist()
+
+
+def test_strengths_in_another_order_are_refused(engine, warehouse):
+    strengths = warehouse.read_table("feedback_strengths")
+    turned = strengths.take(np.arange(strengths.num_rows)[::-1])
+    warehouse.write_tables("turned", {"turned": turned})
+
+    with pytest.raises(InputError, match=r"not ordered by user and item: materialize it again"):
+        engine.matrix(warehouse.open_table("turned"), 30.0, 0.6)
 
 
 @pytest.mark.parametrize(

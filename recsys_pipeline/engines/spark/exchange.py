@@ -52,7 +52,7 @@ class Exchange(NamedTuple):
     @property
     def names(self) -> list[str]:
         """Those of all files, in order."""
-        return sorted(path.name for path in self.folder.iterdir())
+        return sorted(path.name for path in self.folder.glob("[!.]*"))
 
     def of_block(self, number: int, names: Sequence[str]) -> Pairs:
         """What has come for a block, in these files."""

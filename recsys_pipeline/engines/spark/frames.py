@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,14 +75,17 @@ class Kept:
         path: of the folder of part files.
     """
 
-    def __init__(self, spark: "SparkSession", path: Path, schema: Any) -> None:
+    def __init__(self, spark: "SparkSession", path: Path, schema: Any = None) -> None:
+        """In that folder; the files say their schema where it is not known."""
         self._spark, self.path, self._schema = spark, path, schema
 
     @property
     def frame(self) -> "DataFrame":
         """To be read by the cluster."""
-        # With the schema at hand nobody looks it up.
-        return self._spark.read.schema(self._schema).parquet(_url(self.path))
+        read = self._spark.read
+        if self._schema is not None:  # then nobody looks it up
+            read = read.schema(self._schema)
+        return read.parquet(_url(self.path))
 
     @property
     def files(self) -> list[str]:
@@ -145,20 +148,32 @@ def _is_alive(pid: int) -> bool:
 
 
 def frame_of(scratch: Scratch, table: pa.Table | ds.Dataset) -> "DataFrame":
-    """A table of the warehouse, to be read by the workers; one in memory is sent to them.
-
-    Of one in an object store this process has a copy, which goes to the folder that the workers reach.
-    """
+    """A table of the warehouse, to be read by the workers; one in memory is sent to them."""
     spark = scratch.spark
     if isinstance(table, pa.Table):
         return spark.createDataFrame(table.replace_schema_metadata(None))
+    return read(scratch, files_of(scratch, table))
+
+
+def read(scratch: Scratch, files: Sequence[str]) -> "DataFrame":
+    """The rows of these files, to be read by the workers."""
+    return scratch.spark.read.parquet(*(_url(Path(file)) for file in files))
+
+
+def files_of(scratch: Scratch, table: ds.Dataset) -> list[str]:
+    """The files of a table of the warehouse, which the workers reach.
+
+    Of one in an object store this process has a copy, which goes to the folder that they reach.
+    """
     files = getattr(table, "files", None)
-    if files is None:
-        # One file, whose parts the workers share: so the rows keep their order.
-        folder = scratch.path("copy")
-        ds.write_dataset(table, folder, format="parquet")
-        files = list(folder.iterdir())
-    return spark.read.parquet(*(_url(Path(file).resolve()) for file in files))
+    if files is not None:
+        return [str(Path(file).resolve()) for file in files]
+    # One file, whose groups of rows the workers share: so the rows keep their order.
+    path = scratch.path("copy")
+    with pq.ParquetWriter(path, table.schema) as file:
+        for batch in table.to_batches():
+            file.write_batch(batch)
+    return [str(path)]
 
 
 @contextmanager
@@ -167,7 +182,9 @@ def whole(path: str) -> Iterator[str]:
 
     A task may be done twice, by two workers at a time.
     """
-    partial = f"{path}.{uuid.uuid4().hex}"
+    # Hidden, so that nobody takes what a killed worker has left for a file.
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
     try:
         yield partial
         os.replace(partial, path)

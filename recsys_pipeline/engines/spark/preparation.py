@@ -1,14 +1,16 @@
 """From events to strengths, to the matrix and to what is held out, none of it in this process."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyspark.sql.functions as sf
+from numpy.typing import NDArray
 
 from recsys_pipeline.core.columns import (
     EVENT,
@@ -36,7 +38,8 @@ from recsys_pipeline.engines.engine import (
     StrengthsFacts,
     Window,
 )
-from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, first_row, frame_of
+from recsys_pipeline.engines.spark.frames import Kept, Scratch, collected, files_of, first_row, frame_of, read
+from recsys_pipeline.engines.spark.indexing import indexed_pairs
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -230,7 +233,8 @@ def matrix(
 ) -> tuple[Matrix, IndexedTables]:
     """See `recsys_pipeline.engines.engine.Engine`; the tables of the first are missing."""
     rules = EventRules.from_metadata(stored_metadata(feedback_strengths))
-    strengths = frame_of(scratch, feedback_strengths)
+    files = files_of(scratch, feedback_strengths)
+    strengths = read(scratch, files)
     per_user = strengths.groupBy(USER).agg(sf.count(sf.lit(1)).alias("n"))
     per_item = strengths.groupBy(ITEM).agg(sf.sum(STRENGTH).alias("length"))
     users = scratch.kept(_indexed(per_user, USER, USER_INDEX), "users")
@@ -239,22 +243,19 @@ def matrix(
     if not n_users:
         raise InputError("feedback_strengths holds no interactions: materialize it again.")
     mean_length = first_row(items.frame.agg(sf.sum("length").alias("sum")))["sum"] / n_items
-    joined = strengths.join(users.frame, USER).join(items.frame, ITEM)
     events = counted_events(feedback_strengths.schema.names)
-    has_times = TIMESTAMP in feedback_strengths.schema.names
     columns = [USER_INDEX, ITEM_INDEX, STRENGTH, WEIGHT, TARGET, EXCLUDED, *map(count_column, events)]
     columns += [faded_column(event, days) for days in rules.half_lives for event in events]
-    if has_times:
-        joined = joined.withColumn(TARGET_TIMESTAMP, sf.when(sf.col(TARGET), sf.col(TARGET_TIMESTAMP)))
+    if TIMESTAMP in feedback_strengths.schema.names:
         columns += [TIMESTAMP, TARGET_TIMESTAMP]
-    added = joined.drop(USER, ITEM).withColumn(WEIGHT, sf.lit(0.0))
-    weighed = added.select(*columns, "n", "length").mapInArrow(
-        _weigher(k1, b, n_items, mean_length), added.select(*columns, "n", "length").schema
-    )
-    # Kept before they are ordered, which looks at them twice.
-    unordered = scratch.kept(weighed.select(*columns), "unordered")
-    pairs = scratch.kept(unordered.frame.orderBy(USER_INDEX, ITEM_INDEX), "pairs")
-    unordered.remove()
+
+    def weigh(
+        n: NDArray[np.int64], lengths: NDArray[np.float64], strengths: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        norms = length_norms(lengths, mean_length, b)
+        return saturated(strengths, norms, k1) * inverse_document_frequency(n, n_items)
+
+    pairs = indexed_pairs(scratch, files, users, items, columns, weigh)
     not_positive = sf.count(sf.when(sf.col(WEIGHT) <= 0, 1)).alias("n")
     matrix = Matrix(
         {},
@@ -292,14 +293,3 @@ def _rules_alone(rules: EventRules) -> Mapping[bytes, bytes]:
 def _indexed(frame: "DataFrame", name: str, index: str) -> "DataFrame":
     """The rows with the place of each id among all, in their order."""
     return frame.orderBy(name).zipWithIndex(index).withColumn(index, sf.col(index).cast("int"))
-
-
-def _weigher(k1: float, b: float, n_items: int, mean_length: float) -> Any:
-    def weigh(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            norms = length_norms(batch["length"].to_numpy(), mean_length, b)
-            idf = inverse_document_frequency(batch["n"].to_numpy(), n_items)
-            weights = saturated(batch[STRENGTH].to_numpy(), norms, k1) * idf
-            yield batch.set_column(batch.schema.names.index(WEIGHT), WEIGHT, pa.array(weights))
-
-    return weigh
