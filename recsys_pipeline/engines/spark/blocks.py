@@ -132,7 +132,7 @@ def sides_of(
         interactions_per_block: about so many a block has.
         most_of_a_row: a row with more is cut.
     """
-    # A cluster of few data has more cores than blocks: enough for each core to have one.
+    # Where the data are few there are more cores than blocks: each core gets one.
     n_blocks = max(-(-weighed.pairs.n_rows // interactions_per_block), _cores(scratch))
     users, items = (Spread.over(n, n_blocks) for n in (weighed.n_users, weighed.n_items))
     return (
