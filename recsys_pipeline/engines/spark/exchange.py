@@ -1,9 +1,10 @@
 """Interactions on their way to blocks: a writer sorts its own by block, and a block reads a piece of each."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Pairs(NamedTuple):
 class Exchange(NamedTuple):
     """The files, one a writer.
 
-    A file has (n_blocks + 1,) int64 where the interactions of each block begin and end; then three arrays.
+    A file has (n_blocks + 1,) int64 where the interactions of each block begin and end; then these.
 
     Attributes:
         folder: where they lie.
@@ -40,14 +41,23 @@ class Exchange(NamedTuple):
     n_blocks: int
     n_weightings: int
 
+    @property
+    def _kind(self) -> np.dtype[np.void]:
+        """Of an interaction."""
+        return np.dtype(
+            [("row", np.int32), ("column", np.int32), ("weights", np.float32, (self.n_weightings,))]
+        )
+
     def write(self, name: str, blocks: NDArray[np.integer], pairs: Pairs) -> None:
         """Interactions, and to which block each goes."""
         order = np.argsort(blocks, kind="stable")
         begins = np.searchsorted(blocks[order], np.arange(self.n_blocks + 1))
+        records = np.empty(len(order), self._kind)
+        for field, array in zip(self._kind.fields or (), pairs, strict=True):
+            records[field] = array[order]
         with whole(str(self.folder / name)) as path, Path(path).open("wb") as file:
             begins.astype(np.int64).tofile(file)
-            for array in pairs:
-                array[order].tofile(file)
+            records.tofile(file)
 
     @property
     def names(self) -> list[str]:
@@ -56,32 +66,16 @@ class Exchange(NamedTuple):
 
     def of_block(self, number: int, names: Sequence[str]) -> Pairs:
         """What has come for a block, in these files."""
-        nothing = np.empty(0, np.int32)
-        found = [Pairs(nothing, nothing, np.empty((0, self.n_weightings), np.float32))]
-        found += [self._piece(number, name) for name in names]
-        return Pairs(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+        pieces = [self._piece(number, name) for name in names]
+        found = np.concatenate([np.empty(0, self._kind), *pieces])
+        return Pairs(found["row"], found["column"], found["weights"])
 
-    def _piece(self, number: int, name: str) -> Pairs:
+    def _piece(self, number: int, name: str) -> NDArray[np.void]:
         with (self.folder / name).open("rb") as file:
             begins = np.fromfile(file, np.int64, self.n_blocks + 1)
-            begin, n = int(begins[number]), int(begins[number + 1] - begins[number])
-            header, n_all = file.tell(), int(begins[-1])
-            rows, columns, weights = (
-                _part(file, kind, header + at * n_all * 4, begin * width, n * width)
-                for kind, at, width in (
-                    (np.int32, 0, 1),
-                    (np.int32, 1, 1),
-                    (np.float32, 2, self.n_weightings),
-                )
-            )
-        return Pairs(rows, columns, weights.reshape(n, self.n_weightings))
+            file.seek(int(begins[number]) * self._kind.itemsize, os.SEEK_CUR)
+            return np.fromfile(file, self._kind, int(begins[number + 1] - begins[number]))
 
     def remove(self) -> None:
         """All have read."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _part(file: BinaryIO, kind: type[np.generic], begin: int, first: int, n: int) -> NDArray[Any]:
-    """Numbers of an array of four bytes each that begins there."""
-    file.seek(begin + first * 4)
-    return np.fromfile(file, kind, n)

@@ -63,7 +63,9 @@ def indexed_pairs(
     read = [USER, ITEM, *(name for name in columns if name not in (USER_INDEX, ITEM_INDEX, WEIGHT))]
 
     def work(number: int) -> None:
-        table = pq.ParquetFile(pieces[number].file).read_row_groups(pieces[number].groups, columns=read)
+        piece = pieces[number]
+        with pq.ParquetFile(piece.file) as file:
+            table = file.read_row_groups(piece.groups, columns=read)
         first, last = pc.min_max(table[USER]).values()
         between = (pc.field(USER) >= first) & (pc.field(USER) <= last)
         own = ds.dataset(of_users, format="parquet").to_table(filter=between)

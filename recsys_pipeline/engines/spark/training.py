@@ -169,7 +169,7 @@ def _new(
         new.write(number, vectors, copies, _gram(vectors, together))
 
     on_workers(scratch, make, side.rows.n_blocks)
-    new.add_up(sum(model.trial.factors**2 for model in together.models))
+    new.add_up()
     return new
 
 

@@ -197,13 +197,10 @@ class Vectors(NamedTuple):
             found[here] = self.of_block(int(block))[places[here]]
         return found
 
-    def add_up(self, size: int) -> NDArray[np.float64]:
-        """(size,) the sums of all blocks, which are kept for the workers."""
-        total = np.zeros(size)
-        for block in range(self.spread.n_blocks):
-            total += np.fromfile(self._sums_path(block), np.float64)
-        total.tofile(f"{self.folder}/total")
-        return total
+    def add_up(self) -> None:
+        """Add up the sums of all blocks, and keep the total for the workers."""
+        total = sum(np.fromfile(self._sums_path(block), np.float64) for block in range(self.spread.n_blocks))
+        np.asarray(total).tofile(f"{self.folder}/total")
 
     def total(self) -> NDArray[np.float64]:
         """What `add_up` has found."""
