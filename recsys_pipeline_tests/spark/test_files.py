@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pyspark")
-
 from recsys_pipeline.engines.spark.exchange import Exchange, Pairs
 from recsys_pipeline.engines.spark.frames import whole
 from recsys_pipeline.engines.spark.vectors import Same, Spread, Vectors

@@ -5,11 +5,7 @@ import socket
 import subprocess
 import sys
 
-import pytest
-
 from recsys_pipeline.engines.spark.frames import scratch
-
-pytest.importorskip("pyspark")
 
 
 def test_scratch_goes_with_its_block(tmp_path):

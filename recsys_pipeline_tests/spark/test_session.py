@@ -12,12 +12,9 @@ from recsys_pipeline import settings
 from recsys_pipeline.core.errors import InputError
 from recsys_pipeline.engines import chosen
 from recsys_pipeline.engines.engine import SearchMethod, SearchPlan
-from recsys_pipeline_tests.ports import free_port
-
-pytest.importorskip("pyspark")
-
 from recsys_pipeline.engines.spark import session
 from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
+from recsys_pipeline_tests.ports import free_port
 
 
 @pytest.mark.parametrize("scheme", ["spark", "sc"])

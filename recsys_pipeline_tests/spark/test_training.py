@@ -18,9 +18,6 @@ from recsys_pipeline.core.strengths import Aggregate, EventRules
 from recsys_pipeline.core.weighting import weigh
 from recsys_pipeline.engines.local.solvers import trainer_for
 from recsys_pipeline.engines.local.training import fits_for, random_start, train_to_the_end
-
-pytest.importorskip("pyspark")
-
 from recsys_pipeline.engines.spark.blocks import sides_of
 from recsys_pipeline.engines.spark.session import told
 from recsys_pipeline.engines.spark.splits import SplitFrames
