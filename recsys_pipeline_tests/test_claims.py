@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from dagster import AssetCheckKey, AssetCheckSeverity, AssetKey, AssetSelection,
 
 from recsys_pipeline.automation.nights import readers_are_served
 from recsys_pipeline.checks import evaluation, feedback, lists, matrix, model, search, split
+from recsys_pipeline.checks.claims import batches
 from recsys_pipeline.checks.past import distance
 from recsys_pipeline.core.metadata import with_metadata
 from recsys_pipeline.core.ranking import Factors
@@ -130,6 +132,22 @@ def test_a_split_covers_who_has_enough_interactions(held_out, max_users, passed)
     (result,) = results.values()
     assert result.passed == passed
     assert "of the 1 eligible ones are due" in result.description
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_who_is_eligible_does_not_depend_on_how_the_pairs_are_read(rows, monkeypatch):
+    monkeypatch.setattr(split, "batches", partial(batches, rows=rows))
+    stored = {"strategy": "random", "min_interactions": 2, "max_users": 0}
+    # The first has bought nothing; of the last the two interactions lie apart.
+    users, bought = [0, 0, 1, 2, 2, 2, 4, 4], [False, False, True, False, True, False, True, True]
+    matrix = {"pairs": dataset(user_index=np.array(users, np.int32), target=bought)}
+    matrix["users"] = dataset(user_index=range(5))
+    held_out = pa.table({"user_index": pa.array([2, 4], pa.int32()), "split": pa.array([0, 0], pa.int32())})
+    results, _ = counted(split.claims_of_leave_one_out_split, with_metadata(held_out, stored), matrix)
+
+    (result,) = results.values()
+    assert result.passed
+    assert "2 of the 2 eligible ones are due" in result.description
 
 
 # --- Search, evaluation, model ---

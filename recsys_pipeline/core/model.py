@@ -140,7 +140,10 @@ class Model:
     def target_users(self) -> NDArray[np.int64]:
         """(n_items,) how many users had a target event with the item."""
         pattern, counts = self.contents.pattern, self.contents.counts
-        had_one = np.zeros(pattern.n_interactions, dtype=bool)
-        for event in self.manifest["target_events"]:
-            had_one |= counts[event] > 0
-        return np.bincount(pattern.indices[had_one], minlength=pattern.n_items)
+        found = np.zeros(pattern.n_items, dtype=np.int64)
+        for block, _ in pattern.blocks():
+            had_one = np.zeros(block.stop - block.start, dtype=bool)
+            for event in self.manifest["target_events"]:
+                had_one |= counts[event][block] > 0
+            found += np.bincount(pattern.indices[block][had_one], minlength=pattern.n_items)
+        return found

@@ -25,11 +25,15 @@ def row_pointers(user_index: NDArray[np.int32], n_users: int) -> NDArray[np.sign
         ValueError: the users do not ascend.
     """
     indptr = np.zeros(n_users + 1, dtype=np.int64)
-    for first in range(0, len(user_index), INTERACTIONS_AT_ONCE):
-        block = user_index[max(first - 1, 0) : first + INTERACTIONS_AT_ONCE]
-        if (block[1:] < block[:-1]).any():
+    last = 0
+    for begin in range(0, len(user_index), INTERACTIONS_AT_ONCE):
+        block = user_index[begin : begin + INTERACTIONS_AT_ONCE]
+        first = int(block[0])
+        if first < last or (block[1:] < block[:-1]).any():
             raise ValueError(_NOT_SORTED)
-        indptr[1:] += np.bincount(user_index[first : first + INTERACTIONS_AT_ONCE], minlength=n_users)
+        last = int(block[-1])
+        # Of the users of the block alone: there may be many more.
+        indptr[first + 1 : last + 2] += np.bincount(block - first)
     np.cumsum(indptr, out=indptr)
     return indptr.astype(np.int32) if len(user_index) <= MOST_INTERACTIONS_OF_IMPLICIT else indptr
 

@@ -10,7 +10,7 @@ from recsys_pipeline.core.holdout import Split
 from recsys_pipeline.core.pattern import Pattern, row_pointers
 from recsys_pipeline.core.ranking import Factors, best_by_factors, best_lists, held_out_ranks
 from recsys_pipeline.core.weighting import bm25_weights
-from recsys_pipeline_tests.worlds import pattern_of, patterns
+from recsys_pipeline_tests.worlds import model_of, pattern_of, patterns
 
 
 @pytest.fixture(autouse=True, params=[3, 1 << 22], ids=["blocks of three", "one block"])
@@ -108,6 +108,18 @@ def test_weights_are_the_same_in_blocks(pattern):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pattern_module, "INTERACTIONS_AT_ONCE", 1 << 22)
         assert np.array_equal(bm25_weights(pattern, strengths, k1=2.0, b=0.5), blocks)
+
+
+@given(patterns(), st.data())
+def test_users_with_a_target_event_are_counted_by_item(pattern, data):
+    rows = np.split(pattern.indices, pattern.indptr[1:-1])
+    bought = [data.draw(st.sets(st.sampled_from(row.tolist()))) if len(row) else set() for row in rows]
+    nothing = Factors(np.zeros((pattern.n_users, 1), np.float32), np.zeros((pattern.n_items, 1), np.float32))
+    ids = range(pattern.n_users), range(pattern.n_items)
+    model = model_of([row.tolist() for row in rows], nothing, *ids, bought=bought)
+
+    expected = [sum(item in of_user for of_user in bought) for item in range(pattern.n_items)]
+    assert model.target_users.tolist() == expected
 
 
 # --- Row pointers of 64 bits ---------------------------------------------------------------------
