@@ -3,10 +3,11 @@
     python -m benchmarks.spark [--pairs 1 5 20] [--trials 1] [--workers 2] [--memory 3g] [--folder FOLDER]
 
 A master and workers of a core each are started from the packages (`make spark` installs them). Each engine
-goes from the events to strengths, matrix and split, trains and ranks trials (32 factors, 5 iterations) and
-refits one. CPU seconds are those of all processes: while the local engine computes, the cluster is idle.
-Memory is the peak of the largest process of Python, with what it has mapped of files: of a worker of the
-cluster, or of the run and those that it starts. The feeds are those of `benchmarks.scale`.
+goes from the events to strengths, matrix and split, trains and ranks trials (32 factors, 5 iterations),
+refits one, and lists ten items for every user. CPU seconds are those of all processes: while the local
+engine computes, the cluster is idle. Memory is the peak of the largest process of Python, with what it has
+mapped of files: of a worker of the cluster, or of the run and those that it starts. The feeds are those of
+`benchmarks.scale`.
 """
 
 import argparse
@@ -24,18 +25,29 @@ from upath import UPath
 from benchmarks.scale import feed
 from recsys_pipeline.core.hyperparameters import Hyperparameters
 from recsys_pipeline.core.metadata import with_metadata
+from recsys_pipeline.core.offer import Offer
 from recsys_pipeline.core.results import Winner
 from recsys_pipeline.core.splitting import HoldOutMethod
 from recsys_pipeline.core.strengths import Aggregate, EventRules
-from recsys_pipeline.engines.engine import Engine, HoldOutPlan, SearchMethod, SearchPlan
+from recsys_pipeline.engines.engine import Engine, ExportPlan, HoldOutPlan, SearchMethod, SearchPlan
 from recsys_pipeline.engines.local.engine import LocalEngine
 from recsys_pipeline.machine.memory import memory_limit
+from recsys_pipeline.storage.models import read_model, write_model
 from recsys_pipeline.storage.tables import open_table, write_table
 from recsys_pipeline_tests.spark.cluster import Cluster, tree_of
 
 STRENGTHS = {"view": 1.0, "query_search": 2.0, "click": 3.0, "compare": 4.0}
 RULES = EventRules(STRENGTHS, Aggregate.sum, list(STRENGTHS), list(STRENGTHS))
 TRIAL = Hyperparameters(factors=32, regularization=0.05, alpha=10.0, iterations=5, bm25_K1=100.0, bm25_B=0.8)
+DESCRIPTION = {
+    "hyperparameters": TRIAL.as_dict(),
+    "seed": 7,
+    "solver": "batched",
+    "strengths": STRENGTHS,
+    "target_events": [*STRENGTHS],
+    "seen_events": [*STRENGTHS],
+    **{field: {} for field in ("metrics", "counts", "inputs")},
+}
 HELD_OUT_USERS = 10_000
 # A reading takes some CPU itself; who ends between two has been idle for a minute.
 _SECONDS_BETWEEN_READINGS = 5.0
@@ -131,12 +143,14 @@ def go(
         (map_at_10,) = (each.scores.map for each in results if each.scores and each.hyperparameters == TRIAL)
     with told(name, "refit", millions, meter):
         refitted = engine.refit(matrix, Winner(TRIAL, 7, "batched", None, {}, None))
-        n_rows = sum(
-            batch.num_rows
-            for rows in (refitted.factors.users, refitted.factors.items, refitted.interactions)
-            for batch in (rows.to_batches() if hasattr(rows, "to_batches") else rows)
-        )
-    print(f"<!-- {name}: MAP@10 {map_at_10:.4f}, {n_rows:,} rows of the model -->", flush=True)
+        (folder / "model").mkdir(exist_ok=True)
+        write_model(folder / "model", refitted.factors, refitted.interactions, DESCRIPTION)
+    with told(name, "lists", millions, meter):
+        model = read_model(UPath(folder / "model"))
+        offer = Offer.everything(len(model.items))
+        write_table(engine.recommendations(model, offer, ExportPlan(10)), folder / "lists.parquet")
+    n_rows = open_table(UPath(folder / "lists.parquet")).count_rows()
+    print(f"<!-- {name}: MAP@10 {map_at_10:.4f}, {n_rows:,} rows in lists -->", flush=True)
 
 
 def main() -> None:
