@@ -1,7 +1,7 @@
 """The lists of everybody, by workers that map the files of the model: each makes those of some users.
 
-The arithmetic is that of the local engine, and so are the lists. The vectors of all items are mapped by every
-worker, which shares them with its neighbours on a machine; of users and interactions it reads its own.
+The arithmetic is that of the local engine, and so are the lists. Every worker has the vectors of all items in
+its own memory, sorted by their length; of users and interactions it maps what it reads.
 """
 
 from collections.abc import Callable, Iterator
