@@ -164,10 +164,8 @@ def main() -> None:
     arguments = parser.parse_args()
     from recsys_pipeline.engines.spark.engine import SparkEngine, SparkSettings
 
-    print(
-        f"| million interactions | stage | engine | wall s | CPU s | GB |\n{'|---' * 6}|",
-        flush=True,
-    )
+    print("| million interactions | stage | engine | wall s | CPU s | GB |", flush=True)
+    print("|---|---|---|---|---|---|", flush=True)
     with ExitStack() as stack:
         root = Path(arguments.folder or stack.enter_context(tempfile.TemporaryDirectory()))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
